@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ * quern/engine.h: libquern-engine: model files, tokenizers, and sessions that turn tokens into tokens.
+ *
+ * Lifetimes: quern_context (device.h) > quern_device > model > session. A gguf and a tokenizer may also stand alone. */
+#ifndef QUERN_ENGINE_H
+#define QUERN_ENGINE_H
+
+#include <quern/device.h>
+#include <quern/format.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- GGUF files --------------------------------------------------------------------------------------------------- */
+
+typedef struct quern_gguf quern_gguf;
+
+/* Value types, numbered as in the file. */
+typedef enum quern_gguf_type {
+    QUERN_GGUF_UINT8 = 0, QUERN_GGUF_INT8 = 1, QUERN_GGUF_UINT16 = 2, QUERN_GGUF_INT16 = 3, QUERN_GGUF_UINT32 = 4,
+    QUERN_GGUF_INT32 = 5, QUERN_GGUF_FLOAT32 = 6, QUERN_GGUF_BOOL = 7, QUERN_GGUF_STRING = 8, QUERN_GGUF_ARRAY = 9,
+    QUERN_GGUF_UINT64 = 10, QUERN_GGUF_INT64 = 11, QUERN_GGUF_FLOAT64 = 12,
+} quern_gguf_type;
+
+/* Not terminated; may hold any bytes. */
+typedef struct quern_string { const char *data; uint64_t size; } quern_string;
+
+typedef struct quern_gguf_tensor {
+    quern_string name; /* checked: 1..127 bytes, no control bytes, also terminated */
+    qp_format format;
+    uint32_t dims;
+    int64_t ne[4];    /* 1 for dimensions that are not there */
+    uint64_t offset;  /* from the start of the file */
+    uint64_t bytes;
+} quern_gguf_tensor;
+
+typedef struct quern_gguf_kv {
+    quern_string key; /* also terminated */
+    quern_gguf_type type;
+    quern_gguf_type element_type; /* of an array */
+    uint64_t count;               /* elements of an array, else 1 */
+} quern_gguf_kv;
+
+/* Opens a GGUF v2 or v3 file and reads its header: every count, size, offset and type in it is checked against the file's
+ * size before use, and tensors may not overlap the header or the file's end. Tensor data is not read. A file in parts
+ * (split.count > 1) is refused by name. The text of an error begins with the path. Not thread-safe to open/close; all getters
+ * may be called from any thread. */
+QUERN_API quern_status quern_gguf_open(const char *path, quern_gguf **out, quern_error *error);
+/* The same from memory (borrowed until close), for tests and embedded models. */
+QUERN_API quern_status quern_gguf_open_memory(const void *data, uint64_t size, const char *name, quern_gguf **out, quern_error *error);
+QUERN_API void quern_gguf_close(quern_gguf *gguf);
+QUERN_API const char *quern_gguf_path(const quern_gguf *gguf);
+QUERN_API uint32_t quern_gguf_version(const quern_gguf *gguf);
+QUERN_API uint64_t quern_gguf_file_size(const quern_gguf *gguf);
+QUERN_API uint32_t quern_gguf_alignment(const quern_gguf *gguf);
+
+QUERN_API uint64_t quern_gguf_kv_count(const quern_gguf *gguf);
+QUERN_API const quern_gguf_kv *quern_gguf_kv_at(const quern_gguf *gguf, uint64_t index);
+QUERN_API const quern_gguf_kv *quern_gguf_find(const quern_gguf *gguf, const char *key); /* NULL: not there */
+/* Typed access to element `index` of a key (0 unless an array). Integers of any width and bool convert when the value fits;
+ * floats only to floats (and integers to floats). QP_ERR_NOT_FOUND when the key is missing, QP_ERR_FORMAT when the type is wrong. */
+QUERN_API quern_status quern_gguf_get_u64(const quern_gguf *gguf, const char *key, uint64_t index, uint64_t *out, quern_error *error);
+QUERN_API quern_status quern_gguf_get_i64(const quern_gguf *gguf, const char *key, uint64_t index, int64_t *out, quern_error *error);
+QUERN_API quern_status quern_gguf_get_f64(const quern_gguf *gguf, const char *key, uint64_t index, double *out, quern_error *error);
+QUERN_API quern_status quern_gguf_get_string(const quern_gguf *gguf, const char *key, uint64_t index, quern_string *out, quern_error *error);
+
+QUERN_API uint64_t quern_gguf_tensor_count(const quern_gguf *gguf);
+QUERN_API const quern_gguf_tensor *quern_gguf_tensor_at(const quern_gguf *gguf, uint64_t index);
+QUERN_API const quern_gguf_tensor *quern_gguf_tensor_find(const quern_gguf *gguf, const char *name);
+/* Reads bytes [begin, begin + size) of a tensor into dst. A short read (the file shrank) is an error. Any thread. */
+QUERN_API quern_status quern_gguf_read(const quern_gguf *gguf, const quern_gguf_tensor *tensor, uint64_t begin, void *dst, uint64_t size, quern_error *error);
+
+/* ---- tokenizers --------------------------------------------------------------------------------------------------- */
+
+typedef struct quern_tokenizer quern_tokenizer;
+
+typedef struct quern_token_list { int32_t *ids; size_t count; size_t capacity; } quern_token_list; /* start from {0}; grows as needed */
+QUERN_API void quern_token_list_free(quern_token_list *list);
+
+enum {
+    QUERN_TOKENIZE_BOS = 1u << 0,     /* put the BOS token in front if the model wants one */
+    QUERN_TOKENIZE_SPECIAL = 1u << 1, /* text such as "</s>" becomes the special token */
+};
+
+typedef enum quern_token_kind { QUERN_TOKEN_NORMAL = 1, QUERN_TOKEN_UNKNOWN = 2, QUERN_TOKEN_CONTROL = 3, QUERN_TOKEN_USER = 4, QUERN_TOKEN_UNUSED = 5, QUERN_TOKEN_BYTE = 6 } quern_token_kind;
+
+/* Builds a tokenizer from a file's vocabulary, which is copied. A file without one (no_vocab) gives QP_ERR_NOT_FOUND; a tokenizer
+ * model that is not known, QP_ERR_UNSUPPORTED with its name. The result does not change: any thread may use it. */
+QUERN_API quern_status quern_tokenizer_create(const quern_gguf *gguf, quern_tokenizer **out, quern_error *error);
+QUERN_API void quern_tokenizer_destroy(quern_tokenizer *tokenizer);
+QUERN_API const char *quern_tokenizer_model(const quern_tokenizer *tokenizer); /* "llama", … */
+QUERN_API uint32_t quern_tokenizer_size(const quern_tokenizer *tokenizer);
+QUERN_API int32_t quern_tokenizer_bos(const quern_tokenizer *tokenizer);     /* -1: none; likewise below */
+QUERN_API int32_t quern_tokenizer_eos(const quern_tokenizer *tokenizer);
+QUERN_API int quern_tokenizer_is_stop(const quern_tokenizer *tokenizer, int32_t token); /* EOS, EOT, … */
+QUERN_API quern_token_kind quern_tokenizer_kind(const quern_tokenizer *tokenizer, int32_t token);
+/* Appends the tokens of text (any bytes) to *list. */
+QUERN_API quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, size_t size, uint32_t flags, quern_token_list *list, quern_error *error);
+/* The bytes of one token: at most size are written, the full length is returned (it may be a part of a UTF-8 sequence). Control
+ * tokens give nothing unless `special`. `first`: the token begins the text (SentencePiece drops one leading space there). */
+QUERN_API size_t quern_token_bytes(const quern_tokenizer *tokenizer, int32_t token, int first, int special, char *dst, size_t size);
+
+/* Streams text without ever handing out a broken UTF-8 sequence: bytes wait here until a sequence is whole; bytes that can never
+ * become one come out as U+FFFD. */
+typedef struct quern_utf8_stream { unsigned char pending[4]; uint32_t count; } quern_utf8_stream; /* start from {0} */
+/* dst needs room for 3 · (size + 4) bytes. Returns how many were written. size 0 flushes. */
+QUERN_API size_t quern_utf8_push(quern_utf8_stream *stream, const char *bytes, size_t size, char *dst);
+
+/* ---- models ------------------------------------------------------------------------------------------------------- */
+
+typedef struct quern_model quern_model;
+typedef struct quern_session quern_session;
+
+/* Called while weights load; return nonzero to stop (the load ends with QP_ERR_CANCELLED). From the loading thread. */
+typedef int (*quern_progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+
+typedef struct quern_model_options {
+    uint32_t struct_size;
+    uint32_t threads;         /* that read the file and pack; 0: up to 4 */
+    quern_progress progress;
+    void *progress_ctx;
+} quern_model_options;
+
+/* Reads the architecture from the metadata, checks every tensor's presence, shape and format, asks the device how it wants the
+ * weights, allocates them as one plan and loads them. The gguf is borrowed and must outlive the model. options may be NULL. */
+QUERN_API quern_status quern_model_load(quern_device *device, const quern_gguf *gguf, const quern_model_options *options, quern_model **out, quern_error *error);
+QUERN_API void quern_model_destroy(quern_model *model);
+
+typedef struct quern_model_info {
+    uint32_t struct_size;
+    char architecture[64];
+    char name[128];
+    uint64_t parameters;
+    uint64_t weight_bytes; /* on the device, packing and alignment included */
+    uint32_t layers, embedding, heads, kv_heads, head_size_k, head_size_v, feed_forward, vocabulary, context;
+} quern_model_info;
+QUERN_API void quern_model_get_info(const quern_model *model, quern_model_info *info); /* set struct_size */
+/* The same from the file's header alone: nothing is loaded, no device is needed. weight_bytes is then the size on disk. */
+QUERN_API quern_status quern_model_inspect(const quern_gguf *gguf, quern_model_info *info, quern_error *error);
+/* NULL for a model without a vocabulary. */
+QUERN_API const quern_tokenizer *quern_model_tokenizer(const quern_model *model);
+
+/* ---- sessions ----------------------------------------------------------------------------------------------------- */
+
+enum { QUERN_SESSION_ALL_LOGITS = 1u << 0 /* logits of every row can be read, not only of the last */ };
+
+typedef struct quern_session_options {
+    uint32_t struct_size;
+    uint32_t context;  /* tokens of KV cache; 0: the model's, or as much as fits if that is less */
+    uint32_t chunk;    /* most tokens a prefill program takes; 0: 256 */
+    qp_format kv_k, kv_v; /* F16 (1), F32 (0), BF16, Q8_0: see kv_set */
+    uint32_t kv_set;   /* 0: both are F16 and kv_k, kv_v are ignored */
+    uint32_t flags;    /* QUERN_SESSION_* */
+} quern_session_options;
+
+typedef struct quern_session_info {
+    uint32_t struct_size;
+    uint32_t context, chunk;
+    uint64_t kv_bytes, arena_bytes, scratch_bytes, step_bytes, logits_bytes; /* all that the session allocated on the device */
+} quern_session_info;
+
+/* Allocates the KV cache, arena and step block and makes the programs: nothing is allocated after this returns. One thread at a
+ * time for each session; sessions of one model may run from different threads. options may be NULL. */
+QUERN_API quern_status quern_session_create(quern_model *model, const quern_session_options *options, quern_session **out, quern_error *error);
+QUERN_API void quern_session_destroy(quern_session *session);
+QUERN_API void quern_session_get_info(const quern_session *session, quern_session_info *info);
+
+/* Runs tokens through the model at the next positions, in chunks; the last one's logits can then be read. Fails with
+ * QP_ERR_INVALID for a token outside the vocabulary, and with QP_ERR_OUT_OF_MEMORY, nothing done, when the context has no room
+ * for all of them. stop, if given, is looked at between chunks: nonzero ends with QP_ERR_CANCELLED. */
+QUERN_API quern_status quern_session_eval(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop, quern_error *error);
+/* Logits after the last eval: vocabulary floats. The pointer is valid until the next eval. */
+QUERN_API quern_status quern_session_logits(quern_session *session, const float **logits, quern_error *error);
+/* With QUERN_SESSION_ALL_LOGITS: of each row of the last eval, whose count must then be at most chunk: rows × vocabulary. */
+QUERN_API quern_status quern_session_all_logits(quern_session *session, const float **logits, size_t *rows, quern_error *error);
+/* The token that the device found most likely after the last eval. QP_ERR_FORMAT when logits were not finite. */
+QUERN_API quern_status quern_session_greedy(quern_session *session, int32_t *token, quern_error *error);
+/* How many tokens the cache holds, and going back to fewer. */
+QUERN_API uint32_t quern_session_length(const quern_session *session);
+QUERN_API quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error);
+
+/* ---- sampling ----------------------------------------------------------------------------------------------------- */
+
+typedef struct quern_sampler quern_sampler;
+
+typedef struct quern_sampler_options {
+    uint32_t struct_size;
+    uint32_t top_k;           /* keep the k most likely; 0: all */
+    float temperature;        /* 0: greedy, nothing else applies but the repetition penalty */
+    float top_p;              /* keep the smallest set with this much probability (Holtzman et al. 2019, arXiv:1904.09751); 1: all */
+    float min_p;              /* drop what is less likely than this share of the most likely (arXiv:2407.01082); 0: none */
+    float repetition_penalty; /* Keskar et al. 2019, arXiv:1909.05858; 1: none */
+    uint32_t repetition_window; /* last tokens it looks at; 0: none */
+    uint64_t seed;
+} quern_sampler_options;
+
+/* Checks the ranges (QP_ERR_INVALID names the option). vocabulary: of the logits it will see. One thread at a time. */
+QUERN_API quern_status quern_sampler_create(const quern_sampler_options *options, uint32_t vocabulary, quern_sampler **out, quern_error *error);
+QUERN_API void quern_sampler_destroy(quern_sampler *sampler);
+/* Remembers a token for the repetition penalty (sampled ones are remembered by themselves). */
+QUERN_API void quern_sampler_accept(quern_sampler *sampler, int32_t token);
+/* Nonzero when the device's own greedy token is the answer, so that no logits need be read. */
+QUERN_API int quern_sampler_is_greedy(const quern_sampler *sampler);
+/* The same options, seed and logits give the same token on every machine. QP_ERR_FORMAT when a logit is NaN or all are −inf. */
+QUERN_API quern_status quern_sampler_sample(quern_sampler *sampler, const float *logits, int32_t *token, quern_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

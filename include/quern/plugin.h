@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * quern/plugin.h: the compute plugin ABI. Stands alone: <stdint.h> and <stddef.h>, C11 and C++11.
+ *
+ * A plugin is a shared object that exports ONE symbol, the const data object `quern_plugin`. The host reads magic,
+ * struct_size and the ABI numbers in it before it calls anything, then asks query() for the backend table.
+ *
+ * Rules that hold everywhere in this file
+ *  - Growth: every struct that crosses the boundary starts with struct_size, set by whoever allocates it. Members are only
+ *    ever added at the end, and a member is there only if it lies inside struct_size. Enum numbers are never reused.
+ *    QP_HAS(ptr, member) tests. A plugin built against major X minor Y loads in every host of major X, minor >= Y.
+ *  - Errors: every call that can fail returns a qp_status and, if the caller passed a qp_text, a sentence a user can act
+ *    on. Nothing aborts, exits, raises a signal or throws across the boundary. On failure, outputs are left as they were.
+ *  - Handles (qp_device, qp_buffer, qp_program, qp_timeline) are opaque, made and destroyed by the plugin. A child is
+ *    destroyed before its parent. Destroying NULL is allowed and does nothing.
+ *  - Threads: "any" means any thread, concurrently with anything else on the same object; "device" means any thread, but
+ *    the host calls at most one such function of one device at a time. Different devices are independent.
+ *  - Device loss is sticky: once a call has returned QP_ERR_DEVICE_LOST every later call on that device but the destroy
+ *    and close functions returns it too, and every timeline wait ends with it.
+ *  - A plugin imports the C library and vendor drivers (opened at run time), nothing of the host's: the services that it
+ *    may use come in through qp_host. It runs no code before query(): no constructors.
+ *  - Sizes and offsets are bytes, times nanoseconds, and memory is little endian.
+ */
+#ifndef QUERN_PLUGIN_H
+#define QUERN_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define QP_MAGIC 0x504e5251u /* "QRNP" */
+#define QP_ABI_MAJOR 1u
+#define QP_ABI_MINOR 0u
+
+/* Is `member` inside the struct that `ptr` points to? (ptr->struct_size says how much its maker knew.) */
+#define QP_HAS(ptr, member) \
+    ((size_t)(ptr)->struct_size >= (size_t)((const char *)(&(ptr)->member + 1) - (const char *)(ptr)))
+
+#if defined(_WIN32)
+#define QP_EXPORT __declspec(dllexport)
+#elif defined(__GNUC__)
+#define QP_EXPORT __attribute__((visibility("default")))
+#else
+#define QP_EXPORT
+#endif
+
+/* ---- status ------------------------------------------------------------------------------------------------------- */
+
+typedef int32_t qp_status;
+enum {
+    QP_OK = 0,
+    QP_TIMEOUT = 1,             /* not an error: a wait ended before its value was reached */
+    QP_ERR_INVALID = -1,        /* the caller broke a rule of this file; the text says which */
+    QP_ERR_UNSUPPORTED = -2,    /* a valid request that this device does not serve; the text says why */
+    QP_ERR_OUT_OF_MEMORY = -3,  /* host or device memory; the text says which heap, how much was asked, how much is free */
+    QP_ERR_DEVICE_LOST = -4,    /* the device reset or vanished; close it */
+    QP_ERR_DRIVER = -5,         /* the driver failed in another way; the text carries its words */
+    QP_ERR_IO = -6,
+    QP_ERR_FORMAT = -7,         /* malformed data, such as a corrupt file */
+    QP_ERR_NOT_FOUND = -8,
+    QP_ERR_CANCELLED = -9,
+    QP_ERR_INTERNAL = -10,      /* a bug: please report it */
+};
+
+/* Where a call may write words. Either the pointer to this or `data` may be NULL. Always ends in '\0' when size > 0. */
+typedef struct qp_text {
+    char *data;
+    size_t size; /* bytes at data, the terminator included */
+} qp_text;
+
+/* ---- block formats ------------------------------------------------------------------------------------------------ */
+
+/* X(name, number, elements a block, bytes a block, quantised). Numbers and block layouts are those of the GGUF specification. */
+#define QP_FORMAT_LIST(X)        \
+    X(F32, 0, 1, 4, 0)           \
+    X(F16, 1, 1, 2, 0)           \
+    X(Q4_0, 2, 32, 18, 1)        \
+    X(Q4_1, 3, 32, 20, 1)        \
+    X(Q5_0, 6, 32, 22, 1)        \
+    X(Q5_1, 7, 32, 24, 1)        \
+    X(Q8_0, 8, 32, 34, 1)        \
+    X(Q2_K, 10, 256, 84, 1)      \
+    X(Q3_K, 11, 256, 110, 1)     \
+    X(Q4_K, 12, 256, 144, 1)     \
+    X(Q5_K, 13, 256, 176, 1)     \
+    X(Q6_K, 14, 256, 210, 1)     \
+    X(IQ2_XXS, 16, 256, 66, 1)   \
+    X(IQ2_XS, 17, 256, 74, 1)    \
+    X(IQ3_XXS, 18, 256, 98, 1)   \
+    X(IQ1_S, 19, 256, 50, 1)     \
+    X(IQ4_NL, 20, 32, 18, 1)     \
+    X(IQ3_S, 21, 256, 110, 1)    \
+    X(IQ2_S, 22, 256, 82, 1)     \
+    X(IQ4_XS, 23, 256, 136, 1)   \
+    X(I8, 24, 1, 1, 0)           \
+    X(I16, 25, 1, 2, 0)          \
+    X(I32, 26, 1, 4, 0)          \
+    X(I64, 27, 1, 8, 0)          \
+    X(F64, 28, 1, 8, 0)          \
+    X(IQ1_M, 29, 256, 56, 1)     \
+    X(BF16, 30, 1, 2, 0)         \
+    X(TQ1_0, 34, 256, 54, 1)     \
+    X(TQ2_0, 35, 256, 66, 1)     \
+    X(MXFP4, 39, 32, 17, 1)
+
+typedef uint32_t qp_format;
+enum {
+#define QP_FORMAT_ENUM(name, number, elements, bytes, quantised) QP_FORMAT_##name = number,
+    QP_FORMAT_LIST(QP_FORMAT_ENUM)
+#undef QP_FORMAT_ENUM
+        QP_FORMAT_LIMIT = 64 /* every format number is below this */
+};
+
+/* ---- host services ------------------------------------------------------------------------------------------------ */
+
+enum { QP_LOG_ERROR = 0, QP_LOG_WARN = 1, QP_LOG_INFO = 2, QP_LOG_DEBUG = 3 };
+
+/* One processing unit (hardware thread) that this process may run on. */
+typedef struct qp_cpu {
+    uint32_t os_index;   /* the operating system's number */
+    uint32_t core;       /* physical core, counted from 0 over the machine */
+    uint32_t smt;        /* 0 for the first processing unit of its core */
+    uint32_t numa_node;  /* operating system's number of the nearest node */
+    uint32_t package;
+    uint32_t efficiency; /* 0 for the slowest kind of core of the machine, larger is faster */
+} qp_cpu;
+
+typedef struct qp_thread qp_thread; /* opaque, the host's */
+
+/* What the host offers. Lives as long as the plugin is loaded. Every member may be NULL: the plugin then does without
+ * (C library allocation and threads, no log). Thread rule of every member: any. */
+typedef struct qp_host {
+    uint32_t struct_size;
+    uint32_t abi_minor; /* of the host */
+    void *ctx;          /* passed back as the first argument */
+    void (*log)(void *ctx, int level, const char *message); /* one line, no newline at the end */
+    void *(*alloc)(void *ctx, size_t size, size_t align);   /* align: a power of two; NULL when there is no memory */
+    void (*free)(void *ctx, void *ptr);
+    /* The processing units to use, best first: one of each core before any second one. Returns how many there are, which
+     * may be more than cap; out may be NULL when cap is 0. */
+    uint32_t (*cpus)(void *ctx, qp_cpu *out, uint32_t cap);
+    /* Starts a thread bound to the processing unit os_index (UINT32_MAX: not bound). NULL when it cannot. */
+    qp_thread *(*thread_start)(void *ctx, const char *name, uint32_t os_index, void (*main)(void *arg), void *arg);
+    void (*thread_join)(void *ctx, qp_thread *thread);
+    /* Host memory: total, and what this process may really use now (limits of its control group included). */
+    void (*memory)(void *ctx, uint64_t *total, uint64_t *available);
+} qp_host;
+
+/* ---- devices ------------------------------------------------------------------------------------------------------ */
+
+enum { QP_DEVICE_OTHER = 0, QP_DEVICE_CPU = 1, QP_DEVICE_GPU_INTEGRATED = 2, QP_DEVICE_GPU_DISCRETE = 3, QP_DEVICE_GPU_SOFTWARE = 4, QP_DEVICE_NULL = 5 };
+
+enum {
+    QP_HEAP_DEVICE_LOCAL = 1u << 0,
+    QP_HEAP_HOST_VISIBLE = 1u << 1, /* buffers can be mapped */
+    QP_HEAP_HOST_CACHED = 1u << 2,  /* reading a mapping is quick */
+    QP_HEAP_UNIFIED = 1u << 3,      /* the same memory as the host's: count it once */
+};
+
+typedef struct qp_heap {
+    uint64_t size;           /* bytes in all */
+    uint64_t budget;         /* bytes this process may take now, 0: unknown */
+    uint64_t max_allocation; /* largest single buffer */
+    uint32_t flags;          /* QP_HEAP_* */
+    uint32_t alignment;      /* a tensor's offset must be a multiple of this */
+} qp_heap;
+
+enum { QP_MAX_HEAPS = 8 };
+
+enum {
+    QP_DEVICE_HAS_PCI = 1u << 0,
+    QP_DEVICE_HAS_UUID = 1u << 1,
+    QP_DEVICE_CAN_IMPORT = 1u << 2, /* buffer_import works */
+};
+
+typedef struct qp_device_info {
+    uint32_t struct_size;
+    uint32_t kind; /* QP_DEVICE_* */
+    uint32_t flags;
+    uint32_t units;        /* cores or multiprocessors the plugin would use, 0: unknown */
+    char name[128];        /* what the maker calls it */
+    char driver[128];      /* driver and version, "" when there is none */
+    char features[256];    /* what kernels are chosen by, words separated by a space, such as "avx512f avx512_vnni" */
+    uint32_t pci_domain, pci_bus, pci_device, pci_function;
+    uint8_t uuid[16];
+    uint32_t heap_count;
+    uint32_t weight_heap; /* index of the heap for weights, KV cache and arena */
+    uint32_t host_heap;   /* index of the heap for what the host writes and reads often; may equal weight_heap */
+    uint32_t reserved;
+    qp_heap heaps[QP_MAX_HEAPS];
+} qp_device_info;
+
+typedef struct qp_device qp_device;
+typedef struct qp_buffer qp_buffer;
+typedef struct qp_program qp_program;
+typedef struct qp_timeline qp_timeline;
+
+typedef struct qp_device_options {
+    uint32_t struct_size;
+    uint32_t threads;    /* host threads that a CPU device computes with, 0: one for each core it may use */
+    const char *variant; /* restrict kernels to this instruction set or feature level ("ref", "avx2", …), NULL: the best */
+} qp_device_options;
+
+/* ---- tensors ------------------------------------------------------------------------------------------------------ */
+
+enum { QP_LAYOUT_GGUF = 0 /* blocks in row order, as on disk */ }; /* larger numbers are the plugin's own, from weight_layout */
+
+/* ne[0] runs along a row and counts elements; nb[i] is the byte distance between neighbours in dimension i (nb[0]: of
+ * blocks). ne[i] is 1 for a dimension that is not there. A tensor that an op does not use has buffer == NULL.
+ *
+ * Activations are always {features of a head, heads, rows, 1} ({n, 1, rows, 1} where there are no heads): ne[2] counts rows
+ * (tokens) everywhere, so that the live row count below means one thing. Weights are {K, M, experts, 1}. */
+typedef struct qp_tensor {
+    qp_buffer *buffer;
+    uint64_t offset;
+    qp_format format;
+    uint32_t layout;
+    int64_t ne[4];
+    int64_t nb[4];
+} qp_tensor;
+
+/* ---- ops ---------------------------------------------------------------------------------------------------------- */
+
+typedef uint32_t qp_op_kind;
+enum {
+    QP_OP_NONE = 0,
+    QP_OP_GET_ROWS = 1,
+    QP_OP_NORM = 2,
+    QP_OP_MATMUL = 3,
+    QP_OP_ROPE = 4,
+    QP_OP_KV_APPEND = 5,
+    QP_OP_ATTENTION = 6,
+    QP_OP_ELEMENTWISE = 7,
+    QP_OP_COPY = 8,
+    QP_OP_SAMPLE = 9,
+    QP_OP_EXPERT_ROUTE = 10,  /* reserved: defined with the architectures that need them */
+    QP_OP_EXPERT_MATMUL = 11,
+    QP_OP_SHORT_CONV = 12,
+    QP_OP_DELTA_RULE = 13,
+    QP_OP_LIMIT = 32
+};
+
+typedef uint32_t qp_activation;
+enum { QP_ACT_NONE = 0, QP_ACT_SILU = 1, QP_ACT_GELU = 2 /* erf */, QP_ACT_GELU_TANH = 3, QP_ACT_RELU = 4, QP_ACT_SIGMOID = 5, QP_ACT_GELU_QUICK = 6 };
+
+/* QP_OP_GET_ROWS  dst[., ., r] = scale * table[ids[r]]
+ *   src[0] table {n, rows of the table}, any format, QP_LAYOUT_GGUF or packed with QP_WEIGHT_ROWS
+ *   src[1] ids I32 {rows}. An id outside the table gives a row of zeros.
+ *   dst    F32 {n, 1, rows} */
+enum { QP_GET_ROWS_TABLE = 0, QP_GET_ROWS_IDS = 1 };
+typedef struct qp_get_rows_params {
+    float scale;
+} qp_get_rows_params;
+
+/* QP_OP_NORM  over ne[0], for each head and row:
+ *   RMS    y = x / sqrt(mean(x²) + eps) · w         Zhang & Sennrich 2019, arXiv:1910.07467
+ *   LAYER  y = (x − mean) / sqrt(var + eps) · w + b  Ba et al. 2016, arXiv:1607.06450
+ *   L2     y = x / max(sqrt(sum(x²)), eps)
+ *   src[0] x F32 {n, heads, rows}; src[1] weight F32 {n} or none; src[2] bias F32 {n} or none; dst F32, may be x */
+enum { QP_NORM_X = 0, QP_NORM_WEIGHT = 1, QP_NORM_BIAS = 2 };
+enum { QP_NORM_RMS = 0, QP_NORM_LAYER = 1, QP_NORM_L2 = 2 };
+typedef struct qp_norm_params {
+    uint32_t kind;
+    float eps;
+    float weight_offset; /* added to each weight: 1 for models that store w − 1, else 0 */
+} qp_norm_params;
+
+/* QP_OP_MATMUL  with fused dequantisation and epilogue:
+ *   a   = scale·(W x) + bias_scale·bias
+ *   dst = act(a)                                  no second weight
+ *   dst = act(a) · (scale2·(W2 x) + bias_scale2·bias2)   gated pair
+ *   and + residual, if there is one.
+ *   src[0] W {K, M}, any supported format and layout; src[1] x F32 {K, 1, rows}; src[2] bias F32 {M}; src[3] residual F32
+ *   {M, 1, rows}; src[4] W2 like W; src[5] bias2 F32 {M}; dst F32 {M, 1, rows}, may be the residual but not x.
+ *   Where the device computes quantised weights with int8 activations these are quantised in blocks of 32 along K, unless
+ *   QP_MATMUL_FLOAT is set. */
+enum { QP_MATMUL_W = 0, QP_MATMUL_X = 1, QP_MATMUL_BIAS = 2, QP_MATMUL_RESIDUAL = 3, QP_MATMUL_W2 = 4, QP_MATMUL_BIAS2 = 5 };
+enum { QP_MATMUL_FLOAT = 1u << 0 };
+typedef struct qp_matmul_params {
+    float scale, bias_scale;
+    float scale2, bias_scale2;
+    qp_activation act;
+    uint32_t flags;
+} qp_matmul_params;
+
+/* QP_OP_ROPE  rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first n_dims features of each head.
+ *   NORMAL rotates pairs (2i, 2i+1), NEOX pairs (i, i + n_dims/2). θ_i = pos · freq_base^(−2i/n_dims) / factor_i.
+ *   YaRN (Peng et al. 2023, arXiv:2309.00071): θ = interpolated·(1−mix) + extrapolated·mix, mix = ramp(beta_fast, beta_slow,
+ *   original_context)·ext_factor, interpolated = freq_scale·θ; with ext_factor == 0 it is linear scaling. sin and cos are
+ *   multiplied by attn_factor (with ext_factor != 0 also by 1 + 0.1·ln(1/freq_scale)).
+ *   MULTI: reserved for sections[4].
+ *   src[0] x F32 {head size, heads, rows}; src[1] positions I32 {rows}; src[2] frequency factors F32 {n_dims/2} or none;
+ *   dst F32, may be x. n_dims is even and at most the head size; the other features are copied. */
+enum { QP_ROPE_X = 0, QP_ROPE_POSITIONS = 1, QP_ROPE_FACTORS = 2 };
+enum { QP_ROPE_NORMAL = 0, QP_ROPE_NEOX = 1, QP_ROPE_MULTI = 2 };
+typedef struct qp_rope_params {
+    uint32_t mode;
+    uint32_t n_dims;
+    float freq_base, freq_scale;
+    float ext_factor, attn_factor, beta_fast, beta_slow;
+    uint32_t original_context;
+    uint32_t sections[4];
+} qp_rope_params;
+
+/* QP_OP_KV_APPEND  cache[., h, cells[r]] = convert(x[., h, r])
+ *   src[0] x F32 {head size, KV heads, rows}; src[1] cells I32 {rows}, a cell outside the cache is skipped;
+ *   dst the cache {head size, KV heads, cells}: F32, F16, BF16 or Q8_0, any strides with whole blocks along ne[0] */
+enum { QP_KV_APPEND_X = 0, QP_KV_APPEND_CELLS = 1 };
+
+/* QP_OP_ATTENTION  causal, grouped heads: query head h reads KV head h / (heads / KV heads).
+ *   s_c = softcap(scale · q·k_c), softcap(x) = cap·tanh(x/cap) where softcap > 0
+ *   over the cells c <= pos[r], and c > pos[r] − window where window > 0; a sink adds exp(sink[h]) to the denominator.
+ *   dst = Σ softmax(s)_c v_c        (online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867)
+ *   src[0] q F32 {K size, heads, rows}; src[1] K cache {K size, KV heads, cells}; src[2] V cache {V size, KV heads, cells};
+ *   src[3] positions I32 {rows}, clamped to the cache, a negative one gives zeros; src[4] sinks F32 {heads} or none;
+ *   dst F32 {V size, heads, rows} */
+enum { QP_ATTENTION_Q = 0, QP_ATTENTION_K = 1, QP_ATTENTION_V = 2, QP_ATTENTION_POSITIONS = 3, QP_ATTENTION_SINKS = 4 };
+typedef struct qp_attention_params {
+    float scale;
+    float softcap;
+    uint32_t window;
+} qp_attention_params;
+
+/* QP_OP_ELEMENTWISE  dst = f(a, b); b has a's shape, or ne[2] == 1 and is then used for every row.
+ *   ADD a + b · MUL a·b · SCALE scale·a + offset · ACT act(a) · GLU act(a)·b · SOFTCAP scale·tanh(a/scale)
+ *   src[0] a F32; src[1] b F32 or none; dst F32, may be a or b */
+enum { QP_ELEMENTWISE_A = 0, QP_ELEMENTWISE_B = 1 };
+enum { QP_ELEMENTWISE_ADD = 0, QP_ELEMENTWISE_MUL = 1, QP_ELEMENTWISE_SCALE = 2, QP_ELEMENTWISE_ACT = 3, QP_ELEMENTWISE_GLU = 4, QP_ELEMENTWISE_SOFTCAP = 5 };
+typedef struct qp_elementwise_params {
+    uint32_t function;
+    qp_activation act;
+    float scale, offset;
+} qp_elementwise_params;
+
+/* QP_OP_COPY  dst = convert(src[0]): same ne, any pair of formats the device knows (QP_LAYOUT_GGUF), any strides */
+
+/* QP_OP_SAMPLE  GREEDY: dst[r] = the index of the largest logit, the lowest one of equals; -1 if a logit is NaN.
+ *   src[0] logits F32 {vocabulary, 1, rows}; dst I32 {rows} */
+enum { QP_SAMPLE_GREEDY = 0 };
+typedef struct qp_sample_params {
+    uint32_t kind;
+} qp_sample_params;
+
+enum { QP_OP_SOURCES = 8 };
+
+/* One operation: flat data, copied by program_create. */
+typedef struct qp_op {
+    uint32_t struct_size;
+    qp_op_kind kind;
+    uint32_t version; /* of the kind's meaning; all are 1 now. A plugin refuses a version it does not know */
+    uint32_t tag;     /* the caller's, for explain and profiles; the plugin only hands it back */
+    /* I32 {1}, read when the op runs: only rows [0, live) of dst are computed, the others are left as they are. It is
+     * clamped to [0, ne[2]]. No buffer: every row. */
+    qp_tensor live;
+    qp_tensor dst;
+    qp_tensor src[QP_OP_SOURCES];
+    union {
+        qp_get_rows_params get_rows;
+        qp_norm_params norm;
+        qp_matmul_params matmul;
+        qp_rope_params rope;
+        qp_attention_params attention;
+        qp_elementwise_params elementwise;
+        qp_sample_params sample;
+        uint64_t bytes[16];
+    } p;
+} qp_op;
+
+typedef struct qp_op_info {
+    uint32_t struct_size;
+    uint32_t reserved;
+    char kernel[64];        /* the variant that would run, such as "matmul_q8_0.avx512_vnni" */
+    uint64_t scratch_bytes; /* for this op alone; program_measure tells it for a program */
+    uint64_t bytes_moved;   /* the least that must be read and written at full rows, for a prediction */
+    uint64_t operations;    /* multiply-adds count two */
+} qp_op_info;
+
+/* ---- weights ------------------------------------------------------------------------------------------------------ */
+
+enum {
+    QP_WEIGHT_MATMUL = 1u << 0, /* W or W2 of matmuls */
+    QP_WEIGHT_ROWS = 1u << 1,   /* table of get_rows */
+    QP_WEIGHT_PLAIN = 1u << 2,  /* small vectors (norms, biases): layout stays QP_LAYOUT_GGUF */
+};
+
+typedef struct qp_weight_desc {
+    uint32_t struct_size;
+    qp_format format; /* on disk */
+    uint32_t uses;    /* QP_WEIGHT_* */
+    uint32_t reserved;
+    int64_t ne[4];
+} qp_weight_desc;
+
+typedef struct qp_weight_info {
+    uint32_t struct_size;
+    uint32_t layout;
+    uint64_t bytes;     /* on the device, padding included */
+    uint64_t alignment; /* of its offset */
+    int64_t row_step;   /* weight_pack takes rows in multiples of this, but for the last ones */
+} qp_weight_info;
+
+/* ---- programs ----------------------------------------------------------------------------------------------------- */
+
+/* A stretch of a buffer. */
+typedef struct qp_range {
+    qp_buffer *buffer;
+    uint64_t offset;
+    uint64_t size;
+} qp_range;
+
+/* A program is a list of ops, checked, compiled and recorded once, run many times. Ops run as if one after another, in
+ * order; the plugin finds the hazards from the tensors' ranges and may run independent ones together or fuse them.
+ *
+ * All that differs between two runs is the step block: a small range that program_run fills from the caller's memory before
+ * the first op (token ids, positions, cells, live row counts: I32 tensors that ops name as sources). */
+typedef struct qp_program_desc {
+    uint32_t struct_size;
+    uint32_t op_stride; /* sizeof(qp_op) as the caller knows it */
+    const qp_op *ops;
+    uint32_t op_count;
+    uint32_t reserved;
+    qp_range step;    /* buffer NULL: the program has no step block */
+    qp_range scratch; /* at least program_measure's scratch_bytes; shared by programs that never run at the same time */
+} qp_program_desc;
+
+typedef struct qp_program_memory {
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint64_t scratch_bytes;     /* in weight_heap, aligned like a tensor */
+    uint64_t scratch_alignment;
+    uint64_t host_bytes;        /* the plugin's own bookkeeping, about */
+} qp_program_memory;
+
+typedef struct qp_signal {
+    qp_timeline *timeline;
+    uint64_t value;
+} qp_signal;
+
+typedef struct qp_run {
+    uint32_t struct_size;
+    uint32_t wait_count, signal_count;
+    uint32_t reserved;
+    const void *step; /* step.size bytes, copied before program_run returns; NULL: leave the block as it is */
+    const qp_signal *waits;
+    const qp_signal *signals;
+} qp_run;
+
+/* ---- the backend table -------------------------------------------------------------------------------------------- */
+
+typedef struct qp_backend {
+    uint32_t struct_size;
+    uint32_t reserved;
+
+    /* Devices. Thread rule: any. Indices are stable while the plugin is loaded. */
+    uint32_t (*device_count)(void);
+    qp_status (*device_info)(uint32_t index, qp_device_info *info, qp_text *error); /* budgets are those of now */
+    qp_status (*device_open)(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error); /* options may be NULL */
+    void (*device_close)(qp_device *device); /* waits for what runs */
+
+    /* Buffers. Thread rule: any. Contents are undefined at first. map gives an address that stays valid until destroy, for
+     * HOST_VISIBLE heaps only. import wraps host memory without a copy (the caller keeps it alive and unchanged). */
+    qp_status (*buffer_create)(qp_device *device, uint32_t heap, uint64_t size, qp_buffer **out, qp_text *error);
+    qp_status (*buffer_import)(qp_device *device, void *memory, uint64_t size, qp_buffer **out, qp_text *error);
+    qp_status (*buffer_map)(qp_buffer *buffer, void **address, qp_text *error);
+    void (*buffer_destroy)(qp_buffer *buffer);
+
+    /* Transfers between host memory and a buffer. They return when the caller's memory may be reused and the data can be
+     * seen by what is submitted next; not ordered with programs under way (wait for them first). Thread rule: any. */
+    qp_status (*buffer_write)(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error);
+    qp_status (*buffer_read)(qp_buffer *buffer, uint64_t offset, void *data, uint64_t size, qp_text *error);
+
+    /* Would this op run, and how? QP_OK, or QP_ERR_UNSUPPORTED with the reason in words. Tensors need no buffer yet (a source
+     * that is present then has ne[0] > 0). What this says is what program_create does. info may be NULL. Thread rule: any. */
+    qp_status (*op_query)(qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
+
+    /* Weights. layout says how a tensor will lie on the device. pack converts rows [row, row + rows) of the whole tensor (rows
+     * counted over ne[1]·ne[2]·ne[3]) from GGUF bytes at src to the tensor that starts at dst.offset. Different rows may be
+     * packed from several threads at a time. Thread rule: any. */
+    qp_status (*weight_layout)(qp_device *device, const qp_weight_desc *desc, qp_weight_info *info, qp_text *error);
+    qp_status (*weight_pack)(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row,
+                             int64_t rows, qp_range dst, qp_text *error);
+
+    /* Programs. measure and create check every op and name the first that is refused. Thread rule: device. run starts the
+     * program once every wait is reached and returns without waiting for it; runs of one device start in the order of their
+     * submission. A failure while it runs is kept and comes out of timeline_wait. destroy waits for its runs. */
+    qp_status (*program_measure)(qp_device *device, const qp_program_desc *desc, qp_program_memory *memory, qp_text *error);
+    qp_status (*program_create)(qp_device *device, const qp_program_desc *desc, qp_program **out, qp_text *error);
+    qp_status (*program_run)(qp_program *program, const qp_run *run, qp_text *error);
+    void (*program_destroy)(qp_program *program);
+
+    /* Timeline semaphores: a number that only grows. wait returns QP_OK once the value is reached, QP_TIMEOUT when timeout_ns
+     * passed (0: only look; UINT64_MAX: forever), QP_ERR_DEVICE_LOST, or the error of the run that would have signalled.
+     * Thread rule: any. */
+    qp_status (*timeline_create)(qp_device *device, uint64_t value, qp_timeline **out, qp_text *error);
+    qp_status (*timeline_value)(qp_timeline *timeline, uint64_t *value);
+    qp_status (*timeline_signal)(qp_timeline *timeline, uint64_t value, qp_text *error);
+    qp_status (*timeline_wait)(qp_timeline *timeline, uint64_t value, uint64_t timeout_ns, qp_text *error);
+    void (*timeline_destroy)(qp_timeline *timeline);
+
+    /* Optional tables by name and version, such as "quern.profiling/1"; NULL when there is none. Thread rule: any. */
+    const void *(*get_extension)(const char *name);
+} qp_backend;
+
+/* The one exported object. */
+typedef struct qp_plugin {
+    uint32_t magic; /* QP_MAGIC */
+    uint32_t struct_size;
+    uint32_t abi_major, abi_minor; /* of the header it was built with */
+    const char *name;              /* "cpu", "vulkan", …: lower case, no spaces */
+    const char *version;
+    /* Called once after loading. Returns the backend table, which lives as long as the plugin is loaded, or NULL with the
+     * reason, for example that no driver is installed. host lives as long. Thread rule: one call at a time. */
+    const qp_backend *(*query)(uint32_t host_minor, const qp_host *host, qp_text *reason);
+} qp_plugin;
+
+#define QP_PLUGIN_SYMBOL "quern_plugin"
+
+#ifdef __cplusplus
+}
+#endif
+#endif

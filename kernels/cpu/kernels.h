@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ * kernels/cpu/kernels.h: the table of CPU kernels. generic/ fills every row in portable C; each instruction set then overwrites
+ * the rows it does better (avx2/, avx512/, neon/). Backends call through one const table chosen when the device opens.
+ *
+ * Kernels work on rows and tiles that lie in plain memory, never allocate, never lock, and give the same result for the same
+ * arguments whatever thread runs them. Pointers to packed weights and quantised activations are 64-byte aligned; others need only
+ * the alignment of their element unless said. No kernel reads or writes outside the stretches its comment names. */
+#ifndef QUERN_KERNELS_CPU_H
+#define QUERN_KERNELS_CPU_H
+
+#include "kernels/common/formats.h"
+#include "kernels/common/ops.h"
+
+/* ---- packed weights: QK_LAYOUT_PANEL ----
+ *
+ * Q8_0 and Q4_0 matrices {K, M} are kept as panels of 16 rows (the last one padded with rows of zero scale), so that one vector
+ * register holds 16 rows × 4 K for dot-product instructions. Blocks of 32 K become, for panel row r and element 4g + j of the block:
+ *   Q8_0  quants 512 B: byte [g][r][j] = q + 128 (unsigned), g = 0…7
+ *   Q4_0  quants 256 B: byte [i][r][j], i = 0…3: low nibble element 4(2i) + j, high nibble element 4(2i + 1) + j, unsigned 0…15
+ *   scales 32 B: 16 × binary16
+ * A panel is all its quants (K/32 blocks one after another), then all its scales, then padding to 64 bytes. Panels follow each
+ * other. The bytes are those of GGUF plus padding. The signed value is (unsigned − bias), bias 128 or 8: kernels correct with the
+ * activations' block sums. */
+enum { QK_LAYOUT_PANEL = 1, QK_PANEL_ROWS = 16 };
+
+static inline uint64_t qk_panel_bytes(qp_format format, int64_t k)
+{
+    uint64_t blocks = (uint64_t)k / QK_BLOCK, quants = blocks * (format == QP_FORMAT_Q4_0 ? 256u : 512u);
+    return (quants + blocks * 32 + 63) / 64 * 64;
+}
+
+static inline uint64_t qk_panel_scales(qp_format format, int64_t k) /* offset of the scales in a panel */
+{
+    return (uint64_t)k / QK_BLOCK * (format == QP_FORMAT_Q4_0 ? 256u : 512u);
+}
+
+/* ---- int8 activations ----
+ *
+ * One row of K floats as blocks of 32: x ≈ d·q with d = max|x|/127, q rounded to nearest even. Three planes in one stretch of
+ * memory: q int8[K], padded to 64 bytes; d float[K/32], padded to 64 bytes; sum int32[K/32] = Σq of the block. A block with a NaN
+ * or infinity gets d = NaN, so that it shows in the result. */
+static inline uint64_t qk_act_pad(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+static inline uint64_t qk_act_d(int64_t k) { return qk_act_pad((uint64_t)k); }
+static inline uint64_t qk_act_sum(int64_t k) { return qk_act_d(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
+static inline uint64_t qk_act_bytes(int64_t k) { return qk_act_sum(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
+
+/* y[t·y_stride + r] = Σ_k W[r][k]·x[t][k], no epilogue. One call does a strip of at most QK_PANEL_ROWS rows of one panel (packed)
+ * or `rows` rows w_stride bytes apart (in place) for `tokens` tokens. For packed weights all 16 rows are computed and written. */
+typedef struct qk_matmul_args {
+    const void *w;      /* panel, or first row */
+    int64_t w_stride;   /* bytes between rows in place; unused for panels */
+    int64_t k;          /* a multiple of the format's block */
+    int64_t rows;       /* 1…16 */
+    const void *x;      /* float rows, or quantised rows as above */
+    int64_t x_stride;   /* bytes between tokens */
+    int64_t tokens;     /* ≥ 1, any number */
+    float *y;
+    int64_t y_stride;   /* floats between tokens */
+} qk_matmul_args;
+typedef void (*qk_matmul_fn)(const qk_matmul_args *args);
+
+/* Attention of `heads` query heads that share one KV head, for one row, over cells [begin, end): an online softmax whose state
+ * (m running maximum, l sum, acc weighted values) comes in and goes out, so that stretches of cells can be done one after another
+ * or apart and merged. Start from m = −inf, l = 0, acc = 0. */
+typedef struct qk_attention_args {
+    const float *q;        /* heads × k_size, q_stride floats apart */
+    int64_t q_stride;
+    int64_t heads;
+    const char *k, *v;     /* cell 0 of this KV head */
+    int64_t k_stride, v_stride; /* bytes between cells */
+    int64_t k_size, v_size;
+    int64_t begin, end;
+    float scale, softcap;
+    float *m, *l;          /* heads */
+    float *acc;            /* heads × v_size, contiguous */
+} qk_attention_args;
+typedef void (*qk_attention_fn)(const qk_attention_args *args);
+
+typedef struct qk_kernels {
+    const char *isa; /* "generic", "avx2", "avx512", "avx512_vnni", "neon", "neon_dotprod" */
+
+    /* n elements, whole blocks. NULL where a format has no conversion (yet). */
+    void (*to_f32[QP_FORMAT_LIMIT])(float *dst, const void *src, int64_t n);
+    void (*from_f32[QP_FORMAT_LIMIT])(void *dst, const float *src, int64_t n);
+
+    /* Float activations, weights in place (F32, F16, BF16, and every other format by to_f32 in blocks); NULL: not there. */
+    qk_matmul_fn matmul_float[QP_FORMAT_LIMIT];
+    /* int8 activations, weights in panels (Q8_0, Q4_0). */
+    qk_matmul_fn matmul_panel[QP_FORMAT_LIMIT];
+    const char *matmul_panel_isa; /* what those two run on, for explain: "avx512_vnni", "avx_vnni", … */
+    const char *matmul_float_isa;
+    /* One row into the layout above. */
+    void (*quantise_activations)(void *dst, const float *x, int64_t k);
+
+    qk_attention_fn attention[QP_FORMAT_LIMIT]; /* by the cache's format (K and V alike) */
+
+    /* y = norm(x)·(w + weight_offset) + b over n; w, b may be NULL; y may be x. kind, eps, weight_offset as in qp_norm_params. */
+    void (*norm)(float *y, const float *x, const float *w, const float *b, int64_t n, const qp_norm_params *p);
+    /* Rotates one head in place; cos_sin holds n_dims/2 pairs (cos, sin). mode: QP_ROPE_NORMAL or NEOX. */
+    void (*rope)(float *x, const float *cos_sin, int64_t n_dims, uint32_t mode);
+    /* y[i] = f(a[i], b[i]), functions of qp_elementwise_params; b may be NULL when the function has one operand. */
+    void (*elementwise)(float *y, const float *a, const float *b, int64_t n, const qp_elementwise_params *p);
+    /* Index of the largest, the lowest of equals; −1 when there is a NaN. */
+    int32_t (*argmax)(const float *x, int64_t n);
+} qk_kernels;
+
+/* What this processor can do, found once. */
+typedef struct qk_cpu_features {
+    unsigned avx2 : 1, fma : 1, f16c : 1, avx_vnni : 1;
+    unsigned avx512 : 1; /* F, BW, DQ, VL */
+    unsigned avx512_vnni : 1, avx512_bf16 : 1, avx512_fp16 : 1, avx512_vbmi : 1;
+    unsigned neon : 1, dotprod : 1, i8mm : 1;
+} qk_cpu_features;
+void qk_cpu_detect(qk_cpu_features *out);
+void qk_cpu_features_text(const qk_cpu_features *f, char *dst, size_t size); /* words for qp_device_info.features */
+
+/* Fills the table for the best this processor has, or no better than `variant` ("generic", "avx2", "avx512", "neon"; NULL: best).
+ * −1 when the variant is unknown or not to be had here. */
+int qk_kernels_init(qk_kernels *out, const char *variant);
+/* Variants this build and processor have, worst first; NULL past the last. */
+const char *qk_kernels_variant(unsigned index);
+
+/* Packing and unpacking (generic C, byte shuffling). rows at row `row` of the matrix; row is a multiple of 16. */
+void qk_panel_pack(qp_format format, void *panels, const void *src, int64_t k, int64_t row, int64_t rows);
+/* One row back to floats, for get_rows of a packed table. */
+void qk_panel_row(qp_format format, float *dst, const void *panels, int64_t k, int64_t row);
+
+#endif
