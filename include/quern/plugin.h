@@ -165,7 +165,8 @@ typedef struct qp_heap {
     uint64_t budget;         /* bytes this process may take now, 0: unknown */
     uint64_t max_allocation; /* largest single buffer */
     uint32_t flags;          /* QP_HEAP_* */
-    uint32_t alignment;      /* a tensor's offset must be a multiple of this */
+    uint32_t alignment;      /* the host places tensors at multiples of this. A part of one that an op names as a tensor of its
+                              * own (columns of a matrix, a few numbers of the step block) may start at any whole element */
 } qp_heap;
 
 enum { QP_MAX_HEAPS = 8 };
@@ -202,6 +203,9 @@ typedef struct qp_device_options {
     uint32_t struct_size;
     uint32_t threads;    /* host threads that a CPU device computes with, 0: one for each core it may use */
     const char *variant; /* restrict kernels to this instruction set or feature level ("ref", "avx2", …), NULL: the best */
+    uint32_t max_submit_ms; /* a GPU is given work in submissions that take no longer than about this, 0: the plugin's default,
+                             * safe under a 2 s watchdog. A CPU device ignores it */
+    uint32_t reserved;
 } qp_device_options;
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------ */
@@ -212,7 +216,10 @@ enum { QP_LAYOUT_GGUF = 0 /* blocks in row order, as on disk */ }; /* larger num
  * blocks). ne[i] is 1 for a dimension that is not there. A tensor that an op does not use has buffer == NULL.
  *
  * Activations are always {features of a head, heads, rows, 1} ({n, 1, rows, 1} where there are no heads): ne[2] counts rows
- * (tokens) everywhere, so that the live row count below means one thing. Weights are {K, M, experts, 1}. */
+ * (tokens) everywhere, so that the live row count below means one thing. Weights are {K, M, experts, 1}.
+ *
+ * A tensor may lie in a buffer of any heap of its device; what ops read and write often belongs in weight_heap. Strides of
+ * activations are multiples of 4 and otherwise free (a result may be columns of a wider matrix). */
 typedef struct qp_tensor {
     qp_buffer *buffer;
     uint64_t offset;
@@ -307,7 +314,8 @@ typedef struct qp_rope_params {
 
 /* QP_OP_KV_APPEND  cache[., h, cells[r]] = convert(x[., h, r])
  *   src[0] x F32 {head size, KV heads, rows}; src[1] cells I32 {rows}, a cell outside the cache is skipped;
- *   dst the cache {head size, KV heads, cells}: F32, F16, BF16 or Q8_0, any strides with whole blocks along ne[0] */
+ *   dst the cache {head size, KV heads, cells}: F32, F16, BF16 or Q8_0, any strides with whole blocks along ne[0]. Two live rows
+ *   that name one cell leave it undefined */
 enum { QP_KV_APPEND_X = 0, QP_KV_APPEND_CELLS = 1 };
 
 /* QP_OP_ATTENTION  causal, grouped heads: query head h reads KV head h / (heads / KV heads).
@@ -346,14 +354,16 @@ typedef struct qp_sample_params {
 
 enum { QP_OP_SOURCES = 8 };
 
-/* One operation: flat data, copied by program_create. */
+/* One operation: flat data, copied by program_create. dst shares no byte with a source, unless the op's comment lets it be that
+ * source: then the two are the same tensor (buffer, offset, ne, nb). */
 typedef struct qp_op {
     uint32_t struct_size;
     qp_op_kind kind;
     uint32_t version; /* of the kind's meaning; all are 1 now. A plugin refuses a version it does not know */
     uint32_t tag;     /* the caller's, for explain and profiles; the plugin only hands it back */
-    /* I32 {1}, read when the op runs: only rows [0, live) of dst are computed, the others are left as they are. It is
-     * clamped to [0, ne[2]]. No buffer: every row. */
+    /* I32 {1}, read when the op runs (an earlier op may have written it): only rows [0, live) are computed, the others are left
+     * as they are. It is clamped to [0, rows]; rows is ne[2] of dst, for KV_APPEND and SAMPLE that of src[0]. ne[0] == 0: no such
+     * tensor, every row. */
     qp_tensor live;
     qp_tensor dst;
     qp_tensor src[QP_OP_SOURCES];
@@ -412,10 +422,14 @@ typedef struct qp_range {
 } qp_range;
 
 /* A program is a list of ops, checked, compiled and recorded once, run many times. Ops run as if one after another, in
- * order; the plugin finds the hazards from the tensors' ranges and may run independent ones together or fuse them.
+ * order; the plugin finds the hazards from the tensors' ranges and may run independent ones together or fuse them. So do the
+ * runs of one device: each behaves as if it began when the one submitted before it had ended, whatever their programs, and sees
+ * all that one wrote. (A run that waits holds up those behind it.)
  *
  * All that differs between two runs is the step block: a small range that program_run fills from the caller's memory before
- * the first op (token ids, positions, cells, live row counts: I32 tensors that ops name as sources). */
+ * the first op (token ids, positions, cells, live row counts: I32 tensors that ops name as sources). It belongs in weight_heap. */
+enum { QP_RUNS_QUEUED = 8 }; /* runs of one device that can be under way at least; program_run may wait for a place beyond these */
+
 typedef struct qp_program_desc {
     uint32_t struct_size;
     uint32_t op_stride; /* sizeof(qp_op) as the caller knows it */
@@ -423,7 +437,11 @@ typedef struct qp_program_desc {
     uint32_t op_count;
     uint32_t reserved;
     qp_range step;    /* buffer NULL: the program has no step block */
-    qp_range scratch; /* at least program_measure's scratch_bytes; shared by programs that never run at the same time */
+    /* At least program_measure's scratch_bytes. Its contents are undefined when a run begins, so programs of one device share it. */
+    qp_range scratch;
+    /* Values that nobody reads once a run is over (core's arena): a plugin that fuses an op with all that read its result may leave
+     * the result here unwritten. Every run writes what it reads here. buffer NULL: none. */
+    qp_range transient;
 } qp_program_desc;
 
 typedef struct qp_program_memory {
@@ -432,6 +450,7 @@ typedef struct qp_program_memory {
     uint64_t scratch_bytes;     /* in weight_heap, aligned like a tensor */
     uint64_t scratch_alignment;
     uint64_t host_bytes;        /* the plugin's own bookkeeping, about */
+    uint64_t device_bytes;      /* on the device besides scratch, about: recorded commands, parameter blocks, counters */
 } qp_program_memory;
 
 typedef struct qp_signal {
@@ -444,8 +463,8 @@ typedef struct qp_run {
     uint32_t wait_count, signal_count;
     uint32_t reserved;
     const void *step; /* step.size bytes, copied before program_run returns; NULL: leave the block as it is */
-    const qp_signal *waits;
-    const qp_signal *signals;
+    const qp_signal *waits;   /* timelines of the program's device; a value may be waited for before anybody has asked to signal it */
+    const qp_signal *signals; /* each larger than any value its timeline has or is about to get */
 } qp_run;
 
 /* ---- the backend table -------------------------------------------------------------------------------------------- */
@@ -468,7 +487,9 @@ typedef struct qp_backend {
     void (*buffer_destroy)(qp_buffer *buffer);
 
     /* Transfers between host memory and a buffer. They return when the caller's memory may be reused and the data can be
-     * seen by what is submitted next; not ordered with programs under way (wait for them first). Thread rule: any. */
+     * seen by what is submitted next; not ordered with programs under way: wait first for those that touch the same bytes.
+     * Whether a read of other bytes waits for programs under way is up to the device; reading a mapping never does.
+     * Thread rule: any. */
     qp_status (*buffer_write)(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error);
     qp_status (*buffer_read)(qp_buffer *buffer, uint64_t offset, void *data, uint64_t size, qp_text *error);
 
@@ -478,22 +499,23 @@ typedef struct qp_backend {
 
     /* Weights. layout says how a tensor will lie on the device. pack converts rows [row, row + rows) of the whole tensor (rows
      * counted over ne[1]·ne[2]·ne[3]) from GGUF bytes at src to the tensor that starts at dst.offset. Different rows may be
-     * packed from several threads at a time. Thread rule: any. */
+     * packed from several threads at a time. It returns when src may be reused; what is submitted next sees the rows (the device
+     * may still be packing, and a failure then comes out of timeline_wait). Thread rule: any. */
     qp_status (*weight_layout)(qp_device *device, const qp_weight_desc *desc, qp_weight_info *info, qp_text *error);
     qp_status (*weight_pack)(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row,
                              int64_t rows, qp_range dst, qp_text *error);
 
     /* Programs. measure and create check every op and name the first that is refused. Thread rule: device. run starts the
-     * program once every wait is reached and returns without waiting for it; runs of one device start in the order of their
-     * submission. A failure while it runs is kept and comes out of timeline_wait. destroy waits for its runs. */
+     * program once every wait is reached and returns without waiting for it (but see QP_RUNS_QUEUED). A failure while it runs is
+     * kept and comes out of timeline_wait. destroy waits for its runs; the caller sees to it that what they wait for comes. */
     qp_status (*program_measure)(qp_device *device, const qp_program_desc *desc, qp_program_memory *memory, qp_text *error);
     qp_status (*program_create)(qp_device *device, const qp_program_desc *desc, qp_program **out, qp_text *error);
     qp_status (*program_run)(qp_program *program, const qp_run *run, qp_text *error);
     void (*program_destroy)(qp_program *program);
 
     /* Timeline semaphores: a number that only grows. wait returns QP_OK once the value is reached, QP_TIMEOUT when timeout_ns
-     * passed (0: only look; UINT64_MAX: forever), QP_ERR_DEVICE_LOST, or the error of the run that would have signalled.
-     * Thread rule: any. */
+     * passed (0: only look; UINT64_MAX: forever), QP_ERR_DEVICE_LOST, or the error of the run that would have signalled. signal
+     * refuses a value that is not larger than the timeline's (QP_ERR_INVALID). Thread rule: any. */
     qp_status (*timeline_create)(qp_device *device, uint64_t value, qp_timeline **out, qp_text *error);
     qp_status (*timeline_value)(qp_timeline *timeline, uint64_t *value);
     qp_status (*timeline_signal)(qp_timeline *timeline, uint64_t value, qp_text *error);
