@@ -38,7 +38,7 @@ static inline uint64_t qk_panel_scales(qp_format format, int64_t k) /* offset of
  *
  * One row of K floats as blocks of 32: x ≈ d·q with d = max|x|/127, q rounded to nearest even. Three planes in one stretch of
  * memory: q int8[K], padded to 64 bytes; d float[K/32], padded to 64 bytes; sum int32[K/32] = Σq of the block. A block with a NaN
- * or infinity gets d = NaN, so that it shows in the result. */
+ * or infinity gets d = NaN, so that it shows in the result; one whose largest magnitude is under 2^-119 counts as zeros. */
 static inline uint64_t qk_act_pad(uint64_t bytes)
 {
     return (bytes + 63) / 64 * 64;
@@ -47,13 +47,16 @@ static inline uint64_t qk_act_d(int64_t k) { return qk_act_pad((uint64_t)k); }
 static inline uint64_t qk_act_sum(int64_t k) { return qk_act_d(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
 static inline uint64_t qk_act_bytes(int64_t k) { return qk_act_sum(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
 
-/* y[t·y_stride + r] = Σ_k W[r][k]·x[t][k], no epilogue. One call does a strip of at most QK_PANEL_ROWS rows of one panel (packed)
- * or `rows` rows w_stride bytes apart (in place) for `tokens` tokens. For packed weights all 16 rows are computed and written. */
+/* y[t·y_stride + r] = Σ_k W[r][k]·x[t][k], no epilogue, for `tokens` tokens and a strip of `rows` rows: of panels that follow each
+ * other (packed), or w_stride bytes apart (in place). For packed weights all rows of the last panel are computed and written.
+ * A strip of several panels costs fewer calls, and with many tokens the kernel orders panels and tokens so that the caches serve
+ * most reads: give it what one thread has to do. The result of a row does not depend on how rows are cut into strips, nor that of
+ * a token on how many there are in the call. */
 typedef struct qk_matmul_args {
     const void *w;      /* panel, or first row */
     int64_t w_stride;   /* bytes between rows in place; unused for panels */
     int64_t k;          /* a multiple of the format's block */
-    int64_t rows;       /* 1…16 */
+    int64_t rows;       /* ≥ 1, any number */
     const void *x;      /* float rows, or quantised rows as above */
     int64_t x_stride;   /* bytes between tokens */
     int64_t tokens;     /* ≥ 1, any number */
@@ -80,7 +83,7 @@ typedef struct qk_attention_args {
 typedef void (*qk_attention_fn)(const qk_attention_args *args);
 
 typedef struct qk_kernels {
-    const char *isa; /* "generic", "avx2", "avx512", "avx512_vnni", "neon", "neon_dotprod" */
+    const char *isa; /* the variant: "generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "neon", "neon_dotprod" */
 
     /* n elements, whole blocks. NULL where a format has no conversion (yet). */
     void (*to_f32[QP_FORMAT_LIMIT])(float *dst, const void *src, int64_t n);
@@ -117,7 +120,7 @@ typedef struct qk_cpu_features {
 void qk_cpu_detect(qk_cpu_features *out);
 void qk_cpu_features_text(const qk_cpu_features *f, char *dst, size_t size); /* words for qp_device_info.features */
 
-/* Fills the table for the best this processor has, or no better than `variant` ("generic", "avx2", "avx512", "neon"; NULL: best).
+/* Fills the table for the best this processor has (NULL), or for `variant`, one of those that qk_kernels_variant() lists.
  * −1 when the variant is unknown or not to be had here. */
 int qk_kernels_init(qk_kernels *out, const char *variant);
 /* Variants this build and processor have, worst first; NULL past the last. */
