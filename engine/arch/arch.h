@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ * engine/arch/arch.h: the table of architectures. A new one is one file beside this one and one row in arch.c. */
+#ifndef ENGINE_ARCH_ARCH_H
+#define ENGINE_ARCH_ARCH_H
+
+#include "engine/blocks.h"
+#include "engine/hparams.h"
+#include "engine/weights.h"
+
+typedef struct arch {
+    const char *name; /* general.architecture */
+    /* Fills hp from the metadata; refuses by name what build() does not compute. Failures stay in md. */
+    void (*read)(metadata *md, hparams *hp);
+    /* Declares every tensor with its shape. Failures stay in set. */
+    void (*weights)(weight_set *set, const hparams *hp, model_weights *weights);
+    /* Writes down the ops from token ids to logits. Failures stay in the graph. */
+    void (*build)(builder *b);
+} arch;
+
+const arch *arch_find(const char *name); /* NULL: not known */
+/* The names of the table, separated by a comma; returns dst. */
+const char *arch_names(char *dst, size_t size);
+
+extern const arch arch_llama;
+
+#endif

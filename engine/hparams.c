@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/hparams.h"
+
+#include "engine/arch/arch.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_SIZE = 192 };
+
+static const char *full_key(const metadata *md, const char *suffix, char key[KEY_SIZE])
+{
+    snprintf(key, KEY_SIZE, "%s.%s", md->architecture, suffix);
+    return key;
+}
+
+void metadata_fail(metadata *md, quern_status status, const char *format, ...)
+{
+    if (md->status != QP_OK)
+        return;
+    char text[sizeof md->error->text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    md->status = quern_fail(md->error, status, "%s", text);
+}
+
+int metadata_has(const metadata *md, const char *suffix)
+{
+    char key[KEY_SIZE];
+    return quern_gguf_find(md->gguf, full_key(md, suffix, key)) != NULL;
+}
+
+/* Is there something to read? Notes a required key that is missing. */
+static int wanted(metadata *md, const char *suffix, int required)
+{
+    if (md->status != QP_OK)
+        return 0;
+    if (metadata_has(md, suffix))
+        return 1;
+    if (required)
+        metadata_fail(md, QP_ERR_FORMAT, "the metadata has no %s.%s, which this architecture needs", md->architecture, suffix);
+    return 0;
+}
+
+static uint32_t count_at(metadata *md, const char *suffix, uint64_t index, int zero, uint32_t missing)
+{
+    char key[KEY_SIZE];
+    uint64_t value = 0;
+    md->status = quern_gguf_get_u64(md->gguf, full_key(md, suffix, key), index, &value, md->error);
+    if (md->status != QP_OK)
+        return missing;
+    if ((value == 0 && !zero) || value > INT32_MAX) {
+        metadata_fail(md, QP_ERR_FORMAT, "%s is %llu, which is outside %d..%d", key, (unsigned long long)value, zero ? 0 : 1, INT32_MAX);
+        return missing;
+    }
+    return (uint32_t)value;
+}
+
+uint32_t metadata_count(metadata *md, const char *suffix, int required, int zero, uint32_t missing)
+{
+    return wanted(md, suffix, required) ? count_at(md, suffix, 0, zero, missing) : missing;
+}
+
+float metadata_float(metadata *md, const char *suffix, int required, float missing)
+{
+    if (!wanted(md, suffix, required))
+        return missing;
+    char key[KEY_SIZE];
+    double value = 0;
+    md->status = quern_gguf_get_f64(md->gguf, full_key(md, suffix, key), 0, &value, md->error);
+    if (md->status != QP_OK)
+        return missing;
+    if (!isfinite(value) || fabs(value) > 3e38) {
+        metadata_fail(md, QP_ERR_FORMAT, "%s is %g, which is not a usable number", key, value);
+        return missing;
+    }
+    return (float)value;
+}
+
+void metadata_string(metadata *md, const char *key, char *dst, size_t size)
+{
+    quern_string value;
+    dst[0] = '\0';
+    if (md->status != QP_OK || !quern_gguf_find(md->gguf, key))
+        return;
+    md->status = quern_gguf_get_string(md->gguf, key, 0, &value, md->error);
+    if (md->status == QP_OK)
+        snprintf(dst, size, "%.*s", (int)(value.size < size ? value.size : size - 1), value.data);
+}
+
+uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, uint32_t layers, int required, uint32_t missing)
+{
+    if (!wanted(md, suffix, required))
+        return missing;
+    char key[KEY_SIZE];
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+    if (kv->type != QUERN_GGUF_ARRAY)
+        return count_at(md, suffix, 0, 0, missing);
+    if (kv->count < layers) {
+        metadata_fail(md, QP_ERR_FORMAT, "%s has %llu entries for %u layers", key, (unsigned long long)kv->count, layers);
+        return missing;
+    }
+    return count_at(md, suffix, layer, 0, missing);
+}
+
+void hparams_refuse(metadata *md, const refused_key *keys)
+{
+    for (; keys->suffix; keys++) {
+        if (!wanted(md, keys->suffix, KEY_OPTIONAL))
+            continue;
+        char key[KEY_SIZE];
+        double value = 0;
+        full_key(md, keys->suffix, key);
+        md->status = quern_gguf_get_f64(md->gguf, key, 0, &value, md->error);
+        if (md->status == QP_OK && value != 0 && value != keys->neutral)
+            metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g: %s is not supported in architecture \"%s\"", key, value, keys->what, md->architecture);
+    }
+}
+
+/* ---- shape ---- */
+
+static void read_layer_count(metadata *md, hparams *hp)
+{
+    hp->layers = metadata_count(md, "block_count", KEY_REQUIRED, 0, 0);
+    /* Each layer has tensors of its own: this bounds what the file can make us allocate. */
+    if (md->status == QP_OK && hp->layers > quern_gguf_tensor_count(md->gguf))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.block_count is %u, but the file holds only %llu tensors", md->architecture, hp->layers,
+                      (unsigned long long)quern_gguf_tensor_count(md->gguf));
+    if (md->status != QP_OK)
+        return;
+    hp->layer = calloc(hp->layers, sizeof *hp->layer);
+    if (!hp->layer)
+        metadata_fail(md, QP_ERR_OUT_OF_MEMORY, "no host memory for %u layers", hp->layers);
+}
+
+/* The head size where no key tells it: the embedding split over the heads. */
+static uint32_t default_head_size(metadata *md, const hparams *hp, const layer_hparams *layer, const char *suffix)
+{
+    if (md->status == QP_OK && !metadata_has(md, suffix) && hp->embedding % layer->heads)
+        metadata_fail(md, QP_ERR_FORMAT, "%s.embedding_length %u is not a multiple of %s.attention.head_count %u, and %s.%s is missing",
+                      md->architecture, hp->embedding, md->architecture, layer->heads, md->architecture, suffix);
+    return md->status == QP_OK ? hp->embedding / layer->heads : 0;
+}
+
+static void read_layer(metadata *md, hparams *hp, uint32_t index)
+{
+    layer_hparams *layer = &hp->layer[index];
+    layer->heads = metadata_layer_count(md, "attention.head_count", index, hp->layers, KEY_REQUIRED, 1);
+    layer->kv_heads = metadata_layer_count(md, "attention.head_count_kv", index, hp->layers, KEY_OPTIONAL, layer->heads);
+    layer->feed_forward = metadata_layer_count(md, "feed_forward_length", index, hp->layers, KEY_REQUIRED, 0);
+    layer->head_k = metadata_count(md, "attention.key_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.key_length"));
+    layer->head_v = metadata_count(md, "attention.value_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.value_length"));
+    if (md->status != QP_OK)
+        return;
+    if (layer->kv_heads > layer->heads || layer->heads % layer->kv_heads)
+        metadata_fail(md, QP_ERR_FORMAT, "layer %u: %s.attention.head_count %u is not a multiple of head_count_kv %u", index,
+                      md->architecture, layer->heads, layer->kv_heads);
+}
+
+void hparams_read_shape(metadata *md, hparams *hp)
+{
+    hp->context = metadata_count(md, "context_length", KEY_REQUIRED, 0, 0);
+    hp->embedding = metadata_count(md, "embedding_length", KEY_REQUIRED, 0, 0);
+    read_layer_count(md, hp);
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        read_layer(md, hp, i);
+}
+
+void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind)
+{
+    const char *suffix = kind == QP_NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    hp->norm.kind = kind;
+    hp->norm.eps = metadata_float(md, suffix, KEY_REQUIRED, 0);
+    if (md->status == QP_OK && !(hp->norm.eps >= 0))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.%s is %g, which is below 0", md->architecture, suffix, (double)hp->norm.eps);
+}
+
+void hparams_read_window(metadata *md, hparams *hp)
+{
+    uint32_t window = metadata_count(md, "attention.sliding_window", KEY_OPTIONAL, 1, 0);
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        hp->layer[i].window = window;
+}
+
+/* ---- rope ---- */
+
+static void read_rope_dims(metadata *md, hparams *hp, qp_rope_params *rope)
+{
+    uint32_t head = UINT32_MAX; /* the smallest of all layers */
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        head = hp->layer[i].head_k < head ? hp->layer[i].head_k : head;
+    rope->n_dims = metadata_count(md, "rope.dimension_count", KEY_OPTIONAL, 0, head);
+    if (md->status == QP_OK && (rope->n_dims % 2 || rope->n_dims > head))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.dimension_count is %u, which must be even and at most the head size %u",
+                      md->architecture, rope->n_dims, head);
+}
+
+/* YaRN: the keys name what Peng et al. 2023 call s (factor), beta and alpha; an ext_factor below 0 means "as YaRN does". */
+static void read_yarn(metadata *md, qp_rope_params *rope)
+{
+    float ext = metadata_float(md, "rope.scaling.yarn_ext_factor", KEY_OPTIONAL, -1);
+    rope->ext_factor = ext < 0 ? 1 : ext;
+    rope->attn_factor *= metadata_float(md, "rope.scaling.yarn_attn_factor", KEY_OPTIONAL, 1);
+    rope->beta_fast = metadata_float(md, "rope.scaling.yarn_beta_fast", KEY_OPTIONAL, 32);
+    rope->beta_slow = metadata_float(md, "rope.scaling.yarn_beta_slow", KEY_OPTIONAL, 1);
+}
+
+static void read_rope_scaling(metadata *md, qp_rope_params *rope)
+{
+    char key[KEY_SIZE], type[32];
+    metadata_string(md, full_key(md, "rope.scaling.type", key), type, sizeof type);
+    float factor = metadata_float(md, "rope.scaling.factor", KEY_OPTIONAL, 0);
+    if (factor == 0) /* the older name of the linear factor */
+        factor = metadata_float(md, "rope.scale_linear", KEY_OPTIONAL, 0);
+    if (md->status == QP_OK && factor < 0)
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.scaling.factor is %g, which is below 0", md->architecture, (double)factor);
+    rope->attn_factor = metadata_float(md, "rope.scaling.attn_factor", KEY_OPTIONAL, 1);
+    if (!strcmp(type, "none") || md->status != QP_OK)
+        return;
+    rope->freq_scale = factor > 0 ? 1 / factor : 1;
+    if (!strcmp(type, "yarn"))
+        read_yarn(md, rope);
+    else if (type[0] && strcmp(type, "linear"))
+        metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is \"%s\": this kind of rope scaling is not supported in architecture \"%s\"", key,
+                      type, md->architecture);
+}
+
+void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode)
+{
+    qp_rope_params *rope = &hp->rope[0];
+    *rope = (qp_rope_params){.mode = mode, .freq_scale = 1, .attn_factor = 1};
+    read_rope_dims(md, hp, rope);
+    rope->freq_base = metadata_float(md, "rope.freq_base", KEY_OPTIONAL, 10000);
+    if (md->status == QP_OK && !(rope->freq_base > 0))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.freq_base is %g, which is not above 0", md->architecture, (double)rope->freq_base);
+    rope->original_context = metadata_count(md, "rope.scaling.original_context_length", KEY_OPTIONAL, 0, hp->context);
+    read_rope_scaling(md, rope);
+}
+
+/* ---- all of it ---- */
+
+quern_status hparams_architecture(const quern_gguf *gguf, char *dst, size_t size, quern_error *error)
+{
+    metadata md = {.gguf = gguf, .architecture = "", .error = error};
+    metadata_string(&md, "general.architecture", dst, size);
+    if (md.status == QP_OK && !dst[0])
+        return quern_fail(error, QP_ERR_FORMAT, "the metadata has no general.architecture: this is not a language model");
+    return md.status;
+}
+
+/* The vocabulary is what the embedding table has rows for. */
+static void read_vocabulary(metadata *md, hparams *hp)
+{
+    const quern_gguf_tensor *table = quern_gguf_tensor_find(md->gguf, "token_embd.weight");
+    if (md->status != QP_OK)
+        return;
+    if (!table)
+        metadata_fail(md, QP_ERR_FORMAT, "tensor token_embd.weight is missing");
+    else if (table->dims != 2 || table->ne[0] != (int64_t)hp->embedding || table->ne[1] < 1 || table->ne[1] > INT32_MAX)
+        metadata_fail(md, QP_ERR_FORMAT, "tensor token_embd.weight has the shape %lld x %lld, expected %u x the vocabulary",
+                      (long long)table->ne[0], (long long)table->ne[1], hp->embedding);
+    else
+        hp->vocabulary = (uint32_t)table->ne[1];
+}
+
+quern_status hparams_read(const quern_gguf *gguf, hparams *hp, quern_error *error)
+{
+    *hp = (hparams){.embedding_scale = 1, .logit_scale = 1, .activation = QP_ACT_SILU};
+    quern_status status = hparams_architecture(gguf, hp->architecture, sizeof hp->architecture, error);
+    if (status != QP_OK)
+        return status;
+    const arch *row = arch_find(hp->architecture);
+    if (!row) {
+        char known[256];
+        return quern_fail(error, QP_ERR_UNSUPPORTED, "the architecture \"%s\" is not supported; this build knows: %s", hp->architecture,
+                          arch_names(known, sizeof known));
+    }
+    metadata md = {.gguf = gguf, .architecture = hp->architecture, .error = error};
+    metadata_string(&md, "general.name", hp->name, sizeof hp->name);
+    row->read(&md, hp);
+    read_vocabulary(&md, hp);
+    if (md.status != QP_OK)
+        hparams_free(hp);
+    return md.status;
+}
+
+void hparams_free(hparams *hp)
+{
+    free(hp->layer);
+    *hp = (hparams){0};
+}

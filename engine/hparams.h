@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ * engine/hparams.h: what a model's metadata says about its shape, in one form for every architecture, and the words to read it with.
+ *
+ * Nothing here is trusted: numbers are bounded so that products of two of them fit in 64 bits; whether the tensors agree is for
+ * weights.h to check. */
+#ifndef ENGINE_HPARAMS_H
+#define ENGINE_HPARAMS_H
+
+#include <quern/engine.h>
+
+enum { HPARAMS_ROPES = 2, HPARAMS_NO_ROPE = 255 };
+
+typedef struct layer_hparams {
+    uint32_t heads, kv_heads;
+    uint32_t head_k, head_v; /* features of a head in Q and K, and in V */
+    uint32_t feed_forward;
+    uint32_t window; /* cells that attention looks back on, itself included; 0: all */
+    uint32_t rope;   /* index into hparams.rope, or HPARAMS_NO_ROPE */
+} layer_hparams;
+
+typedef struct hparams {
+    char architecture[64];
+    char name[128];
+    uint32_t layers, embedding, vocabulary, context;
+    layer_hparams *layer; /* one each, owned */
+    qp_norm_params norm;
+    qp_rope_params rope[HPARAMS_ROPES]; /* [0] for most models; the second is for layers of another kind */
+    qp_activation activation;           /* of the gate */
+    float attention_scale;              /* 0: 1 / sqrt(head_k) */
+    float attention_softcap;            /* 0: none */
+    float embedding_scale;              /* 1: none; likewise below */
+    float logit_scale;
+} hparams;
+
+/* A reader of "ARCHITECTURE.suffix" keys. The first failure is kept in `status` and *error, and later reads do nothing, so that an
+ * architecture's reader is a list of statements. */
+typedef struct metadata {
+    const quern_gguf *gguf;
+    const char *architecture;
+    quern_error *error;
+    quern_status status;
+} metadata;
+
+enum { KEY_REQUIRED = 1, KEY_OPTIONAL = 0 };
+
+int metadata_has(const metadata *md, const char *suffix);
+/* A count: 1..2^31-1, or also 0 where `zero` is set. A missing optional key gives `missing`. */
+uint32_t metadata_count(metadata *md, const char *suffix, int required, int zero, uint32_t missing);
+float metadata_float(metadata *md, const char *suffix, int required, float missing);
+/* Copies a string, cut to size; "" when it is missing. */
+void metadata_string(metadata *md, const char *key, char *dst, size_t size);
+/* A number of one layer, from a key that holds either one number for all layers or one for each. */
+uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, uint32_t layers, int required, uint32_t missing);
+QUERN_PRINTF(3, 4) void metadata_fail(metadata *md, quern_status status, const char *format, ...);
+
+/* A feature that some file's metadata can ask for and that the architecture at hand does not compute. */
+typedef struct refused_key {
+    const char *suffix;
+    double neutral; /* the value that means "not used", besides 0 */
+    const char *what;
+} refused_key;
+/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral ones. */
+void hparams_refuse(metadata *md, const refused_key *keys);
+
+/* context, embedding, layers, heads, head sizes, feed-forward sizes, with the defaults that all architectures share. */
+void hparams_read_shape(metadata *md, hparams *hp);
+void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind);
+/* rope[0] for all layers: base, dimension count and scaling (none, linear, YaRN). */
+void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode);
+/* One sliding window for all layers. */
+void hparams_read_window(metadata *md, hparams *hp);
+
+/* general.architecture into dst; QP_ERR_FORMAT when there is none. */
+quern_status hparams_architecture(const quern_gguf *gguf, char *dst, size_t size, quern_error *error);
+/* All of it, by the architecture's row of the table (arch/arch.h). On failure *hp holds nothing to free. */
+quern_status hparams_read(const quern_gguf *gguf, hparams *hp, quern_error *error);
+void hparams_free(hparams *hp);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/weights.h"
+
+#include <quern/log.h>
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_SIZE = 128 };
+
+quern_status weight_set_init(weight_set *set, const quern_gguf *gguf, quern_error *error)
+{
+    *set = (weight_set){.gguf = gguf, .count = quern_gguf_tensor_count(gguf), .error = error};
+    set->weight = calloc(set->count ? set->count : 1, sizeof *set->weight);
+    if (!set->weight)
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a table of %llu tensors", (unsigned long long)set->count);
+    for (uint64_t i = 0; i < set->count; i++)
+        set->weight[i].tensor = quern_gguf_tensor_at(gguf, i);
+    return QP_OK;
+}
+
+void weight_set_free(weight_set *set)
+{
+    free(set->weight);
+    *set = (weight_set){0};
+}
+
+/* ---- declarations ---- */
+
+static const char *shape_words(const int64_t ne[4], uint32_t dims, char dst[96])
+{
+    int used = 0;
+    dst[0] = '\0';
+    for (uint32_t i = 0; i < dims && i < 4; i++)
+        used += snprintf(dst + used, 96 - (size_t)used, "%s%lld", i ? " x " : "", (long long)ne[i]);
+    return dst;
+}
+
+static int shape_matches(const quern_gguf_tensor *tensor, const int64_t ne[4])
+{
+    return !memcmp(tensor->ne, ne, sizeof tensor->ne);
+}
+
+/* The tensor of that name if it is there and has the shape; what is wrong otherwise stays in the set. */
+static const quern_gguf_tensor *find(weight_set *set, int required, const int64_t ne[4], const char *name)
+{
+    if (set->status != QP_OK)
+        return NULL;
+    const quern_gguf_tensor *tensor = quern_gguf_tensor_find(set->gguf, name);
+    uint32_t dims = ne[3] > 1 ? 4 : ne[2] > 1 ? 3 : ne[1] > 1 ? 2 : 1;
+    char expected[96], actual[96];
+    if (!tensor) {
+        if (required)
+            set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s is missing (expected %s)", name, shape_words(ne, dims, expected));
+        return NULL;
+    }
+    if (!shape_matches(tensor, ne)) {
+        set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s has the shape %s, expected %s", name,
+                                 shape_words(tensor->ne, tensor->dims, actual), shape_words(ne, dims, expected));
+        return NULL;
+    }
+    return tensor;
+}
+
+static weight *use(weight_set *set, const quern_gguf_tensor *tensor, uint32_t uses)
+{
+    if (!tensor)
+        return NULL;
+    weight *w = &set->weight[tensor - quern_gguf_tensor_at(set->gguf, 0)];
+    if (w->tensor != tensor) /* the tensors are not one array: search */
+        for (w = set->weight; w->tensor != tensor; w++)
+            continue;
+    w->uses |= uses;
+    return w;
+}
+
+weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, int64_t m, const char *name, ...)
+{
+    char full[NAME_SIZE];
+    va_list args;
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return use(set, find(set, required, (int64_t[4]){k, m, 1, 1}, full), uses);
+}
+
+static weight *vector(weight_set *set, int required, int64_t n, const char *name)
+{
+    const quern_gguf_tensor *tensor = find(set, required, (int64_t[4]){n, 1, 1, 1}, name);
+    if (tensor && tensor->format != QP_FORMAT_F32) {
+        const quern_format_info *format = quern_format_get(tensor->format);
+        set->status = quern_fail(set->error, QP_ERR_UNSUPPORTED, "tensor %s is %s, and vectors must be F32", name, format ? format->name : "unknown");
+        return NULL;
+    }
+    return use(set, tensor, QP_WEIGHT_PLAIN);
+}
+
+weight *declare_vector(weight_set *set, int required, int64_t n, const char *name, ...)
+{
+    char full[NAME_SIZE];
+    va_list args;
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return vector(set, required, n, full);
+}
+
+/* A tensor of one number, which becomes a parameter of an op and never goes to the device. */
+static float scalar(weight_set *set, float missing, const char *name)
+{
+    const quern_gguf_tensor *tensor = find(set, TENSOR_OPTIONAL, (int64_t[4]){1, 1, 1, 1}, name);
+    if (!tensor)
+        return missing;
+    float value = 0;
+    if (tensor->format != QP_FORMAT_F32)
+        set->status = quern_fail(set->error, QP_ERR_UNSUPPORTED, "tensor %s must be F32", name);
+    else
+        set->status = quern_gguf_read(set->gguf, tensor, 0, &value, sizeof value, set->error);
+    if (set->status == QP_OK && !isfinite(value))
+        set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s holds %g, which is not a finite number", name, (double)value);
+    return value;
+}
+
+linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_t m, const char *name, ...)
+{
+    char base[NAME_SIZE - 16], full[NAME_SIZE];
+    va_list args;
+    va_start(args, name);
+    vsnprintf(base, sizeof base, name, args);
+    va_end(args);
+    linear l = {.scale = 1, .bias_scale = 1};
+    l.w = declare_matrix(set, required, QP_WEIGHT_MATMUL, k, m, "%s.weight", base);
+    if (!l.w)
+        return l;
+    l.bias = declare_vector(set, TENSOR_OPTIONAL, m, "%s.bias", base);
+    snprintf(full, sizeof full, "%s.scale", base);
+    l.scale = scalar(set, 1, full);
+    if (kind == LINEAR_SCALED_BIAS)
+        l.bias_scale = l.scale;
+    return l;
+}
+
+norm_weights declare_norm(weight_set *set, int required, int64_t n, const char *name, ...)
+{
+    char base[NAME_SIZE - 16];
+    va_list args;
+    va_start(args, name);
+    vsnprintf(base, sizeof base, name, args);
+    va_end(args);
+    norm_weights norm = {.w = declare_vector(set, required, n, "%s.weight", base)};
+    if (norm.w)
+        norm.bias = declare_vector(set, TENSOR_OPTIONAL, n, "%s.bias", base);
+    return norm;
+}
+
+void declare_ends(weight_set *set, const hparams *hp, model_weights *weights)
+{
+    weights->embedding = declare_matrix(set, TENSOR_REQUIRED, QP_WEIGHT_ROWS, hp->embedding, hp->vocabulary, "token_embd.weight");
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "output_norm");
+    weights->output = declare_linear(set, TENSOR_OPTIONAL, LINEAR_PLAIN, hp->embedding, hp->vocabulary, "output");
+    if (!weights->output.w && set->status == QP_OK) {
+        weights->output = (linear){.w = weights->embedding, .scale = 1, .bias_scale = 1};
+        weights->embedding->uses |= QP_WEIGHT_MATMUL;
+    }
+}
+
+void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
+{
+    const layer_hparams *l = &hp->layer[layer];
+    int64_t e = hp->embedding, q = (int64_t)l->heads * l->head_k, k = (int64_t)l->kv_heads * l->head_k;
+    int64_t v = (int64_t)l->kv_heads * l->head_v, out = (int64_t)l->heads * l->head_v;
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
+    weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, q, "blk.%u.attn_q", layer);
+    weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, k, "blk.%u.attn_k", layer);
+    weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, v, "blk.%u.attn_v", layer);
+    weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, out, e, "blk.%u.attn_output", layer);
+}
+
+void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, mlp_weights *weights)
+{
+    int64_t e = hp->embedding, f = hp->layer[layer].feed_forward;
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.ffn_norm", layer);
+    weights->gate = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, f, "blk.%u.ffn_gate", layer);
+    weights->up = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, f, "blk.%u.ffn_up", layer);
+    weights->down = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, f, e, "blk.%u.ffn_down", layer);
+}
+
+/* ---- the plan ---- */
+
+static int ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+static quern_status plan_one(weight *w, quern_device *device, placement *p, quern_error *error)
+{
+    const char *name = w->tensor->name.data;
+    w->desc = (qp_weight_desc){.struct_size = sizeof w->desc, .format = w->tensor->format, .uses = w->uses};
+    memcpy(w->desc.ne, w->tensor->ne, sizeof w->desc.ne);
+    w->info = (qp_weight_info){.struct_size = sizeof w->info};
+    quern_status status = quern_weight_layout(device, &w->desc, &w->info, error);
+    if (status == QP_OK)
+        status = placement_add(p, w->info.bytes, w->info.alignment, "it", &w->at, error);
+    return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "tensor %s: ", name);
+}
+
+quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error)
+{
+    for (uint64_t i = 0; i < set->count; i++) {
+        weight *w = &set->weight[i];
+        quern_status status = w->uses ? plan_one(w, device, p, error) : QP_OK;
+        if (status != QP_OK)
+            return status;
+        if (!w->uses && !ends_with(w->tensor->name.data, ".scale"))
+            quern_log(QUERN_LOG_DEBUG, "%s: tensor %s is not used by this architecture", quern_gguf_path(set->gguf), w->tensor->name.data);
+    }
+    return QP_OK;
+}
+
+void weights_bind(weight_set *set, const placement *p)
+{
+    for (uint64_t i = 0; i < set->count; i++) {
+        weight *w = &set->weight[i];
+        if (!w->uses)
+            continue;
+        quern_format_info format = *quern_format_get(w->tensor->format);
+        qp_range range = quern_buffer_range(p->buffers[w->at.block], w->at.offset, w->info.bytes);
+        qp_tensor *t = &w->place;
+        *t = (qp_tensor){.buffer = range.buffer, .offset = range.offset, .format = w->tensor->format, .layout = w->info.layout};
+        memcpy(t->ne, w->tensor->ne, sizeof t->ne);
+        t->nb[0] = format.block_bytes;
+        t->nb[1] = t->ne[0] / format.block_elements * t->nb[0];
+        t->nb[2] = t->nb[1] * t->ne[1];
+        t->nb[3] = t->nb[2] * t->ne[2];
+    }
+}

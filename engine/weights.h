@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ * engine/weights.h: which tensors a model has, what shapes they must have and where they lie on the device.
+ *
+ * An architecture declares its tensors; a declaration finds the tensor in the file, checks it and notes its use. One tensor declared
+ * twice (tied embeddings) is one weight with both uses. */
+#ifndef ENGINE_WEIGHTS_H
+#define ENGINE_WEIGHTS_H
+
+#include "engine/hparams.h"
+#include "engine/placement.h"
+
+/* One tensor of the file that the model uses. */
+typedef struct weight {
+    const quern_gguf_tensor *tensor;
+    uint32_t uses; /* QP_WEIGHT_*, 0: the file has it, the model does not use it */
+    qp_weight_desc desc;
+    qp_weight_info info;
+    place at;
+    qp_tensor place; /* once it is allocated */
+} weight;
+
+/* y = scale·(W x) + bias_scale·bias */
+typedef struct linear {
+    weight *w, *bias;
+    float scale, bias_scale;
+} linear;
+
+typedef struct norm_weights {
+    weight *w, *bias; /* w NULL: there is no such norm */
+} norm_weights;
+
+typedef struct attention_weights {
+    norm_weights norm, q_norm, k_norm, post_norm;
+    linear q, k, v, output;
+} attention_weights;
+
+typedef struct mlp_weights {
+    norm_weights norm, post_norm;
+    linear gate, up, down; /* gate.w NULL: not gated */
+} mlp_weights;
+
+typedef struct layer_weights {
+    attention_weights attention;
+    mlp_weights mlp;
+} layer_weights;
+
+typedef struct model_weights {
+    weight *embedding;
+    norm_weights norm;
+    linear output;
+    weight *rope_factors;
+    layer_weights *layer; /* one each, owned */
+} model_weights;
+
+/* The declarations so far. weight[i] belongs to the file's tensor i. The first failure is kept, later declarations do nothing. */
+typedef struct weight_set {
+    const quern_gguf *gguf;
+    weight *weight;
+    uint64_t count;
+    quern_error *error;
+    quern_status status;
+} weight_set;
+
+quern_status weight_set_init(weight_set *set, const quern_gguf *gguf, quern_error *error);
+void weight_set_free(weight_set *set);
+
+enum { TENSOR_OPTIONAL = 0, TENSOR_REQUIRED = 1 };
+enum { LINEAR_PLAIN = 0, LINEAR_SCALED_BIAS = 1 /* a NAME.scale also applies to the bias */ };
+
+/* Names are printf formats, so that a layer's number can be written in. A weight that is optional and missing is NULL. */
+QUERN_PRINTF(6, 7) weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, int64_t m, const char *name, ...);
+QUERN_PRINTF(4, 5) weight *declare_vector(weight_set *set, int required, int64_t n, const char *name, ...);
+/* NAME.weight {k, m} with the optional NAME.bias {m} and NAME.scale, one number that is read here. */
+QUERN_PRINTF(6, 7) linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_t m, const char *name, ...);
+/* NAME.weight {n} with the optional NAME.bias {n}. */
+QUERN_PRINTF(4, 5) norm_weights declare_norm(weight_set *set, int required, int64_t n, const char *name, ...);
+
+/* What comes before the first layer and after the last one: token_embd, output_norm, output (or the embedding once more). */
+void declare_ends(weight_set *set, const hparams *hp, model_weights *weights);
+void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
+void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, mlp_weights *weights);
+
+/* Asks the device how each declared weight will lie and gives it a place. Nothing is allocated on the device. */
+quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error);
+/* After placement_allocate: fills in each weight's qp_tensor. */
+void weights_bind(weight_set *set, const placement *p);
+
+#endif
