@@ -505,7 +505,8 @@ typedef struct qp_backend {
     qp_status (*weight_pack)(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row,
                              int64_t rows, qp_range dst, qp_text *error);
 
-    /* Programs. measure and create check every op and name the first that is refused. Thread rule: device. run starts the
+    /* Programs. measure and create check every op and name the first that is refused; for measure, as for op_query, tensors
+     * need no buffer yet, so that a host can learn what a program takes before it allocates. Thread rule: device. run starts the
      * program once every wait is reached and returns without waiting for it (but see QP_RUNS_QUEUED). A failure while it runs is
      * kept and comes out of timeline_wait. destroy waits for its runs; the caller sees to it that what they wait for comes. */
     qp_status (*program_measure)(qp_device *device, const qp_program_desc *desc, qp_program_memory *memory, qp_text *error);
