@@ -98,7 +98,9 @@ QUERN_API quern_token_kind quern_tokenizer_kind(const quern_tokenizer *tokenizer
 /* Appends the tokens of text (any bytes) to *list. */
 QUERN_API quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, size_t size, uint32_t flags, quern_token_list *list, quern_error *error);
 /* The bytes of one token: at most size are written, the full length is returned (it may be a part of a UTF-8 sequence). Control
- * tokens give nothing unless `special`. `first`: the token begins the text (SentencePiece drops one leading space there). */
+ * tokens give nothing unless `special`. `first`: the token begins a stretch of text, whose leading space quern_tokenize made up
+ * (SentencePiece) and which is dropped: quern_token_first(tokenizer, the token before it, -1 if none). */
+QUERN_API int quern_token_first(const quern_tokenizer *tokenizer, int32_t before); /* nonzero at the start and after special tokens */
 QUERN_API size_t quern_token_bytes(const quern_tokenizer *tokenizer, int32_t token, int first, int special, char *dst, size_t size);
 
 /* Streams text without ever handing out a broken UTF-8 sequence: bytes wait here until a sequence is whole; bytes that can never
