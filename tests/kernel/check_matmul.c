@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT
+ * tests/kernel/check_matmul.c: rows matmul_float (against sums in double) and matmul_panel (against exact integer sums). */
+#include "tests/kernel/check.h"
+
+enum { W = 0, X = 1, Y = 2, SRC = 3 };
+
+/* One call: everything in it lies in guarded memory. */
+typedef struct problem {
+    const subject *s;
+    qk_matmul_args args;
+    double *want, *tolerance; /* [token][row] */
+    int written;              /* rows that must be written */
+} problem;
+
+static const int64_t some_ks[] = {32, 64, 96, 128, 160, 256, 288, 352, 512, 768, 1024, 1056, 2048, 4096, 4128};
+
+static void choose_sizes(problem *p, int round, int64_t block)
+{
+    qk_matmul_args *a = &p->args;
+    a->k = round < 30 ? block * (round + 1) : some_ks[random_below(sizeof some_ks / sizeof some_ks[0])];
+    a->k = (a->k + block - 1) / block * block;
+    a->rows = round % 3 == 0 ? 16 : random_between(1, 16);
+    a->tokens = round % 4 == 0 ? 1 : round % 4 == 1 ? random_between(2, 9) : random_between(1, 70);
+    if (a->k > 1056 && a->tokens > 20)
+        a->tokens = random_between(1, 20);
+}
+
+static void place_output(problem *p, int width)
+{
+    qk_matmul_args *a = &p->args;
+    p->written = width;
+    a->y_stride = width + (random_below(2) ? random_between(0, 40) : 0);
+    a->y = output(Y, (size_t)((a->tokens - 1) * a->y_stride + width) * 4, 4);
+}
+
+static bool compare(const problem *p)
+{
+    const qk_matmul_args *a = &p->args;
+    for (int64_t t = 0; t < a->tokens; t++) {
+        const float *y = a->y + t * a->y_stride;
+        for (int r = 0; r < p->written; r++) {
+            double want = p->want[t * 16 + r], tolerance = p->tolerance[t * 16 + r];
+            if (!agrees(y[r], want, tolerance))
+                return fail("token %lld row %d: %.9g, not %.9g ± %.3g", (long long)t, r, (double)y[r], want, tolerance);
+        }
+        if (t + 1 < a->tokens && !untouched(y + p->written, (size_t)(a->y_stride - p->written) * 4))
+            return fail("wrote between the tokens, after token %lld", (long long)t);
+    }
+    return output_intact(Y);
+}
+
+static bool call(problem *p, const char *what, int round)
+{
+    const qk_matmul_args *a = &p->args;
+    qk_matmul_args args = *a;
+    describe("%s round %d k=%lld rows=%lld tokens=%lld y_stride=%lld", what, round, (long long)a->k, (long long)a->rows,
+             (long long)a->tokens, (long long)a->y_stride);
+    ((qk_matmul_fn)p->s->fn)(&args);
+    return compare(p);
+}
+
+static bool problem_open(problem *p, const subject *s)
+{
+    *p = (problem){.s = s, .want = calloc(16 * 512, sizeof(double)), .tolerance = calloc(16 * 512, sizeof(double))};
+    return (p->want && p->tolerance) || fail("no memory");
+}
+
+static bool problem_close(problem *p, bool result)
+{
+    free(p->want);
+    free(p->tolerance);
+    return result;
+}
+
+/* ---- float activations ---- */
+
+/* Sums of K floats in an unknown order: K/4 roundings at the worst, as a share of the sum of magnitudes; and what products lose
+ * that fall below the smallest float. */
+static double float_tolerance(double magnitude, int64_t k)
+{
+    return magnitude * 0x1p-24 * (16 + (double)k / 4) + (double)k * 0x1p-148;
+}
+
+static void float_model(problem *p)
+{
+    const qk_matmul_args *a = &p->args;
+    float *row = malloc((size_t)a->k * sizeof *row);
+    for (int64_t r = 0; r < a->rows; r++) {
+        qr_dequantise(p->s->format, (const char *)a->w + r * a->w_stride, row, a->k);
+        for (int64_t t = 0; t < a->tokens; t++) {
+            const float *x = (const float *)((const char *)a->x + t * a->x_stride);
+            double sum = 0, magnitude = 0;
+            for (int64_t i = 0; i < a->k; i++) {
+                double product = (double)row[i] * (double)x[i];
+                sum += product;
+                magnitude += fabs(product);
+            }
+            p->want[t * 16 + r] = sum;
+            p->tolerance[t * 16 + r] = float_tolerance(magnitude, a->k);
+        }
+    }
+    free(row);
+}
+
+/* Puts a NaN or an infinity into one weight row or one token, which must show there and nowhere else. */
+static void spoil(problem *p, char *w, char *x)
+{
+    qk_matmul_args *a = &p->args;
+    static const float evils[] = {NAN, INFINITY, -INFINITY};
+    float evil = evils[random_below(3)];
+    if (random_below(2) || p->s->format != QP_FORMAT_F32)
+        memcpy(x + random_between(0, a->tokens - 1) * a->x_stride + random_between(0, a->k - 1) * 4, &evil, 4);
+    else
+        memcpy(w + random_between(0, a->rows - 1) * a->w_stride + random_between(0, a->k - 1) * 4, &evil, 4);
+}
+
+/* An infinity times zero, or two infinities of different sign, end in NaN or in an infinity as the order of the sum has it. */
+static void loosen(problem *p)
+{
+    for (int i = 0; i < 16 * p->args.tokens; i++)
+        if (isinf(p->want[i]))
+            p->want[i] = (double)NAN;
+}
+
+static bool compare_spoilt(problem *p)
+{
+    const qk_matmul_args *a = &p->args;
+    loosen(p);
+    for (int64_t t = 0; t < a->tokens; t++)
+        for (int64_t r = 0; r < a->rows; r++) {
+            float *y = a->y + t * a->y_stride + r;
+            if (p->want[t * 16 + r] != p->want[t * 16 + r] && isinf(*y))
+                *y = NAN;
+        }
+    return compare(p);
+}
+
+static bool float_round(problem *p, int round)
+{
+    const subject *s = p->s;
+    qk_matmul_args *a = &p->args;
+    int64_t block = qk_block_elements(s->format);
+    choose_sizes(p, round, block);
+    if (block == 1 && round % 5 == 0)
+        a->k = random_between(1, 300);
+    size_t bytes = row_bytes(s->format, a->k), element = block == 1 ? qk_block_bytes(s->format) : 2;
+    fill w_fill = (fill)random_below(FILL_COUNT), x_fill = (fill)random_below(FILL_COUNT);
+    a->w_stride = (int64_t)bytes + (random_below(2) ? (int64_t)element * random_between(0, 100) : 0);
+    a->x_stride = (a->k + (random_below(2) ? random_between(0, 50) : 0)) * 4;
+    char *w = input_at_end(W, (size_t)((a->rows - 1) * a->w_stride) + bytes, element);
+    char *x = input_at_end(X, (size_t)((a->tokens - 1) * a->x_stride + a->k * 4), 4);
+    for (int64_t r = 0; r < a->rows; r++)
+        fill_format(s->format, w + r * a->w_stride, a->k, w_fill, 1000);
+    for (int64_t t = 0; t < a->tokens; t++)
+        fill_floats((float *)(void *)(x + t * a->x_stride), a->k, x_fill, 1e20f);
+    bool spoilt = round % 8 == 7;
+    if (spoilt)
+        spoil(p, w, x);
+    a->w = w;
+    a->x = x;
+    place_output(p, (int)a->rows);
+    float_model(p);
+    char what[64];
+    snprintf(what, sizeof what, "w %s x %s%s", fill_name(w_fill), fill_name(x_fill), spoilt ? " spoilt" : "");
+    if (!spoilt)
+        return call(p, what, round);
+    describe("%s round %d k=%lld rows=%lld tokens=%lld", what, round, (long long)a->k, (long long)a->rows, (long long)a->tokens);
+    qk_matmul_args args = *a;
+    ((qk_matmul_fn)s->fn)(&args);
+    return compare_spoilt(p);
+}
+
+static bool check_float(const subject *s)
+{
+    problem p;
+    bool right = problem_open(&p, s);
+    for (int round = 0; right && round < 240; round++)
+        right = float_round(&p, round);
+    return problem_close(&p, right);
+}
+
+/* ---- int8 activations, panels ---- */
+
+/* Quants of a block. EDGE finds sums of products that do not fit 16 bits. */
+static int8_t edge_or_random(int kind, int low, int high)
+{
+    switch (kind) {
+    case 0: return (int8_t)random_between(low, high);
+    case 1: return (int8_t)high;
+    case 2: return (int8_t)low;
+    case 3: return (int8_t)(random_below(2) ? low : high);
+    default: return 0;
+    }
+}
+
+static uint16_t random_scale(int kind)
+{
+    if (kind == 1)
+        return (uint16_t)(random_below(2) << 15); /* ±0 */
+    if (kind == 2)
+        return (uint16_t)(random_bits() & 0x83ff); /* subnormal */
+    if (kind == 3)
+        return (uint16_t)(random_below(2) ? 0x7bff : 0xfbff); /* ±65504 */
+    return qk_f16_from_f32(random_normal() * 0.05f);
+}
+
+static void fill_weight_row(qp_format format, char *row, int64_t k)
+{
+    int scale_kind = random_below(6) ? 0 : (int)random_below(4), quant_kind = random_below(3) ? 0 : (int)random_below(5);
+    for (int64_t b = 0; b < k / 32; b++, row += qk_block_bytes(format)) {
+        uint16_t d = random_scale(scale_kind);
+        memcpy(row, &d, 2);
+        for (int i = 0; i < 32; i++) {
+            if (format == QP_FORMAT_Q8_0)
+                row[2 + i] = (char)edge_or_random(quant_kind, -128, 127);
+            else if (i < 16)
+                row[2 + i] = (char)((edge_or_random(quant_kind, -8, 7) + 8) | (edge_or_random(quant_kind, -8, 7) + 8) << 4);
+        }
+    }
+}
+
+static void fill_activation_row(char *row, int64_t k, int kind)
+{
+    for (int64_t b = 0; b < k / 32; b++) {
+        int32_t sum = 0;
+        float d = kind == 3 ? ldexpf(1, (int)random_between(-40, 40)) : kind == 4 ? 0.0f : fabsf(random_normal()) * 0.02f;
+        for (int i = 0; i < 32; i++) {
+            int8_t q = edge_or_random(kind, -127, 127);
+            row[b * 32 + i] = (char)q;
+            sum += q;
+        }
+        memcpy(row + qk_act_d(k) + b * 4, &d, 4);
+        memcpy(row + qk_act_sum(k) + b * 4, &sum, 4);
+    }
+}
+
+static int weight_quant(qp_format format, const char *block, int i)
+{
+    if (format == QP_FORMAT_Q8_0)
+        return (int8_t)block[2 + i];
+    uint8_t byte = (uint8_t)block[2 + i % 16];
+    return (i < 16 ? byte & 15 : byte >> 4) - 8;
+}
+
+/* Σ over blocks of d_w · d_x · (the exact integer sum). The order and the three roundings a block are the kernel's own. */
+static void panel_model(problem *p, const char *src)
+{
+    const qk_matmul_args *a = &p->args;
+    size_t block = qk_block_bytes(p->s->format);
+    for (int64_t t = 0; t < a->tokens; t++) {
+        const char *x = (const char *)a->x + t * a->x_stride;
+        for (int r = 0; r < 16; r++) {
+            double sum = 0, magnitude = 0;
+            for (int64_t b = 0; r < a->rows && b < a->k / 32; b++) {
+                const char *w = src + ((size_t)r * (size_t)(a->k / 32) + (size_t)b) * block;
+                uint16_t dw;
+                float dx;
+                memcpy(&dw, w, 2);
+                memcpy(&dx, x + qk_act_d(a->k) + b * 4, 4);
+                int32_t dot = 0;
+                for (int i = 0; i < 32; i++)
+                    dot += weight_quant(p->s->format, w, i) * (int8_t)x[b * 32 + i];
+                double term = (double)qk_f32_from_f16(dw) * (double)dx * dot;
+                sum += term;
+                magnitude += fabs(term);
+            }
+            p->want[t * 16 + r] = sum;
+            p->tolerance[t * 16 + r] = magnitude * 0x1p-24 * (4 + (double)(a->k / 32) / 2) + (double)a->k * 0x1p-149;
+        }
+    }
+}
+
+/* d = NaN in one block of one token, or of one weight row: it shows there only. */
+static void spoil_panel(problem *p, char *src, char *x)
+{
+    qk_matmul_args *a = &p->args;
+    int64_t b = random_between(0, a->k / 32 - 1);
+    float nan_value = NAN;
+    uint16_t evil = random_below(2) ? 0x7e00 : 0x7c00;
+    if (random_below(2))
+        memcpy(x + random_between(0, a->tokens - 1) * a->x_stride + (int64_t)qk_act_d(a->k) + b * 4, &nan_value, 4);
+    else
+        memcpy(src + (random_between(0, a->rows - 1) * (a->k / 32) + b) * qk_block_bytes(p->s->format), &evil, 2);
+}
+
+static bool panel_round(problem *p, int round)
+{
+    const subject *s = p->s;
+    qk_matmul_args *a = &p->args;
+    choose_sizes(p, round, 32);
+    size_t row = row_bytes(s->format, a->k);
+    bool spoilt = round % 8 == 7;
+    char *src = input_at_end(SRC, row * (size_t)a->rows, 2);
+    for (int64_t r = 0; r < a->rows; r++)
+        fill_weight_row(s->format, src + (size_t)r * row, a->k);
+    a->x_stride = (int64_t)qk_act_bytes(a->k) + 64 * (random_below(2) ? random_between(0, 3) : 0);
+    char *x = input_at_end(X, (size_t)((a->tokens - 1) * a->x_stride) + qk_act_bytes(a->k), 64);
+    int x_kind = random_below(2) ? 0 : (int)random_below(5);
+    for (int64_t t = 0; t < a->tokens; t++)
+        fill_activation_row(x + t * a->x_stride, a->k, x_kind);
+    if (spoilt)
+        spoil_panel(p, src, x);
+    a->x = x;
+    a->w = input_at_end(W, qk_panel_bytes(s->format, a->k), 64);
+    memset((char *)(uintptr_t)a->w, 0, qk_panel_bytes(s->format, a->k));
+    qk_panel_pack(s->format, (char *)(uintptr_t)a->w, src, a->k, 0, a->rows);
+    a->w_stride = -1; /* unused */
+    place_output(p, QK_PANEL_ROWS);
+    panel_model(p, src);
+    if (!spoilt)
+        return call(p, x_kind ? "extreme x" : "random x", round);
+    describe("spoilt round %d k=%lld rows=%lld tokens=%lld", round, (long long)a->k, (long long)a->rows, (long long)a->tokens);
+    qk_matmul_args args = *a;
+    ((qk_matmul_fn)s->fn)(&args);
+    return compare_spoilt(p);
+}
+
+static bool check_panel(const subject *s)
+{
+    problem p;
+    bool right = problem_open(&p, s);
+    for (int round = 0; right && round < 240; round++)
+        right = panel_round(&p, round);
+    return problem_close(&p, right);
+}
+
+/* ---- timing ---- */
+
+enum { BENCH_K = 4096, BENCH_TOKENS = 256 };
+
+typedef struct timing {
+    qk_matmul_args args;
+    qk_matmul_fn fn;
+    const char *weights;
+    uint64_t strips, strip_bytes;
+} timing;
+
+static void run(void *ctx, uint64_t i)
+{
+    timing *t = ctx;
+    t->args.w = t->weights + i % t->strips * t->strip_bytes;
+    t->fn(&t->args);
+}
+
+/* Random bytes with scales that are small numbers. */
+static void fill_strips(timing *t, qp_format format, bool panel, char *weights)
+{
+    random_bytes(weights, t->strip_bytes);
+    if (panel)
+        for (uint64_t i = qk_panel_scales(format, BENCH_K); i + 2 <= t->strip_bytes; i += 2)
+            memcpy(weights + i, &(uint16_t){0x2400}, 2);
+    else
+        for (int64_t r = 0; r < 16; r++)
+            fill_format(format, weights + r * t->args.w_stride, BENCH_K, FILL_NORMAL, 0);
+    for (uint64_t s = 1; s < t->strips; s++)
+        memcpy(weights + s * t->strip_bytes, weights, t->strip_bytes);
+}
+
+static void bench_shape(const subject *s, bool panel)
+{
+    static const int64_t tokens[] = {1, 4, 16, 256};
+    int64_t x_stride = panel ? (int64_t)qk_act_bytes(BENCH_K) : BENCH_K * 4;
+    timing t = {.fn = (qk_matmul_fn)s->fn};
+    t.strip_bytes = panel ? qk_panel_bytes(s->format, BENCH_K) : row_bytes(s->format, BENCH_K) * 16;
+    t.strips = bench_bytes / t.strip_bytes + 1;
+    char *weights = aligned_alloc(64, t.strips * t.strip_bytes), *x = aligned_alloc(64, (size_t)x_stride * BENCH_TOKENS);
+    float *y = malloc(sizeof *y * 16 * BENCH_TOKENS);
+    if (!weights || !x || !y) {
+        printf("# no memory to time %s\n", s->name);
+        exit(0);
+    }
+    t.weights = weights;
+    t.args = (qk_matmul_args){.w_stride = (int64_t)row_bytes(s->format, BENCH_K), .k = BENCH_K, .rows = 16, .x = x, .x_stride = x_stride,
+                              .y = y, .y_stride = 16};
+    fill_strips(&t, s->format, panel, weights);
+    for (int64_t i = 0; i < BENCH_TOKENS; i++)
+        if (panel)
+            fill_activation_row(x + i * x_stride, BENCH_K, 0);
+        else
+            fill_floats((float *)(void *)(x + i * x_stride), BENCH_K, FILL_NORMAL, 0);
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+        char what[64];
+        t.args.tokens = tokens[i];
+        snprintf(what, sizeof what, "k=4096 tokens=%lld", (long long)tokens[i]);
+        if (tokens[i] == 1)
+            bench(s, what, run, &t, (double)t.strip_bytes, "GB/s");
+        else
+            bench(s, what, run, &t, 2.0 * 16 * BENCH_K * (double)tokens[i], "GOP/s");
+    }
+    free(weights);
+    free(x);
+    free(y);
+}
+
+static void bench_float(const subject *s)
+{
+    bench_shape(s, false);
+}
+
+static void bench_panel(const subject *s)
+{
+    bench_shape(s, true);
+}
+
+static any_fn get_float(const qk_kernels *k, qp_format format)
+{
+    return (any_fn)k->matmul_float[format];
+}
+
+static any_fn get_panel(const qk_kernels *k, qp_format format)
+{
+    return (any_fn)k->matmul_panel[format];
+}
+
+const family matmul_families[2] = {
+    {"matmul_float", true, get_float, check_float, bench_float},
+    {"matmul_panel", true, get_panel, check_panel, bench_panel},
+};
