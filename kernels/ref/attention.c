@@ -21,6 +21,12 @@ static double score(const head *h, int64_t cell)
     return cap > 0 ? cap * tanh(s / cap) : s;
 }
 
+/* exp(s − max), where −inf weighs nothing even if there is nothing else. */
+static double weight_of(double s, double max)
+{
+    return s == -HUGE_VAL ? 0 : exp(s - max);
+}
+
 /* The maximum score and Σ exp(s − max); a sink counts as a score without a value. */
 static void softmax(head *h, const float *sink)
 {
@@ -29,10 +35,10 @@ static void softmax(head *h, const float *sink)
     for (int64_t c = h->begin; c < h->end; c++) {
         double s = score(h, c);
         if (s > h->max) {
-            h->sum = h->sum * exp(h->max - s) + 1;
+            h->sum = h->sum * weight_of(h->max, s) + 1;
             h->max = s;
         } else {
-            h->sum += exp(s - h->max);
+            h->sum += weight_of(s, h->max);
         }
     }
 }
@@ -44,7 +50,7 @@ static void weighted_values(const head *h, char *to)
         int64_t count = v->ne[0] - begin < QR_MAX_BLOCK ? v->ne[0] - begin : QR_MAX_BLOCK;
         double values[QR_MAX_BLOCK], acc[QR_MAX_BLOCK] = {0};
         for (int64_t c = h->begin; c < h->end; c++) {
-            double weight = exp(score(h, c) - h->max);
+            double weight = weight_of(score(h, c), h->max);
             qr_load(v, qr_row(v, h->kv, c, 0), begin, count, values);
             for (int64_t i = 0; i < count; i++)
                 acc[i] += weight * values[i];

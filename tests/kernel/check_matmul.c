@@ -8,9 +8,16 @@ enum { W = 0, X = 1, Y = 2, SRC = 3 };
 typedef struct problem {
     const subject *s;
     qk_matmul_args args;
-    double *want, *tolerance; /* [token][row] */
-    int written;              /* rows that must be written */
+    double *want, *tolerance; /* [token][MAX_ROWS] */
+    int written;              /* rows that must be written; those after args.rows may have any value */
 } problem;
+
+enum { MAX_ROWS = 96, MAX_TOKENS = 70 };
+
+static int64_t at(int64_t token, int64_t row)
+{
+    return token * MAX_ROWS + row;
+}
 
 static const int64_t some_ks[] = {32, 64, 96, 128, 160, 256, 288, 352, 512, 768, 1024, 1056, 2048, 4096, 4128};
 
@@ -19,10 +26,12 @@ static void choose_sizes(problem *p, int round, int64_t block)
     qk_matmul_args *a = &p->args;
     a->k = round < 30 ? block * (round + 1) : some_ks[random_below(sizeof some_ks / sizeof some_ks[0])];
     a->k = (a->k + block - 1) / block * block;
-    a->rows = round % 3 == 0 ? 16 : random_between(1, 16);
+    a->rows = round % 3 == 0 ? 16 : round % 3 == 1 ? random_between(1, 16) : random_between(1, MAX_ROWS);
     a->tokens = round % 4 == 0 ? 1 : round % 4 == 1 ? random_between(2, 9) : random_between(1, 70);
-    if (a->k > 1056 && a->tokens > 20)
-        a->tokens = random_between(1, 20);
+    if (a->k * a->tokens * a->rows > 500000) { /* the model takes its time too */
+        a->tokens = random_between(1, 9);
+        a->rows = random_between(1, 24);
+    }
 }
 
 static void place_output(problem *p, int width)
@@ -38,10 +47,10 @@ static bool compare(const problem *p)
     const qk_matmul_args *a = &p->args;
     for (int64_t t = 0; t < a->tokens; t++) {
         const float *y = a->y + t * a->y_stride;
-        for (int r = 0; r < p->written; r++) {
-            double want = p->want[t * 16 + r], tolerance = p->tolerance[t * 16 + r];
+        for (int64_t r = 0; r < a->rows; r++) {
+            double want = p->want[at(t, r)], tolerance = p->tolerance[at(t, r)];
             if (!agrees(y[r], want, tolerance))
-                return fail("token %lld row %d: %.9g, not %.9g ± %.3g", (long long)t, r, (double)y[r], want, tolerance);
+                return fail("token %lld row %lld: %.9g, not %.9g ± %.3g", (long long)t, (long long)r, (double)y[r], want, tolerance);
         }
         if (t + 1 < a->tokens && !untouched(y + p->written, (size_t)(a->y_stride - p->written) * 4))
             return fail("wrote between the tokens, after token %lld", (long long)t);
@@ -49,19 +58,46 @@ static bool compare(const problem *p)
     return output_intact(Y);
 }
 
-static bool call(problem *p, const char *what, int round)
+/* "The result of a row does not depend on how rows are cut into strips, nor that of a token on how many there are": some of the
+ * rows and tokens again, to the bit. */
+static bool compare_parts(const problem *p, int64_t row_step, int64_t row_step_bytes)
+{
+    const qk_matmul_args *a = &p->args;
+    static float again[MAX_ROWS * MAX_TOKENS];
+    qk_matmul_args part = *a;
+    int64_t row = random_between(0, (a->rows - 1) / row_step) * row_step, token = random_between(0, a->tokens - 1);
+    part.w = (const char *)a->w + row / row_step * row_step_bytes;
+    part.x = (const char *)a->x + token * a->x_stride;
+    part.rows = random_between(1, a->rows - row);
+    part.tokens = random_between(1, a->tokens - token);
+    part.y = again;
+    part.y_stride = MAX_ROWS;
+    ((qk_matmul_fn)p->s->fn)(&part);
+    for (int64_t t = 0; t < part.tokens; t++)
+        for (int64_t r = 0; r < part.rows; r++) {
+            float one = a->y[(token + t) * a->y_stride + row + r], two = again[t * MAX_ROWS + r];
+            if (memcmp(&one, &two, sizeof one) != 0 && !(one != one && two != two))
+                return fail("token %lld row %lld alone (%lld rows, %lld tokens): %a, with the others %a", (long long)(token + t),
+                            (long long)(row + r), (long long)part.rows, (long long)part.tokens, (double)two, (double)one);
+        }
+    return true;
+}
+
+/* row_step rows lie row_step_bytes apart: the units that a strip is made of. */
+static bool call(problem *p, const char *what, int round, int64_t row_step, int64_t row_step_bytes)
 {
     const qk_matmul_args *a = &p->args;
     qk_matmul_args args = *a;
     describe("%s round %d k=%lld rows=%lld tokens=%lld y_stride=%lld", what, round, (long long)a->k, (long long)a->rows,
              (long long)a->tokens, (long long)a->y_stride);
     ((qk_matmul_fn)p->s->fn)(&args);
-    return compare(p);
+    return compare(p) && compare_parts(p, row_step, row_step_bytes);
 }
 
 static bool problem_open(problem *p, const subject *s)
 {
-    *p = (problem){.s = s, .want = calloc(16 * 512, sizeof(double)), .tolerance = calloc(16 * 512, sizeof(double))};
+    size_t n = MAX_ROWS * MAX_TOKENS;
+    *p = (problem){.s = s, .want = calloc(n, sizeof(double)), .tolerance = calloc(n, sizeof(double))};
     return (p->want && p->tolerance) || fail("no memory");
 }
 
@@ -95,8 +131,8 @@ static void float_model(problem *p)
                 sum += product;
                 magnitude += fabs(product);
             }
-            p->want[t * 16 + r] = sum;
-            p->tolerance[t * 16 + r] = float_tolerance(magnitude, a->k);
+            p->want[at(t, r)] = sum;
+            p->tolerance[at(t, r)] = float_tolerance(magnitude, a->k);
         }
     }
     free(row);
@@ -117,7 +153,7 @@ static void spoil(problem *p, char *w, char *x)
 /* An infinity times zero, or two infinities of different sign, end in NaN or in an infinity as the order of the sum has it. */
 static void loosen(problem *p)
 {
-    for (int i = 0; i < 16 * p->args.tokens; i++)
+    for (int i = 0; i < MAX_ROWS * MAX_TOKENS; i++)
         if (isinf(p->want[i]))
             p->want[i] = (double)NAN;
 }
@@ -129,7 +165,7 @@ static bool compare_spoilt(problem *p)
     for (int64_t t = 0; t < a->tokens; t++)
         for (int64_t r = 0; r < a->rows; r++) {
             float *y = a->y + t * a->y_stride + r;
-            if (p->want[t * 16 + r] != p->want[t * 16 + r] && isinf(*y))
+            if (p->want[at(t, r)] != p->want[at(t, r)] && isinf(*y))
                 *y = NAN;
         }
     return compare(p);
@@ -163,7 +199,7 @@ static bool float_round(problem *p, int round)
     char what[64];
     snprintf(what, sizeof what, "w %s x %s%s", fill_name(w_fill), fill_name(x_fill), spoilt ? " spoilt" : "");
     if (!spoilt)
-        return call(p, what, round);
+        return call(p, what, round, 1, a->w_stride);
     describe("%s round %d k=%lld rows=%lld tokens=%lld", what, round, (long long)a->k, (long long)a->rows, (long long)a->tokens);
     qk_matmul_args args = *a;
     ((qk_matmul_fn)s->fn)(&args);
@@ -249,10 +285,10 @@ static void panel_model(problem *p, const char *src)
     size_t block = qk_block_bytes(p->s->format);
     for (int64_t t = 0; t < a->tokens; t++) {
         const char *x = (const char *)a->x + t * a->x_stride;
-        for (int r = 0; r < 16; r++) {
+        for (int64_t r = 0; r < a->rows; r++) {
             double sum = 0, magnitude = 0;
-            for (int64_t b = 0; r < a->rows && b < a->k / 32; b++) {
-                const char *w = src + ((size_t)r * (size_t)(a->k / 32) + (size_t)b) * block;
+            for (int64_t b = 0; b < a->k / 32; b++) {
+                const char *w = src + ((size_t)(r * (a->k / 32) + b)) * block;
                 uint16_t dw;
                 float dx;
                 memcpy(&dw, w, 2);
@@ -264,8 +300,8 @@ static void panel_model(problem *p, const char *src)
                 sum += term;
                 magnitude += fabs(term);
             }
-            p->want[t * 16 + r] = sum;
-            p->tolerance[t * 16 + r] = magnitude * 0x1p-24 * (4 + (double)(a->k / 32) / 2) + (double)a->k * 0x1p-149;
+            p->want[at(t, r)] = sum;
+            p->tolerance[at(t, r)] = magnitude * 0x1p-24 * (4 + (double)(a->k / 32) / 2) + (double)a->k * 0x1p-149;
         }
     }
 }
@@ -301,14 +337,15 @@ static bool panel_round(problem *p, int round)
     if (spoilt)
         spoil_panel(p, src, x);
     a->x = x;
-    a->w = input_at_end(W, qk_panel_bytes(s->format, a->k), 64);
-    memset((char *)(uintptr_t)a->w, 0, qk_panel_bytes(s->format, a->k));
-    qk_panel_pack(s->format, (char *)(uintptr_t)a->w, src, a->k, 0, a->rows);
+    int64_t panels = (a->rows + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS, panel_bytes = (int64_t)qk_panel_bytes(s->format, a->k);
+    char *w = input_at_end(W, (size_t)(panels * panel_bytes), 64);
+    qk_panel_pack(s->format, w, src, a->k, 0, a->rows);
+    a->w = w;
     a->w_stride = -1; /* unused */
-    place_output(p, QK_PANEL_ROWS);
+    place_output(p, (int)panels * QK_PANEL_ROWS);
     panel_model(p, src);
     if (!spoilt)
-        return call(p, x_kind ? "extreme x" : "random x", round);
+        return call(p, x_kind ? "extreme x" : "random x", round, QK_PANEL_ROWS, panel_bytes);
     describe("spoilt round %d k=%lld rows=%lld tokens=%lld", round, (long long)a->k, (long long)a->rows, (long long)a->tokens);
     qk_matmul_args args = *a;
     ((qk_matmul_fn)s->fn)(&args);
@@ -326,7 +363,7 @@ static bool check_panel(const subject *s)
 
 /* ---- timing ---- */
 
-enum { BENCH_K = 4096, BENCH_TOKENS = 256 };
+enum { BENCH_K = 4096, BENCH_ROWS = 256, BENCH_TOKENS = 256 };
 
 typedef struct timing {
     qk_matmul_args args;
@@ -342,50 +379,61 @@ static void run(void *ctx, uint64_t i)
     t->fn(&t->args);
 }
 
-/* Random bytes with scales that are small numbers. */
-static void fill_strips(timing *t, qp_format format, bool panel, char *weights)
+/* One panel's random bytes with scales that are small numbers, or rows, again and again. */
+static void fill_weights(timing *t, qp_format format, bool panel, char *weights)
 {
-    random_bytes(weights, t->strip_bytes);
-    if (panel)
-        for (uint64_t i = qk_panel_scales(format, BENCH_K); i + 2 <= t->strip_bytes; i += 2)
+    uint64_t unit = panel ? qk_panel_bytes(format, BENCH_K) : (uint64_t)t->args.w_stride;
+    if (panel) {
+        random_bytes(weights, unit);
+        for (uint64_t i = qk_panel_scales(format, BENCH_K); i + 2 <= unit; i += 2)
             memcpy(weights + i, &(uint16_t){0x2400}, 2);
-    else
-        for (int64_t r = 0; r < 16; r++)
-            fill_format(format, weights + r * t->args.w_stride, BENCH_K, FILL_NORMAL, 0);
-    for (uint64_t s = 1; s < t->strips; s++)
-        memcpy(weights + s * t->strip_bytes, weights, t->strip_bytes);
+    } else {
+        fill_format(format, weights, BENCH_K, FILL_NORMAL, 0);
+    }
+    for (uint64_t s = unit; s < t->strips * t->strip_bytes; s += unit)
+        memcpy(weights + s, weights, unit);
 }
 
-static void bench_shape(const subject *s, bool panel)
+static void fill_x(char *x, int64_t x_stride, bool panel)
 {
-    static const int64_t tokens[] = {1, 4, 16, 256};
-    int64_t x_stride = panel ? (int64_t)qk_act_bytes(BENCH_K) : BENCH_K * 4;
-    timing t = {.fn = (qk_matmul_fn)s->fn};
-    t.strip_bytes = panel ? qk_panel_bytes(s->format, BENCH_K) : row_bytes(s->format, BENCH_K) * 16;
-    t.strips = bench_bytes / t.strip_bytes + 1;
-    char *weights = aligned_alloc(64, t.strips * t.strip_bytes), *x = aligned_alloc(64, (size_t)x_stride * BENCH_TOKENS);
-    float *y = malloc(sizeof *y * 16 * BENCH_TOKENS);
-    if (!weights || !x || !y) {
-        printf("# no memory to time %s\n", s->name);
-        exit(0);
-    }
-    t.weights = weights;
-    t.args = (qk_matmul_args){.w_stride = (int64_t)row_bytes(s->format, BENCH_K), .k = BENCH_K, .rows = 16, .x = x, .x_stride = x_stride,
-                              .y = y, .y_stride = 16};
-    fill_strips(&t, s->format, panel, weights);
     for (int64_t i = 0; i < BENCH_TOKENS; i++)
         if (panel)
             fill_activation_row(x + i * x_stride, BENCH_K, 0);
         else
             fill_floats((float *)(void *)(x + i * x_stride), BENCH_K, FILL_NORMAL, 0);
-    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
-        char what[64];
-        t.args.tokens = tokens[i];
-        snprintf(what, sizeof what, "k=4096 tokens=%lld", (long long)tokens[i]);
-        if (tokens[i] == 1)
-            bench(s, what, run, &t, (double)t.strip_bytes, "GB/s");
-        else
-            bench(s, what, run, &t, 2.0 * 16 * BENCH_K * (double)tokens[i], "GOP/s");
+}
+
+static void bench_tokens(const subject *s, timing *t, int64_t tokens)
+{
+    char what[64];
+    t->args.tokens = tokens;
+    snprintf(what, sizeof what, "k=%d rows=%d t=%lld", BENCH_K, BENCH_ROWS, (long long)tokens);
+    if (tokens == 1)
+        bench(s, what, run, t, (double)t->strip_bytes, "GB/s");
+    else
+        bench(s, what, run, t, 2.0 * BENCH_ROWS * BENCH_K * (double)tokens, "GOP/s");
+}
+
+static void bench_shape(const subject *s, bool panel)
+{
+    int64_t x_stride = panel ? (int64_t)qk_act_bytes(BENCH_K) : BENCH_K * 4, w_stride = (int64_t)row_bytes(s->format, BENCH_K);
+    timing t = {.fn = (qk_matmul_fn)s->fn};
+    t.strip_bytes = (panel ? qk_panel_bytes(s->format, BENCH_K) / QK_PANEL_ROWS : (uint64_t)w_stride) * BENCH_ROWS;
+    t.strips = bench_bytes / t.strip_bytes + 1;
+    char *weights = aligned_alloc(64, t.strips * t.strip_bytes), *x = aligned_alloc(64, (size_t)x_stride * BENCH_TOKENS);
+    float *y = malloc(sizeof *y * BENCH_ROWS * BENCH_TOKENS);
+    if (weights && x && y) {
+        t.weights = weights;
+        t.args = (qk_matmul_args){.w_stride = w_stride, .k = BENCH_K, .rows = BENCH_ROWS, .x = x, .x_stride = x_stride, .y = y,
+                                  .y_stride = BENCH_ROWS};
+        fill_weights(&t, s->format, panel, weights);
+        fill_x(x, x_stride, panel);
+        bench_tokens(s, &t, 1);
+        bench_tokens(s, &t, 4);
+        bench_tokens(s, &t, 16);
+        bench_tokens(s, &t, BENCH_TOKENS);
+    } else {
+        printf("# no memory to time %s\n", s->name);
     }
     free(weights);
     free(x);

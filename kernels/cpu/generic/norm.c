@@ -39,7 +39,7 @@ static void norm(float *y, const float *x, const float *w, const float *b, int64
         mean = measure(x, n, 0).sum / (double)n;
     double squares = measure(x, n, mean).squares;
     if (p->kind == QP_NORM_L2)
-        scale = 1 / fmax(sqrt(squares), (double)p->eps);
+        scale = 1 / (sqrt(squares) < (double)p->eps ? (double)p->eps : sqrt(squares)); /* in this order a NaN stays one */
     else
         scale = 1 / sqrt(squares / (double)n + (double)p->eps);
     for (int64_t i = 0; i < n; i++) {
