@@ -97,10 +97,10 @@ void qk_cpu_features_text(const qk_cpu_features *f, char *dst, size_t size)
 /* ---- variants ---- */
 
 #define ROW(isa, op) qk_##isa##_##op,
-static const qk_rows_fn generic_rows[] = {QK_ISA_ROWS(ROW, generic) NULL};
+static const qk_rows_fn generic_rows[] = {QK_GENERIC_ROWS(ROW) NULL};
 #if defined(QK_HAVE_X86)
-static const qk_rows_fn avx2_rows[] = {QK_ISA_ROWS(ROW, avx2) NULL};
-static const qk_rows_fn avx512_rows[] = {QK_ISA_ROWS(ROW, avx512) NULL};
+static const qk_rows_fn avx2_rows[] = {QK_AVX2_ROWS(ROW) NULL};
+static const qk_rows_fn avx512_rows[] = {QK_AVX512_ROWS(ROW) NULL};
 #endif
 #undef ROW
 

@@ -9,19 +9,25 @@
 
 typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
 
-#define QK_ISA_ROWS(X, isa) \
-    X(isa, convert)         \
-    X(isa, matmul_float)    \
-    X(isa, matmul_panel)    \
-    X(isa, attention)       \
-    X(isa, norm)            \
-    X(isa, rope)            \
-    X(isa, elementwise)
+#define QK_GENERIC_ROWS(X)    \
+    X(generic, convert)       \
+    X(generic, matmul_float)  \
+    X(generic, matmul_panel)  \
+    X(generic, attention)     \
+    X(generic, norm)          \
+    X(generic, rope)          \
+    X(generic, elementwise)
+
+#define QK_AVX2_ROWS(X)
+
+#define QK_AVX512_ROWS(X)     \
+    X(avx512, matmul_panel)   \
+    X(avx512, matmul_panel_vnni)
 
 #define QK_ROWS_DECLARE(isa, op) void qk_##isa##_##op(qk_kernels *table, const qk_cpu_features *features);
-QK_ISA_ROWS(QK_ROWS_DECLARE, generic)
-QK_ISA_ROWS(QK_ROWS_DECLARE, avx2)
-QK_ISA_ROWS(QK_ROWS_DECLARE, avx512)
+QK_GENERIC_ROWS(QK_ROWS_DECLARE)
+QK_AVX2_ROWS(QK_ROWS_DECLARE)
+QK_AVX512_ROWS(QK_ROWS_DECLARE)
 #undef QK_ROWS_DECLARE
 
 #endif

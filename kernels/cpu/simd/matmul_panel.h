@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ * kernels/cpu/simd/matmul_panel.h: panels times int8 activations, written once for every instruction set. The file that includes
+ * it has defined
+ *   QK_NV        vectors to a panel row of 16 (1 or 2), QK_TOKENS the largest tile
+ *   vf, vi       16/QK_NV floats, as many 32-bit integers; qk_line: one panel line of 4 elements, made ready for products
+ *   qk_format    what is fixed for a format: quant_bytes a block, bias, format, and how the file computes it (`kind`)
+ *   qk_lines()   two lines from the panel;  qk_dot() adds one line times four activations;  qk_dot_done() ends a block
+ *   v_…         the few float operations used here
+ *
+ * How it works. A block's 32 products a row are summed in 32-bit integers. The sums start from 1.5·2^23's bits less bias·Σq, so
+ * that they come out as the bits of the float F = 1.5·2^23 + dot: |dot| < 2^22 for all formats here. fma(F, d, −1.5·2^23·d) is then
+ * dot·d with one rounding and without an integer conversion (1.5·2^23·d is exact, d having 11 bits); one more FMA with the
+ * activations' scale adds it to the row's sum. Blocks are added in order, whatever the tile, so that results depend neither on the
+ * number of tokens nor on how rows were cut into calls.
+ *
+ * Few tokens stream through the panels in the order of memory, activations where they are. Many tokens are computed in stretches
+ * of K: a tile's activations are gathered so that one pointer walks through them, and are used for all panels of a strip that
+ * stays in the second-level cache. */
+#ifndef QUERN_KERNELS_CPU_SIMD_MATMUL_PANEL_H
+#define QUERN_KERNELS_CPU_SIMD_MATMUL_PANEL_H
+
+#include "kernels/cpu/simd/unroll.h"
+
+enum {
+    QK_MAGIC = 0x4b400000,    /* the bits of 1.5·2^23 */
+    QK_AHEAD = 4096,          /* bytes of prefetch: measured, see docs/performance.md */
+    QK_STRETCH = 32,          /* blocks of K for a gathered tile: its activations and a panel's part fit the first-level cache */
+    QK_STRIP_BYTES = 1 << 19, /* of panels used for tile after tile: a part of the second-level cache */
+};
+
+/* Where a tile finds its activations, block by block: elements of token t at x + t·x_step, scale at d + t·d_step, and either the
+ * integers to start from (gathered) or the sums of the block (in place) at start + t·start_step. */
+typedef struct qk_source {
+    const int8_t *x;
+    const char *d, *start;
+    int64_t x_step, d_step, start_step;    /* bytes between tokens */
+    int64_t x_block, d_block, start_block; /* bytes between blocks */
+} qk_source;
+
+typedef struct qk_stretch {
+    const uint8_t *quants, *scales;
+    const uint8_t *next_quants, *next_scales; /* what will be read after this stretch */
+    int64_t blocks;
+    float *y;
+    int64_t y_stride;
+    int add; /* to what is in y */
+} qk_stretch;
+
+QK_INLINE int32_t qk_read_i32(const void *p)
+{
+    int32_t i;
+    memcpy(&i, p, sizeof i);
+    return i;
+}
+
+QK_INLINE float qk_read_f32(const void *p)
+{
+    float f;
+    memcpy(&f, p, sizeof f);
+    return f;
+}
+
+QK_INLINE void qk_prefetch_block(const qk_format f, const qk_stretch *s, int64_t b)
+{
+    const int64_t ahead = QK_AHEAD / f.quant_bytes, over = b + ahead - s->blocks;
+    const uint8_t *q = over < 0 ? s->quants + (b + ahead) * f.quant_bytes : s->next_quants + over * f.quant_bytes;
+    const uint8_t *d = over < 0 ? s->scales + (b + ahead) * 32 : s->next_scales + over * 32;
+    QK_UNROLL
+    for (int i = 0; i < f.quant_bytes; i += 64)
+        __builtin_prefetch(q + i);
+    __builtin_prefetch(d);
+}
+
+/* T tokens times one panel's stretch. `gathered` and T are constants wherever this is used. */
+QK_INLINE void qk_tile(const qk_format f, const int T, const int gathered, const qk_stretch *s, const qk_source *from)
+{
+    vf sum[QK_TOKENS][QK_NV];
+    qk_source x = *from;
+    QK_UNROLL
+    for (int t = 0; t < T; t++) {
+        QK_UNROLL
+        for (int v = 0; v < QK_NV; v++)
+            sum[t][v] = s->add ? v_load(s->y + t * s->y_stride + v * V_LANES) : v_zero();
+    }
+    for (int64_t b = 0; b < s->blocks; b++) {
+        const uint8_t *w = s->quants + b * f.quant_bytes;
+        vi dot[QK_TOKENS][QK_NV];
+        qk_prefetch_block(f, s, b);
+        QK_UNROLL
+        for (int t = 0; t < T; t++) {
+            int32_t start = qk_read_i32(x.start + t * x.start_step);
+            QK_UNROLL
+            for (int v = 0; v < QK_NV; v++)
+                dot[t][v] = qk_dot_start(f, gathered ? start : QK_MAGIC - qk_bias(f) * start);
+        }
+        QK_UNROLL
+        for (int pair = 0; pair < 4; pair++) {
+            qk_line line[2][QK_NV];
+            qk_lines(f, w, pair, line);
+            QK_UNROLL
+            for (int g = 0; g < 2; g++) {
+                QK_UNROLL
+                for (int t = 0; t < T; t++) {
+                    const int8_t *four = x.x + t * x.x_step + (2 * pair + g) * 4;
+                    QK_UNROLL
+                    for (int v = 0; v < QK_NV; v++)
+                        dot[t][v] = qk_dot(f, dot[t][v], line[g][v], four);
+                }
+            }
+        }
+        QK_UNROLL
+        for (int v = 0; v < QK_NV; v++) {
+            vf d = v_load_f16(s->scales + b * 32 + v * V_LANES * 2), away = v_mul(d, v_set1(-12582912.0f));
+            QK_UNROLL
+            for (int t = 0; t < T; t++) {
+                int32_t start = 0;
+                if (qk_starts_late(f))
+                    start = qk_read_i32(x.start + t * x.start_step);
+                vf scaled = v_fma(qk_dot_done(f, dot[t][v], gathered ? start : QK_MAGIC - qk_bias(f) * start), d, away);
+                sum[t][v] = v_fma(scaled, v_set1(qk_read_f32(x.d + t * x.d_step)), sum[t][v]);
+            }
+        }
+        x.x += x.x_block;
+        x.d += x.d_block;
+        x.start += x.start_block;
+    }
+    QK_UNROLL
+    for (int t = 0; t < T; t++) {
+        QK_UNROLL
+        for (int v = 0; v < QK_NV; v++)
+            v_store(s->y + t * s->y_stride + v * V_LANES, sum[t][v]);
+    }
+}
+
+typedef void (*qk_tile_fn)(const qk_stretch *s, const qk_source *from);
+
+/* A tile's activations for one stretch of K, laid so that what a block needs lies together. */
+typedef struct qk_gathered {
+    int8_t x[QK_STRETCH * QK_TOKENS * QK_BLOCK];
+    float d[QK_STRETCH * QK_TOKENS];
+    int32_t start[QK_STRETCH * QK_TOKENS];
+} qk_gathered;
+
+QK_INLINE qk_source qk_gather(qk_gathered *to, const qk_matmul_args *a, int32_t bias, int64_t token, int64_t tokens, int64_t block,
+                              int64_t blocks)
+{
+    for (int64_t t = 0; t < tokens; t++) {
+        const char *row = (const char *)a->x + (token + t) * a->x_stride;
+        const char *x = row + block * QK_BLOCK, *d = row + qk_act_d(a->k) + block * 4, *sum = row + qk_act_sum(a->k) + block * 4;
+        for (int64_t b = 0; b < blocks; b++) {
+            memcpy(to->x + (b * tokens + t) * QK_BLOCK, x + b * QK_BLOCK, QK_BLOCK);
+            to->d[b * tokens + t] = qk_read_f32(d + b * 4);
+            to->start[b * tokens + t] = QK_MAGIC - bias * qk_read_i32(sum + b * 4);
+        }
+    }
+    return (qk_source){to->x, (const char *)to->d, (const char *)to->start, QK_BLOCK, 4, 4, tokens * QK_BLOCK, tokens * 4, tokens * 4};
+}
+
+/* A stretch of panel `panel` of the call; `next` is the panel that follows in the order of work. */
+QK_INLINE qk_stretch qk_stretch_at(const qk_format f, const qk_matmul_args *a, int64_t panel, int64_t next, int64_t block, int64_t blocks)
+{
+    const uint8_t *w = (const uint8_t *)a->w + (uint64_t)panel * qk_panel_bytes(f.format, a->k);
+    const uint8_t *after = (const uint8_t *)a->w + (uint64_t)next * qk_panel_bytes(f.format, a->k);
+    uint64_t scales = qk_panel_scales(f.format, a->k);
+    return (qk_stretch){w + block * f.quant_bytes, w + scales + block * 32, after + block * f.quant_bytes, after + scales + block * 32,
+                        blocks, a->y + panel * QK_PANEL_ROWS, a->y_stride, block > 0};
+}
+
+/* Few tokens: panels one after another, activations where they are. */
+QK_INLINE void qk_panels_in_place(const qk_format f, const qk_matmul_args *a, qk_tile_fn tile, int64_t panels)
+{
+    const char *x = a->x, *d = x + qk_act_d(a->k), *sum = x + qk_act_sum(a->k);
+    qk_source from = {(const int8_t *)x, d, sum, a->x_stride, a->x_stride, a->x_stride, QK_BLOCK, 4, 4};
+    for (int64_t p = 0; p < panels; p++) {
+        qk_stretch s = qk_stretch_at(f, a, p, p + 1, 0, a->k / QK_BLOCK);
+        tile(&s, &from);
+    }
+}
+
+/* One strip of panels, one stretch of K, every token. */
+QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, int64_t panel, int64_t panels, int64_t block,
+                        int64_t blocks)
+{
+    _Alignas(64) qk_gathered gathered;
+    int64_t rounds = (a->tokens + QK_TOKENS - 1) / QK_TOKENS;
+    for (int64_t round = 0; round < rounds; round++) {
+        int64_t token = a->tokens * round / rounds, tokens = a->tokens * (round + 1) / rounds - token;
+        qk_source from = qk_gather(&gathered, a, qk_bias(f), token, tokens, block, blocks);
+        for (int64_t p = 0; p < panels; p++) {
+            qk_stretch s = qk_stretch_at(f, a, panel + p, p + 1 < panels ? panel + p + 1 : panel, block, blocks);
+            s.y += token * a->y_stride;
+            tiles[tokens](&s, &from);
+        }
+    }
+}
+
+/* in_place[T] and gathered[T]: the tiles of T tokens. */
+QK_INLINE void qk_panels(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *in_place, const qk_tile_fn *gathered)
+{
+    int64_t panels = (a->rows + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS, strip = QK_STRIP_BYTES / (QK_STRETCH * f.quant_bytes);
+    if (a->tokens <= QK_IN_PLACE) {
+        qk_panels_in_place(f, a, in_place[a->tokens], panels);
+        return;
+    }
+    for (int64_t p = 0; p < panels; p += strip) {
+        for (int64_t b = 0, blocks = a->k / QK_BLOCK; b < blocks; b += QK_STRETCH)
+            qk_strip(f, a, gathered, p, panels - p < strip ? panels - p : strip, b, blocks - b < QK_STRETCH ? blocks - b : QK_STRETCH);
+    }
+}
+
+/* Everything for one format: its tiles and the function for the table. */
+#define QK_TILE(name, how, T)                                                          \
+    static void tile_##name##_##how##_##T(const qk_stretch *s, const qk_source *from)  \
+    {                                                                                  \
+        qk_tile(name, T, how, s, from);                                                \
+    }
+#define QK_PANEL_FORMAT(name)                                                          \
+    QK_TILES(QK_TILE, name)                                                            \
+    static void matmul_##name(const qk_matmul_args *a)                                 \
+    {                                                                                  \
+        static const qk_tile_fn in_place[] = {NULL, QK_TILE_LIST(name, 0)};            \
+        static const qk_tile_fn gathered[] = {NULL, QK_TILE_LIST(name, 1)};            \
+        qk_panels(name, a, in_place, gathered);                                        \
+    }
+
+#endif
