@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT
+ * tests/kernel/ref_test.c: the reference ops against plain mathematics written here, and rope against tests/data/rope.txt
+ * (tools/make_rope_reference.py). */
+#include "kernels/ref/ref.h"
+#include "tests/tap.h"
+
+#include <float.h>
+#include <math.h>
+
+static uint32_t state = 12345;
+
+static float noise(void) /* −1 … 1 */
+{
+    state = state * 1664525u + 1013904223u;
+    return (float)(int32_t)state * 0x1p-31f;
+}
+
+static void fill(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = noise();
+}
+
+/* A contiguous tensor. */
+static qk_tensor tensor(void *data, qp_format format, int64_t n0, int64_t n1, int64_t n2)
+{
+    qk_tensor t = {.data = data, .format = format, .ne = {n0, n1, n2, 1}};
+    t.nb[0] = qk_block_bytes(format);
+    t.nb[1] = t.nb[0] * (n0 / qk_block_elements(format));
+    t.nb[2] = t.nb[1] * n1;
+    t.nb[3] = t.nb[2] * n2;
+    return t;
+}
+
+static qk_tensor f32(float *data, int64_t n0, int64_t n1, int64_t n2)
+{
+    return tensor(data, QP_FORMAT_F32, n0, n1, n2);
+}
+
+static int close_to(double got, double want)
+{
+    return fabs(got - want) <= 1e-6 * (fabs(want) + 1e-3);
+}
+
+static int all_close(const float *got, const double *want, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!close_to((double)got[i], want[i])) {
+            diag("element %lld is %.9g, not %.9g", (long long)i, (double)got[i], want[i]);
+            return 0;
+        }
+    return 1;
+}
+
+/* ---- get_rows ---- */
+
+static void test_get_rows(void)
+{
+    float table[5 * 64], dst[4 * 64];
+    char q8[5 * 68];
+    int32_t ids[4] = {4, 0, 5, -1};
+    fill(table, 5 * 64);
+    fill(dst, 4 * 64);
+    qr_quantise(QP_FORMAT_Q8_0, table, q8, 5 * 64);
+    qk_op op = {.kind = QP_OP_GET_ROWS, .live = 4, .dst = f32(dst, 64, 1, 4), .p.get_rows.scale = 3};
+    op.src[0] = f32(table, 64, 5, 1);
+    op.src[1] = tensor(ids, QP_FORMAT_I32, 4, 1, 1);
+    qr_run(&op);
+    int right = 1;
+    for (int i = 0; i < 64; i++)
+        right = right && dst[i] == 3 * table[4 * 64 + i] && dst[64 + i] == 3 * table[i] && dst[128 + i] == 0 && dst[192 + i] == 0;
+    ok(right, "get_rows: rows times the scale, zeros for ids outside the table");
+    op.src[0] = tensor(q8, QP_FORMAT_Q8_0, 64, 5, 1);
+    op.live = 1;
+    op.p.get_rows.scale = 1;
+    dst[64] = 77;
+    qr_run(&op);
+    right = dst[64] == 77;
+    for (int i = 0; i < 64; i++)
+        right = right && fabsf(dst[i] - table[4 * 64 + i]) < 0.006f;
+    ok(right, "get_rows: from Q8_0, rows after the live ones left alone");
+}
+
+/* ---- norm ---- */
+
+static void test_norm(void)
+{
+    float x[2] = {3, 4}, w[2] = {2, 0.5f}, b[2] = {1, -1}, y[2];
+    qk_op op = {.kind = QP_OP_NORM, .live = 1, .dst = f32(y, 2, 1, 1), .p.norm = {.kind = QP_NORM_RMS, .eps = 0.5f}};
+    op.src[0] = f32(x, 2, 1, 1);
+    qr_run(&op);
+    ok(close_to((double)y[0], 3 / sqrt(13)) && close_to((double)y[1], 4 / sqrt(13)), "norm: RMS of (3, 4) with eps 0.5");
+    op.src[1] = f32(w, 2, 1, 1);
+    op.src[2] = f32(b, 2, 1, 1);
+    op.p.norm.weight_offset = 1;
+    qr_run(&op);
+    ok(close_to((double)y[0], 9 / sqrt(13) + 1) && close_to((double)y[1], 6 / sqrt(13) - 1), "norm: weight, offset and bias");
+    op.p.norm = (qp_norm_params){.kind = QP_NORM_LAYER, .eps = 0};
+    qr_run(&op);
+    ok(close_to((double)y[0], -2 + 1) && close_to((double)y[1], 0.5 - 1), "norm: layer");
+    op.p.norm = (qp_norm_params){.kind = QP_NORM_L2, .eps = 1e-6f};
+    op.src[1].data = op.src[2].data = NULL;
+    qr_run(&op);
+    ok(close_to((double)y[0], 0.6) && close_to((double)y[1], 0.8), "norm: L2");
+    op.p.norm.eps = 10;
+    qr_run(&op);
+    ok(close_to((double)y[0], 0.3) && close_to((double)y[1], 0.4), "norm: L2 shorter than eps");
+}
+
+static void test_norm_strides(void)
+{
+    float x[3 * 2 * 10], want[3 * 2 * 4], y[3 * 2 * 4];
+    fill(x, 60);
+    for (int r = 0; r < 3; r++)
+        for (int h = 0; h < 2; h++) {
+            double squares = 0;
+            for (int i = 0; i < 4; i++)
+                squares += pow((double)x[r * 20 + h * 10 + 2 * i], 2);
+            for (int i = 0; i < 4; i++)
+                want[(r * 2 + h) * 4 + i] = (float)((double)x[r * 20 + h * 10 + 2 * i] / sqrt(squares / 4 + 1e-5));
+        }
+    qk_op op = {.kind = QP_OP_NORM, .live = 3, .dst = f32(y, 4, 2, 3), .p.norm = {.kind = QP_NORM_RMS, .eps = 1e-5f}};
+    op.src[0] = (qk_tensor){.data = x, .format = QP_FORMAT_F32, .ne = {4, 2, 3, 1}, .nb = {8, 40, 80, 240}};
+    qr_run(&op);
+    int right = 1;
+    for (int i = 0; i < 24; i++)
+        right = right && close_to((double)y[i], (double)want[i]);
+    ok(right, "norm: every head and row, any strides");
+}
+
+/* ---- matmul ---- */
+
+enum { K = 320, M = 5, R = 3 }; /* K is more than one piece of the reference */
+
+static double activation(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+static void test_matmul_plain(qp_format format, double tolerance)
+{
+    static float w[M * K], x[R * K], y[R * M], exact[M * K];
+    static char packed[M * K * 4];
+    fill(w, M * K);
+    fill(x, R * K);
+    qr_quantise(format, w, packed, M * K);
+    qr_dequantise(format, packed, exact, M * K);
+    qk_op op = {.kind = QP_OP_MATMUL, .live = R, .dst = f32(y, M, 1, R), .p.matmul = {.scale = 1, .bias_scale = 1}};
+    op.src[0] = tensor(packed, format, K, M, 1);
+    op.src[1] = f32(x, K, 1, R);
+    qr_run(&op);
+    int right = 1, near = 1;
+    for (int r = 0; r < R; r++)
+        for (int m = 0; m < M; m++) {
+            double sum = 0, original = 0;
+            for (int i = 0; i < K; i++) {
+                sum += (double)exact[m * K + i] * (double)x[r * K + i];
+                original += (double)w[m * K + i] * (double)x[r * K + i];
+            }
+            right = right && close_to((double)y[r * M + m], sum);
+            near = near && fabs((double)y[r * M + m] - original) <= tolerance;
+        }
+    ok(right && near, "matmul: format %u", format);
+}
+
+static void test_matmul_epilogue(void)
+{
+    float w[M * 2], w2[M * 2], x[R * 2], bias[M], bias2[M], y[R * M];
+    double want[R * M];
+    fill(w, M * 2);
+    fill(w2, M * 2);
+    fill(x, R * 2);
+    fill(bias, M);
+    fill(bias2, M);
+    fill(y, R * M);
+    qk_op op = {.kind = QP_OP_MATMUL, .live = R, .dst = f32(y, M, 1, R)};
+    op.p.matmul = (qp_matmul_params){.scale = 2, .bias_scale = 3, .scale2 = 0.5f, .bias_scale2 = -1, .act = QP_ACT_SILU};
+    for (int r = 0; r < R; r++)
+        for (int m = 0; m < M; m++) {
+            double a = 2 * ((double)w[2 * m] * (double)x[2 * r] + (double)w[2 * m + 1] * (double)x[2 * r + 1]) + 3 * (double)bias[m];
+            double b = 0.5 * ((double)w2[2 * m] * (double)x[2 * r] + (double)w2[2 * m + 1] * (double)x[2 * r + 1]) - (double)bias2[m];
+            want[r * M + m] = activation(a) * b + (double)y[r * M + m];
+        }
+    op.src[QP_MATMUL_W] = f32(w, 2, M, 1);
+    op.src[QP_MATMUL_X] = f32(x, 2, 1, R);
+    op.src[QP_MATMUL_BIAS] = f32(bias, M, 1, 1);
+    op.src[QP_MATMUL_RESIDUAL] = f32(y, M, 1, R);
+    op.src[QP_MATMUL_W2] = f32(w2, 2, M, 1);
+    op.src[QP_MATMUL_BIAS2] = f32(bias2, M, 1, 1);
+    qr_run(&op);
+    ok(all_close(y, want, R * M), "matmul: gated pair with scales, biases, and the residual in place");
+}
+
+/* ---- rope ---- */
+
+static int read_floats(FILE *file, float *x, int n)
+{
+    double value;
+    for (int i = 0; i < n; i++) {
+        if (fscanf(file, "%lf", &value) != 1)
+            return 0;
+        x[i] = (float)value;
+    }
+    return 1;
+}
+
+static int rope_case(FILE *file)
+{
+    char name[64];
+    int mode, dims, head, position, yarn, context, with_factors;
+    double base, factor, attn, fast, slow;
+    float factors[128], x[256], want[256];
+    if (fscanf(file, "%63s %d %d %d %d %lf %lf %d %lf %lf %lf %d %d", name, &mode, &dims, &head, &position, &base, &factor, &yarn, &attn,
+               &fast, &slow, &context, &with_factors) != 13)
+        return 0;
+    if (!read_floats(file, factors, with_factors ? dims / 2 : 0) || !read_floats(file, x, head) || !read_floats(file, want, head))
+        return ok(0, "rope: case %s can be read", name), 0;
+    int32_t positions[1] = {position};
+    qk_op op = {.kind = QP_OP_ROPE, .live = 1, .dst = f32(x, head, 1, 1)}; /* in place */
+    op.p.rope = (qp_rope_params){.mode = (uint32_t)mode, .n_dims = (uint32_t)dims, .freq_base = (float)base,
+                                 .freq_scale = (float)(1 / factor), .ext_factor = (float)yarn, .attn_factor = (float)attn,
+                                 .beta_fast = (float)fast, .beta_slow = (float)slow, .original_context = (uint32_t)context};
+    op.src[QP_ROPE_X] = op.dst;
+    op.src[QP_ROPE_POSITIONS] = tensor(positions, QP_FORMAT_I32, 1, 1, 1);
+    if (with_factors)
+        op.src[QP_ROPE_FACTORS] = f32(factors, dims / 2, 1, 1);
+    qr_run(&op);
+    double worst = 0;
+    for (int i = 0; i < head; i++)
+        worst = fmax(worst, fabs((double)x[i] - (double)want[i]));
+    return ok(worst < 5e-7, "rope: %s (largest difference %.2g)", name, worst), 1;
+}
+
+static void test_rope(void)
+{
+    char path[1024];
+    int cases = 0;
+    snprintf(path, sizeof path, "%s/tests/data/rope.txt", getenv("QUERN_SOURCE") ? getenv("QUERN_SOURCE") : ".");
+    FILE *file = fopen(path, "r");
+    while (file && rope_case(file))
+        cases++;
+    ok(cases == 11, "rope: every case of tests/data/rope.txt was tried (%d)", cases);
+    if (file)
+        fclose(file);
+}
+
+/* ---- kv_append ---- */
+
+static void test_kv_append(void)
+{
+    static const qp_format formats[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0};
+    float x[3 * 2 * 32];
+    int32_t cells[3] = {2, -1, 4};
+    fill(x, 192);
+    for (int f = 0; f < 4; f++) {
+        char cache[4 * 2 * 128], before[4 * 2 * 128];
+        memset(cache, 0x55, sizeof cache);
+        memcpy(before, cache, sizeof cache);
+        qk_op op = {.kind = QP_OP_KV_APPEND, .live = 3, .dst = tensor(cache, formats[f], 32, 2, 4)};
+        op.src[0] = f32(x, 32, 2, 3);
+        op.src[1] = tensor(cells, QP_FORMAT_I32, 3, 1, 1);
+        qr_run(&op);
+        qr_quantise(formats[f], x, before + 2 * op.dst.nb[2], 64); /* only the first row has a cell in the cache */
+        ok(memcmp(cache, before, sizeof cache) == 0, "kv_append: format %u, cells outside the cache are skipped", formats[f]);
+    }
+}
+
+/* ---- attention ---- */
+
+enum { HEADS = 4, KV_HEADS = 2, SIZE = 8, VALUES = 6, CELLS = 9, ROWS = 4 };
+
+typedef struct attention_case {
+    float q[ROWS * HEADS * SIZE], k[CELLS * KV_HEADS * SIZE], v[CELLS * KV_HEADS * VALUES], sinks[HEADS], y[ROWS * HEADS * VALUES];
+    int32_t positions[ROWS];
+    qp_attention_params p;
+    int with_sinks;
+} attention_case;
+
+static void naive_head(const attention_case *c, int r, int h, double *out)
+{
+    int position = c->positions[r] < CELLS ? c->positions[r] : CELLS - 1;
+    double p[CELLS] = {0}, sum = c->with_sinks ? exp((double)c->sinks[h]) : 0;
+    for (int cell = 0; cell < CELLS; cell++) {
+        double s = 0;
+        for (int i = 0; i < SIZE; i++)
+            s += (double)c->q[(r * HEADS + h) * SIZE + i] * (double)c->k[(cell * KV_HEADS + h / 2) * SIZE + i];
+        s *= (double)c->p.scale;
+        if (c->p.softcap > 0)
+            s = (double)c->p.softcap * tanh(s / (double)c->p.softcap);
+        if (cell <= position && (c->p.window == 0 || cell > position - (int)c->p.window))
+            sum += p[cell] = exp(s);
+    }
+    for (int i = 0; i < VALUES; i++) {
+        out[i] = 0;
+        for (int cell = 0; position >= 0 && cell < CELLS; cell++)
+            out[i] += p[cell] / sum * (double)c->v[(cell * KV_HEADS + h / 2) * VALUES + i];
+    }
+}
+
+static void run_attention(attention_case *c, const char *name)
+{
+    double want[ROWS * HEADS * VALUES];
+    qk_op op = {.kind = QP_OP_ATTENTION, .live = ROWS, .dst = f32(c->y, VALUES, HEADS, ROWS), .p.attention = c->p};
+    op.src[QP_ATTENTION_Q] = f32(c->q, SIZE, HEADS, ROWS);
+    op.src[QP_ATTENTION_K] = f32(c->k, SIZE, KV_HEADS, CELLS);
+    op.src[QP_ATTENTION_V] = f32(c->v, VALUES, KV_HEADS, CELLS);
+    op.src[QP_ATTENTION_POSITIONS] = tensor(c->positions, QP_FORMAT_I32, ROWS, 1, 1);
+    if (c->with_sinks)
+        op.src[QP_ATTENTION_SINKS] = f32(c->sinks, HEADS, 1, 1);
+    qr_run(&op);
+    for (int r = 0; r < ROWS; r++)
+        for (int h = 0; h < HEADS; h++)
+            naive_head(c, r, h, want + (r * HEADS + h) * VALUES);
+    ok(all_close(c->y, want, ROWS * HEADS * VALUES), "attention: %s", name);
+}
+
+static void test_attention(void)
+{
+    static attention_case c = {.positions = {0, 3, -1, 50}};
+    fill(c.q, ROWS * HEADS * SIZE);
+    fill(c.k, CELLS * KV_HEADS * SIZE);
+    fill(c.v, CELLS * KV_HEADS * VALUES);
+    fill(c.sinks, HEADS);
+    c.p = (qp_attention_params){.scale = 0.5f};
+    run_attention(&c, "causal, grouped; no cells for a negative position, all for one past the cache");
+    c.p.window = 3;
+    run_attention(&c, "window");
+    c.p.softcap = 0.7f;
+    run_attention(&c, "soft cap");
+    c.with_sinks = 1;
+    run_attention(&c, "sinks");
+    c.p.scale = 60;
+    c.p.softcap = 0;
+    run_attention(&c, "large scores");
+}
+
+/* The online softmax must not overflow where exp would. */
+static void test_attention_range(void)
+{
+    float q[1] = {1}, k[3] = {-5000, 4000, 4000}, v[3] = {9, 1, 2}, y[1];
+    int32_t position = 2;
+    qk_op op = {.kind = QP_OP_ATTENTION, .live = 1, .dst = f32(y, 1, 1, 1), .p.attention.scale = 1};
+    op.src[QP_ATTENTION_Q] = f32(q, 1, 1, 1);
+    op.src[QP_ATTENTION_K] = f32(k, 1, 1, 3);
+    op.src[QP_ATTENTION_V] = f32(v, 1, 1, 3);
+    op.src[QP_ATTENTION_POSITIONS] = tensor(&position, QP_FORMAT_I32, 1, 1, 1);
+    qr_run(&op);
+    ok(close_to((double)y[0], 1.5), "attention: scores of thousands");
+}
+
+/* ---- elementwise ---- */
+
+static void test_activations(void)
+{
+    /* x, then SILU, GELU, GELU_TANH, RELU, SIGMOID, GELU_QUICK: values from their formulas in Python */
+    static const double table[3][7] = {
+        {1, 0.7310585786300049, 0.8413447460685429, 0.8411919906082768, 1, 0.7310585786300049, 0.8457957659328212},
+        {-2.5, -0.18964545005310887, -0.015524163314440398, -0.015084266089998577, 0, 0.07585818002124355, -0.03498616504857008},
+        {0.3, 0.1723327550434977, 0.18537342665668577, 0.18537092354275922, 0.3, 0.574442516811659, 0.1874841353815917},
+    };
+    for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_GELU_QUICK; act++) {
+        int right = 1;
+        for (int i = 0; i < 3; i++)
+            right = right && fabs(qr_activate(act, table[i][0]) - table[i][act]) < 1e-15;
+        ok(right, "activation %u", act);
+    }
+}
+
+static void test_elementwise(void)
+{
+    float a[6] = {1, -2, 3, -4, 5, -6}, b[6] = {2, 3, 4, 5, 6, 7}, y[6];
+    qk_op op = {.kind = QP_OP_ELEMENTWISE, .live = 3, .dst = f32(y, 2, 1, 3), .p.elementwise = {.act = QP_ACT_RELU, .scale = 2, .offset = 1}};
+    static const double want[][6] = {
+        {3, 1, 7, 1, 11, 1}, {2, -6, 12, -20, 30, -42}, {3, -3, 7, -7, 11, -11}, {1, 0, 3, 0, 5, 0}, {2, 0, 12, 0, 30, 0},
+        {0.92423431452, -1.52318831191, 1.81029650707, -1.92805516015, 1.97322859630, -1.99010950749}}; /* 2 tanh(a / 2) */
+    op.src[0] = f32(a, 2, 1, 3);
+    op.src[1] = f32(b, 2, 1, 3);
+    for (uint32_t f = QP_ELEMENTWISE_ADD; f <= QP_ELEMENTWISE_SOFTCAP; f++) {
+        op.p.elementwise.function = f;
+        qr_run(&op);
+        ok(all_close(y, want[f], 6), "elementwise: function %u", f);
+    }
+    op.src[1] = f32(b, 2, 1, 1);
+    op.p.elementwise.function = QP_ELEMENTWISE_ADD;
+    op.live = 2;
+    y[4] = 99;
+    qr_run(&op);
+    ok(y[0] == 3 && y[1] == 1 && y[2] == 5 && y[3] == -1 && y[4] == 99, "elementwise: one row of b for every row, live rows only");
+}
+
+/* ---- copy ---- */
+
+static void test_copy(void)
+{
+    float x[6] = {1.5f, -1000, 300, NAN, -0.9f, 1e30f}, y[6];
+    int8_t small[6];
+    uint16_t half[6];
+    static const int8_t want[6] = {1, -128, 127, 0, 0, 127};
+    qk_op op = {.kind = QP_OP_COPY, .live = 1, .dst = tensor(small, QP_FORMAT_I8, 6, 1, 1)};
+    op.src[0] = f32(x, 6, 1, 1);
+    qr_run(&op);
+    ok(memcmp(small, want, 6) == 0, "copy: F32 to I8 cuts toward zero and stays in range");
+    op.dst = tensor(half, QP_FORMAT_F16, 6, 1, 1);
+    qr_run(&op);
+    ok(half[0] == 0x3e00 && half[5] == 0x7c00 && (half[3] & 0x7fff) > 0x7c00, "copy: F32 to F16");
+    op.dst = (qk_tensor){.data = y, .format = QP_FORMAT_F32, .ne = {2, 3, 1, 1}, .nb = {12, 4, 24, 24}}; /* columns become rows */
+    op.src[0] = f32(x, 2, 3, 1);
+    qr_run(&op);
+    ok(y[0] == x[0] && y[3] == x[1] && y[1] == x[2] && y[4] != y[4] && y[2] == x[4] && y[5] == x[5], "copy: transposed");
+    int64_t big[2] = {INT64_MAX, INT64_MIN}, same[2];
+    op.src[0] = tensor(big, QP_FORMAT_I64, 2, 1, 1);
+    op.dst = tensor(same, QP_FORMAT_I64, 2, 1, 1);
+    qr_run(&op);
+    ok(memcmp(big, same, sizeof big) == 0, "copy: the same format keeps every bit");
+    int32_t words[2];
+    op.dst = tensor(words, QP_FORMAT_I32, 2, 1, 1);
+    qr_run(&op);
+    ok(words[0] == INT32_MAX && words[1] == INT32_MIN, "copy: I64 to I32");
+}
+
+static void test_copy_blocks(void)
+{
+    float x[64], back[64];
+    char q8[68], q4[36], want[36];
+    fill(x, 64);
+    qr_quantise(QP_FORMAT_Q8_0, x, q8, 64);
+    qr_dequantise(QP_FORMAT_Q8_0, q8, back, 64);
+    qr_quantise(QP_FORMAT_Q4_0, back, want, 64);
+    qk_op op = {.kind = QP_OP_COPY, .live = 1, .dst = tensor(q4, QP_FORMAT_Q4_0, 64, 1, 1)};
+    op.src[0] = tensor(q8, QP_FORMAT_Q8_0, 64, 1, 1);
+    qr_run(&op);
+    ok(memcmp(q4, want, sizeof q4) == 0, "copy: Q8_0 to Q4_0");
+}
+
+/* ---- sample ---- */
+
+static void test_sample(void)
+{
+    float x[5 * 4] = {1, 3, 3, 2, NAN, 1, 2, 3, 5, 6, 7, NAN, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -1, -2, -INFINITY, INFINITY};
+    int32_t ids[5];
+    qk_op op = {.kind = QP_OP_SAMPLE, .live = 5, .dst = tensor(ids, QP_FORMAT_I32, 5, 1, 1)};
+    op.src[0] = f32(x, 4, 1, 5);
+    qr_run(&op);
+    ok(ids[0] == 1 && ids[1] == -1 && ids[2] == -1 && ids[3] == 0 && ids[4] == 3, "sample: the lowest of the largest, -1 for NaN");
+    op.kind = QP_OP_EXPERT_ROUTE;
+    ok(qr_run(&op) == -1, "a reserved op is refused");
+    op.kind = 1000;
+    ok(qr_run(&op) == -1, "an unknown op is refused");
+}
+
+int main(void)
+{
+    test_get_rows();
+    test_norm();
+    test_norm_strides();
+    test_matmul_plain(QP_FORMAT_F32, 1e-5);
+    test_matmul_plain(QP_FORMAT_F16, 5e-2);
+    test_matmul_plain(QP_FORMAT_BF16, 5e-1);
+    test_matmul_plain(QP_FORMAT_Q8_0, 5e-1);
+    test_matmul_plain(QP_FORMAT_Q4_0, 5);
+    test_matmul_epilogue();
+    test_rope();
+    test_kv_append();
+    test_attention();
+    test_attention_range();
+    test_activations();
+    test_elementwise();
+    test_copy();
+    test_copy_blocks();
+    test_sample();
+    return tap_done();
+}
