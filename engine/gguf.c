@@ -13,9 +13,12 @@
 #error "GGUF values are read in place: this needs a little-endian machine"
 #endif
 
-static const struct { const char *name; uint32_t size; } types[GGUF_TYPES] = {
-    {"UINT8", 1}, {"INT8", 1}, {"UINT16", 2}, {"INT16", 2}, {"UINT32", 4}, {"INT32", 4}, {"FLOAT32", 4},
-    {"BOOL", 1}, {"STRING", 0}, {"ARRAY", 0}, {"UINT64", 8}, {"INT64", 8}, {"FLOAT64", 8},
+static const struct {
+    const char *name;
+    uint32_t size;
+} types[GGUF_TYPES] = {
+    {"UINT8", 1}, {"INT8", 1},   {"UINT16", 2}, {"INT16", 2},  {"UINT32", 4}, {"INT32", 4},   {"FLOAT32", 4},
+    {"BOOL", 1},  {"STRING", 0}, {"ARRAY", 0},  {"UINT64", 8}, {"INT64", 8},  {"FLOAT64", 8},
 };
 
 uint32_t gguf_type_size(uint32_t type)
@@ -37,10 +40,13 @@ static quern_status fetch_file(const quern_gguf *g, uint64_t offset, char *dst, 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return quern_fail(error, QP_ERR_IO, "cannot read %" PRIu64 " bytes at byte %" PRIu64 ": %s", size, offset, strerror(errno));
+            return quern_fail(error, QP_ERR_IO, "cannot read %" PRIu64 " bytes at byte %" PRIu64 ": %s", size, offset,
+                              strerror(errno));
         if (got == 0)
-            return quern_fail(error, QP_ERR_IO, "ends at byte %" PRIu64 " now, but was %" PRIu64
-                              " bytes long when it was opened: something is changing it", offset, g->size);
+            return quern_fail(error, QP_ERR_IO,
+                              "ends at byte %" PRIu64 " now, but was %" PRIu64
+                              " bytes long when it was opened: something is changing it",
+                              offset, g->size);
         offset += (uint64_t)got;
         dst += got;
         size -= (uint64_t)got;
@@ -51,7 +57,8 @@ static quern_status fetch_file(const quern_gguf *g, uint64_t offset, char *dst, 
 quern_status gguf_fetch(const quern_gguf *gguf, uint64_t offset, void *dst, uint64_t size, quern_error *error)
 {
     if (offset > gguf->size || size > gguf->size - offset)
-        return quern_fail(error, QP_ERR_INVALID, "bytes %" PRIu64 " to %" PRIu64 " are outside its %" PRIu64, offset, offset + size, gguf->size);
+        return quern_fail(error, QP_ERR_INVALID, "bytes %" PRIu64 " to %" PRIu64 " are outside its %" PRIu64, offset, offset + size,
+                          gguf->size);
     if (gguf->fd >= 0)
         return fetch_file(gguf, offset, dst, size, error);
     if (size)
@@ -175,7 +182,8 @@ const quern_gguf_kv *quern_gguf_kv_at(const quern_gguf *gguf, uint64_t index)
 const quern_gguf_kv *quern_gguf_find(const quern_gguf *gguf, const char *key)
 {
     uint64_t size = key ? strlen(key) : 0;
-    for (uint64_t slot = hash_bytes(key, size) & gguf->kv_index.mask; gguf->kv_index.slots[slot]; slot = (slot + 1) & gguf->kv_index.mask) {
+    for (uint64_t slot = hash_bytes(key, size) & gguf->kv_index.mask; gguf->kv_index.slots[slot];
+         slot = (slot + 1) & gguf->kv_index.mask) {
         const quern_gguf_kv *kv = &gguf->kvs[gguf->kv_index.slots[slot] - 1];
         if (kv->key.size == size && !memcmp(kv->key.data, key, size))
             return kv;
@@ -198,7 +206,12 @@ quern_string gguf_string_at(const quern_gguf *gguf, const gguf_value *value, uin
 }
 
 /* One number of the metadata, as wide as it can be. */
-typedef struct number { enum { NUMBER_UNSIGNED, NUMBER_SIGNED, NUMBER_FLOAT } kind; uint64_t u; int64_t i; double f; } number;
+typedef struct number {
+    enum { NUMBER_UNSIGNED, NUMBER_SIGNED, NUMBER_FLOAT } kind;
+    uint64_t u;
+    int64_t i;
+    double f;
+} number;
 
 static number load_number(const unsigned char *at, quern_gguf_type type)
 {
@@ -226,8 +239,8 @@ static quern_status find_value(const quern_gguf *g, const char *key, uint64_t in
     if (!kv)
         return quern_fail(error, QP_ERR_NOT_FOUND, "%.200s: metadata '%.80s' is not there", g->path, key ? key : "");
     if (index >= kv->count)
-        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' has %" PRIu64 " values; number %" PRIu64 " is not there", g->path, key,
-                          kv->count, index);
+        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' has %" PRIu64 " values; number %" PRIu64 " is not there",
+                          g->path, key, kv->count, index);
     *out = kv;
     return QP_OK;
 }
@@ -238,8 +251,8 @@ static quern_status wrong_type(const quern_gguf *g, const quern_gguf_kv *kv, con
                       kv->type == QUERN_GGUF_ARRAY ? "an array of " : "", gguf_type_name(kv->element_type), wanted);
 }
 
-static quern_status find_number(const quern_gguf *g, const char *key, uint64_t index, const char *wanted, const quern_gguf_kv **kv, number *out,
-                                quern_error *error)
+static quern_status find_number(const quern_gguf *g, const char *key, uint64_t index, const char *wanted, const quern_gguf_kv **kv,
+                                number *out, quern_error *error)
 {
     quern_status status = find_value(g, key, index, kv, error);
     if (status != QP_OK)
@@ -261,7 +274,8 @@ quern_status quern_gguf_get_u64(const quern_gguf *gguf, const char *key, uint64_
     if (n.kind == NUMBER_FLOAT)
         return wrong_type(gguf, kv, "an integer", error);
     if (n.kind == NUMBER_SIGNED && n.i < 0)
-        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' is %" PRId64 "; it must not be negative", gguf->path, key, n.i);
+        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' is %" PRId64 "; it must not be negative", gguf->path, key,
+                          n.i);
     *out = n.kind == NUMBER_SIGNED ? (uint64_t)n.i : n.u;
     return QP_OK;
 }
@@ -276,7 +290,8 @@ quern_status quern_gguf_get_i64(const quern_gguf *gguf, const char *key, uint64_
     if (n.kind == NUMBER_FLOAT)
         return wrong_type(gguf, kv, "an integer", error);
     if (n.kind == NUMBER_UNSIGNED && n.u > INT64_MAX)
-        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' is %" PRIu64 ", which is too large", gguf->path, key, n.u);
+        return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' is %" PRIu64 ", which is too large", gguf->path, key,
+                          n.u);
     *out = n.kind == NUMBER_SIGNED ? n.i : (int64_t)n.u;
     return QP_OK;
 }
@@ -326,11 +341,12 @@ const quern_gguf_tensor *quern_gguf_tensor_find(const quern_gguf *gguf, const ch
     return NULL;
 }
 
-quern_status quern_gguf_read(const quern_gguf *gguf, const quern_gguf_tensor *tensor, uint64_t begin, void *dst, uint64_t size, quern_error *error)
+quern_status quern_gguf_read(const quern_gguf *gguf, const quern_gguf_tensor *tensor, uint64_t begin, void *dst, uint64_t size,
+                             quern_error *error)
 {
     if (begin > tensor->bytes || size > tensor->bytes - begin)
-        return quern_fail(error, QP_ERR_INVALID, "%.200s: bytes %" PRIu64 " to %" PRIu64 " are outside tensor '%s' of %" PRIu64, gguf->path, begin,
-                          begin + size, tensor->name.data, tensor->bytes);
+        return quern_fail(error, QP_ERR_INVALID, "%.200s: bytes %" PRIu64 " to %" PRIu64 " are outside tensor '%s' of %" PRIu64,
+                          gguf->path, begin, begin + size, tensor->name.data, tensor->bytes);
     quern_status status = gguf_fetch(gguf, tensor->offset + begin, dst, size, error);
     return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "%.200s: tensor '%s': ", gguf->path, tensor->name.data);
 }

@@ -6,7 +6,14 @@
 #include "engine/hash.h"
 #include <quern/engine.h>
 
-enum { GGUF_TYPES = 13, GGUF_MAX_NAME = 127, GGUF_MAX_KEY = 65535, GGUF_MIN_ALIGNMENT = 8, GGUF_MAX_ALIGNMENT = 1 << 20, GGUF_DEFAULT_ALIGNMENT = 32 };
+enum {
+    GGUF_TYPES = 13,
+    GGUF_MAX_NAME = 127,
+    GGUF_MAX_KEY = 65535,
+    GGUF_MIN_ALIGNMENT = 8,
+    GGUF_MAX_ALIGNMENT = 1 << 20,
+    GGUF_DEFAULT_ALIGNMENT = 32
+};
 
 /* Where a metadata value lies in quern_gguf.head. */
 typedef struct gguf_value {

@@ -16,8 +16,8 @@
 
 typedef struct reader {
     quern_gguf *gguf;
-    uint64_t at;       /* next byte */
-    char where[112];   /* what is being read, for errors */
+    uint64_t at;     /* next byte */
+    char where[112]; /* what is being read, for errors */
     quern_error *error;
 } reader;
 
@@ -31,14 +31,17 @@ static quern_status need(reader *r, uint64_t size)
 {
     quern_gguf *g = r->gguf;
     if (size > left(r))
-        return quern_fail(r->error, QP_ERR_FORMAT, "%s at byte %" PRIu64 " needs %" PRIu64 " bytes but the file has %" PRIu64
-                          " left: it is truncated or corrupt", r->where, r->at, size, left(r));
+        return quern_fail(r->error, QP_ERR_FORMAT,
+                          "%s at byte %" PRIu64 " needs %" PRIu64 " bytes but the file has %" PRIu64
+                          " left: it is truncated or corrupt",
+                          r->where, r->at, size, left(r));
     uint64_t end = r->at + size;
     if (end <= g->head_size)
         return QP_OK;
     if (end > HEAD_MAX)
-        return quern_fail(r->error, QP_ERR_UNSUPPORTED, "%s at byte %" PRIu64 " makes the header longer than %" PRIu64
-                          " MiB, which no model needs", r->where, r->at, HEAD_MAX >> 20);
+        return quern_fail(r->error, QP_ERR_UNSUPPORTED,
+                          "%s at byte %" PRIu64 " makes the header longer than %" PRIu64 " MiB, which no model needs", r->where,
+                          r->at, HEAD_MAX >> 20);
     uint64_t want = g->head_size + g->head_size / 2;
     want = want < HEAD_STEP ? HEAD_STEP : want;
     want = want < end ? end : want;
@@ -95,11 +98,12 @@ static quern_status take_name(reader *r, uint64_t most, quern_string *out)
     if (status != QP_OK)
         return status;
     if (out->size == 0 || out->size > most)
-        return quern_fail(r->error, QP_ERR_FORMAT, "the name of %s is %" PRIu64 " bytes long; 1 to %" PRIu64 " are allowed", r->where,
-                          out->size, most);
+        return quern_fail(r->error, QP_ERR_FORMAT, "the name of %s is %" PRIu64 " bytes long; 1 to %" PRIu64 " are allowed",
+                          r->where, out->size, most);
     for (uint64_t i = 0; i < out->size; i++)
         if (r->gguf->head[at + i] < 0x20 || r->gguf->head[at + i] == 0x7f)
-            return quern_fail(r->error, QP_ERR_FORMAT, "the name of %s holds the control byte 0x%02x", r->where, r->gguf->head[at + i]);
+            return quern_fail(r->error, QP_ERR_FORMAT, "the name of %s holds the control byte 0x%02x", r->where,
+                              r->gguf->head[at + i]);
     out->data = (const char *)(uintptr_t)at;
     return QP_OK;
 }
@@ -107,7 +111,8 @@ static quern_status take_name(reader *r, uint64_t most, quern_string *out)
 static void name_where(reader *r, const char *kind, const quern_string *name)
 {
     const char *bytes = (const char *)r->gguf->head + (uintptr_t)name->data;
-    snprintf(r->where, sizeof r->where, "%s '%.*s%s'", kind, name->size > 80 ? 80 : (int)name->size, bytes, name->size > 80 ? "…" : "");
+    snprintf(r->where, sizeof r->where, "%s '%.*s%s'", kind, name->size > 80 ? 80 : (int)name->size, bytes,
+             name->size > 80 ? "…" : "");
 }
 
 /* Doubles *array when count has reached a power of two. */
@@ -131,8 +136,8 @@ static quern_status no_memory(reader *r)
 static quern_status read_strings(reader *r, uint64_t count, gguf_value *value)
 {
     if (count > left(r) / 8 || count > HEAD_MAX / 8)
-        return quern_fail(r->error, QP_ERR_FORMAT, "%s claims %" PRIu64 " strings but the file has %" PRIu64 " bytes left", r->where, count,
-                          left(r));
+        return quern_fail(r->error, QP_ERR_FORMAT, "%s claims %" PRIu64 " strings but the file has %" PRIu64 " bytes left",
+                          r->where, count, left(r));
     value->strings = malloc((count ? count : 1) * sizeof *value->strings);
     if (!value->strings)
         return no_memory(r);
@@ -149,8 +154,9 @@ static quern_status read_strings(reader *r, uint64_t count, gguf_value *value)
 static quern_status read_numbers(reader *r, uint64_t count, uint32_t size)
 {
     if (count > left(r) / size)
-        return quern_fail(r->error, QP_ERR_FORMAT, "%s claims %" PRIu64 " values of %u bytes but the file has %" PRIu64 " bytes left", r->where,
-                          count, size, left(r));
+        return quern_fail(r->error, QP_ERR_FORMAT,
+                          "%s claims %" PRIu64 " values of %u bytes but the file has %" PRIu64 " bytes left", r->where, count, size,
+                          left(r));
     quern_status status = need(r, count * size);
     if (status == QP_OK)
         r->at += count * size;
@@ -220,8 +226,14 @@ static quern_status read_entry(reader *r, uint64_t number)
 static const char *retired(uint32_t format)
 {
     switch (format) {
-    case 4: case 5: return " (Q4_2 and Q4_3, withdrawn in 2023)";
-    case 31: case 32: case 33: case 36: case 37: case 38: return " (repacked 4-bit blocks, withdrawn: convert the model again)";
+    case 4:
+    case 5: return " (Q4_2 and Q4_3, withdrawn in 2023)";
+    case 31:
+    case 32:
+    case 33:
+    case 36:
+    case 37:
+    case 38: return " (repacked 4-bit blocks, withdrawn: convert the model again)";
     default: return "";
     }
 }
@@ -235,13 +247,16 @@ static quern_status check_shape(reader *r, quern_gguf_tensor *t)
     int64_t elements = 1;
     for (uint32_t i = 0; i < 4; i++) {
         if (t->ne[i] <= 0)
-            return quern_fail(r->error, QP_ERR_FORMAT, "%s has %" PRIu64 " elements in dimension %u", r->where, (uint64_t)t->ne[i], i);
+            return quern_fail(r->error, QP_ERR_FORMAT, "%s has %" PRIu64 " elements in dimension %u", r->where, (uint64_t)t->ne[i],
+                              i);
         if (__builtin_mul_overflow(elements, t->ne[i], &elements))
-            return quern_fail(r->error, QP_ERR_FORMAT, "%s has more than 2^63 elements (dimension %u is %" PRId64 ")", r->where, i, t->ne[i]);
+            return quern_fail(r->error, QP_ERR_FORMAT, "%s has more than 2^63 elements (dimension %u is %" PRId64 ")", r->where, i,
+                              t->ne[i]);
     }
     if (t->ne[0] % info->block_elements)
-        return quern_fail(r->error, QP_ERR_FORMAT, "%s has rows of %" PRId64 " elements, which is not a whole number of %s blocks of %u", r->where,
-                          t->ne[0], info->name, info->block_elements);
+        return quern_fail(r->error, QP_ERR_FORMAT,
+                          "%s has rows of %" PRId64 " elements, which is not a whole number of %s blocks of %u", r->where, t->ne[0],
+                          info->name, info->block_elements);
     if (!quern_format_bytes(t->format, elements, &t->bytes))
         return quern_fail(r->error, QP_ERR_FORMAT, "%s is larger than 2^64 bytes", r->where);
     return QP_OK;
@@ -302,8 +317,9 @@ static int index_name(hash_index *index, const quern_string *name, uint64_t numb
 static quern_status index_names(quern_gguf *g, quern_error *error)
 {
     if (!hash_index_create(&g->kv_index, g->kv_count) || !hash_index_create(&g->tensor_index, g->tensor_count))
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the index of %" PRIu64 " metadata entries and %" PRIu64 " tensors",
-                          g->kv_count, g->tensor_count);
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
+                          "no memory for the index of %" PRIu64 " metadata entries and %" PRIu64 " tensors", g->kv_count,
+                          g->tensor_count);
     for (uint64_t i = 0; i < g->kv_count; i++) {
         settle_name(g, &g->kvs[i].key);
         if (!index_name(&g->kv_index, &g->kvs[i].key, i, g->kvs, sizeof *g->kvs))
@@ -338,8 +354,10 @@ static quern_status refuse_parts(quern_gguf *g, quern_error *error)
     if (!quern_gguf_find(g, "split.count") || quern_gguf_get_u64(g, "split.count", 0, &parts, NULL) != QP_OK || parts < 2)
         return QP_OK;
     (void)quern_gguf_get_u64(g, "split.no", 0, &part, NULL);
-    return quern_fail(error, QP_ERR_UNSUPPORTED, "is part %" PRIu64 " of a model split into %" PRIu64
-                      " files (split.count), which is not supported: join the parts into one file", part + 1, parts);
+    return quern_fail(error, QP_ERR_UNSUPPORTED,
+                      "is part %" PRIu64 " of a model split into %" PRIu64
+                      " files (split.count), which is not supported: join the parts into one file",
+                      part + 1, parts);
 }
 
 static int by_offset(const void *a, const void *b)
@@ -374,11 +392,14 @@ static quern_status place_tensors(quern_gguf *g, uint64_t header_end, quern_erro
     for (uint64_t i = 0; i < g->tensor_count; i++) {
         quern_gguf_tensor *t = &g->tensors[i];
         if (t->offset & mask)
-            return quern_fail(error, QP_ERR_FORMAT, "tensor '%s' has offset %" PRIu64 ", which is not a multiple of the alignment %u",
-                              t->name.data, t->offset, g->alignment);
+            return quern_fail(error, QP_ERR_FORMAT,
+                              "tensor '%s' has offset %" PRIu64 ", which is not a multiple of the alignment %u", t->name.data,
+                              t->offset, g->alignment);
         if (t->offset > room || t->bytes > room - t->offset)
-            return quern_fail(error, QP_ERR_FORMAT, "tensor '%s' needs %" PRIu64 " bytes at offset %" PRIu64 " of the data, but the file has %"
-                              PRIu64 " bytes of data: it is truncated or corrupt", t->name.data, t->bytes, t->offset, room);
+            return quern_fail(error, QP_ERR_FORMAT,
+                              "tensor '%s' needs %" PRIu64 " bytes at offset %" PRIu64 " of the data, but the file has %" PRIu64
+                              " bytes of data: it is truncated or corrupt",
+                              t->name.data, t->bytes, t->offset, room);
         t->offset += g->data_start;
     }
     return refuse_overlap(g, error);
@@ -396,13 +417,15 @@ static quern_status read_start(reader *r, uint64_t *tensors, uint64_t *entries)
     if (status != QP_OK)
         return status;
     if (memcmp(g->head, "GGUF", 4))
-        return quern_fail(r->error, QP_ERR_FORMAT, "is not a GGUF file: it begins with bytes %02x %02x %02x %02x, not with \"GGUF\"", g->head[0],
-                          g->head[1], g->head[2], g->head[3]);
+        return quern_fail(r->error, QP_ERR_FORMAT,
+                          "is not a GGUF file: it begins with bytes %02x %02x %02x %02x, not with \"GGUF\"", g->head[0], g->head[1],
+                          g->head[2], g->head[3]);
     status = take_u32(r, &g->version);
     if (status != QP_OK)
         return status;
     if (g->version == 1)
-        return quern_fail(r->error, QP_ERR_UNSUPPORTED, "is GGUF version 1, which is not supported: convert the model again (2 and 3 are)");
+        return quern_fail(r->error, QP_ERR_UNSUPPORTED,
+                          "is GGUF version 1, which is not supported: convert the model again (2 and 3 are)");
     if (g->version && !(g->version & 0xffff))
         return quern_fail(r->error, QP_ERR_UNSUPPORTED, "is a big-endian GGUF file, which is not supported");
     if (g->version != 2 && g->version != 3)
@@ -422,9 +445,11 @@ quern_status gguf_read_header(quern_gguf *gguf, quern_error *error)
     if (status != QP_OK)
         return status;
     if (entries > left(&r) / ENTRY_MIN)
-        return quern_fail(error, QP_ERR_FORMAT, "claims %" PRIu64 " metadata entries but has only %" PRIu64 " bytes after that", entries, left(&r));
+        return quern_fail(error, QP_ERR_FORMAT, "claims %" PRIu64 " metadata entries but has only %" PRIu64 " bytes after that",
+                          entries, left(&r));
     if (tensors > left(&r) / TENSOR_MIN)
-        return quern_fail(error, QP_ERR_FORMAT, "claims %" PRIu64 " tensors but has only %" PRIu64 " bytes after that", tensors, left(&r));
+        return quern_fail(error, QP_ERR_FORMAT, "claims %" PRIu64 " tensors but has only %" PRIu64 " bytes after that", tensors,
+                          left(&r));
     for (uint64_t i = 0; status == QP_OK && i < entries; i++)
         status = read_entry(&r, i);
     for (uint64_t i = 0; status == QP_OK && i < tensors; i++)

@@ -29,7 +29,10 @@ static inline uint64_t hash_bytes(const void *data, uint64_t size)
 }
 
 /* Slots hold a number + 1; 0 is free. Never more than half full. */
-typedef struct hash_index { uint32_t *slots; uint64_t mask; } hash_index;
+typedef struct hash_index {
+    uint32_t *slots;
+    uint64_t mask;
+} hash_index;
 
 /* Room for `count` names. Nonzero on success. */
 static inline int hash_index_create(hash_index *index, uint64_t count)

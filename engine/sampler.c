@@ -13,7 +13,11 @@
 
 enum { MAX_WINDOW = 1 << 24 };
 
-typedef struct candidate { float logit; int32_t token; double weight; } candidate;
+typedef struct candidate {
+    float logit;
+    int32_t token;
+    double weight;
+} candidate;
 
 struct quern_sampler {
     quern_sampler_options options;
@@ -42,7 +46,8 @@ static quern_status check_options(const quern_sampler_options *o, uint32_t vocab
     if (!(o->repetition_penalty > 0) || isinf(o->repetition_penalty))
         return quern_fail(error, QP_ERR_INVALID, "repetition penalty is %g; it must be more than 0", (double)o->repetition_penalty);
     if (o->repetition_window > MAX_WINDOW)
-        return quern_fail(error, QP_ERR_INVALID, "repetition window is %u tokens; it must be at most %d", o->repetition_window, MAX_WINDOW);
+        return quern_fail(error, QP_ERR_INVALID, "repetition window is %u tokens; it must be at most %d", o->repetition_window,
+                          MAX_WINDOW);
     return QP_OK;
 }
 
@@ -76,7 +81,8 @@ static uint64_t next_random(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-quern_status quern_sampler_create(const quern_sampler_options *options, uint32_t vocabulary, quern_sampler **out, quern_error *error)
+quern_status quern_sampler_create(const quern_sampler_options *options, uint32_t vocabulary, quern_sampler **out,
+                                  quern_error *error)
 {
     quern_sampler_options all = {.struct_size = sizeof all, .top_p = 1, .repetition_penalty = 1};
     if (!out)

@@ -13,7 +13,8 @@ static const tokenizer_model *const models[] = {
 
 /* Control tokens that end an answer, under the names that model families give them; the ids in the metadata count besides. */
 static const char *const stop_names[] = {
-    "</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|return|>", "<|call|>", "<EOT>", "<|endofturn|>",
+    "</s>",       "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>",
+    "<|eom_id|>", "<end_of_turn>", "<|return|>",      "<|call|>",   "<EOT>",   "<|endofturn|>",
 };
 
 int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size_t size)
@@ -67,8 +68,8 @@ static quern_status find_model(const quern_gguf *gguf, const tokenizer_model **o
             return QP_OK;
         }
     }
-    return quern_fail(error, QP_ERR_UNSUPPORTED, "has a tokenizer of model '%.*s', which is not supported", name.size > 40 ? 40 : (int)name.size,
-                      name.data);
+    return quern_fail(error, QP_ERR_UNSUPPORTED, "has a tokenizer of model '%.*s', which is not supported",
+                      name.size > 40 ? 40 : (int)name.size, name.data);
 }
 
 static quern_status no_memory(const quern_tokenizer *t, quern_error *error)
@@ -97,8 +98,8 @@ static quern_status copy_pieces(quern_tokenizer *t, const quern_gguf *gguf, quer
     for (uint32_t i = 0; i < t->count; i++) {
         quern_string piece = gguf_string_at(gguf, value, i);
         if (piece.size == 0 || piece.size > TOKENIZER_MAX_PIECE)
-            return quern_fail(error, QP_ERR_FORMAT, "token %u of the vocabulary is %" PRIu64 " bytes long; 1 to %u are allowed", i, piece.size,
-                              (uint32_t)TOKENIZER_MAX_PIECE);
+            return quern_fail(error, QP_ERR_FORMAT, "token %u of the vocabulary is %" PRIu64 " bytes long; 1 to %u are allowed", i,
+                              piece.size, (uint32_t)TOKENIZER_MAX_PIECE);
         memcpy(t->text + t->offsets[i], piece.data, piece.size);
         t->offsets[i + 1] = t->offsets[i] + (uint32_t)piece.size;
     }
@@ -113,8 +114,8 @@ static quern_status index_pieces(quern_tokenizer *t, quern_error *error)
         for (; t->index.slots[slot]; slot = (slot + 1) & t->index.mask) {
             quern_string other = tokenizer_piece(t, (int32_t)t->index.slots[slot] - 1);
             if (other.size == piece.size && !memcmp(other.data, piece.data, piece.size))
-                return quern_fail(error, QP_ERR_FORMAT, "tokens %u and %u of the vocabulary are the same ('%.*s')", t->index.slots[slot] - 1, i,
-                                  piece.size > 60 ? 60 : (int)piece.size, piece.data);
+                return quern_fail(error, QP_ERR_FORMAT, "tokens %u and %u of the vocabulary are the same ('%.*s')",
+                                  t->index.slots[slot] - 1, i, piece.size > 60 ? 60 : (int)piece.size, piece.data);
         }
         t->index.slots[slot] = i + 1;
     }
@@ -250,7 +251,8 @@ static quern_status list_specials(quern_tokenizer *t, quern_error *error)
 static void mark_strips(quern_tokenizer *t, const quern_gguf *gguf)
 {
     quern_string name;
-    if (quern_gguf_get_string(gguf, "general.architecture", 0, &name, NULL) != QP_OK || name.size != 4 || memcmp(name.data, "phi3", 4))
+    if (quern_gguf_get_string(gguf, "general.architecture", 0, &name, NULL) != QP_OK || name.size != 4 ||
+        memcmp(name.data, "phi3", 4))
         return;
     static const char *const keep[] = {"<unk>", "<s>", "<|endoftext|>"};
     for (uint32_t i = 0; i < t->special_count; i++)
@@ -387,17 +389,21 @@ static size_t skip_space(const char *text, size_t at, size_t size)
     return at;
 }
 
-static quern_status encode_plain(const quern_tokenizer *t, const char *text, size_t size, quern_token_list *list, quern_error *error)
+static quern_status encode_plain(const quern_tokenizer *t, const char *text, size_t size, quern_token_list *list,
+                                 quern_error *error)
 {
     return size ? t->model->encode(t, text, size, list, error) : QP_OK;
 }
 
 /* Cuts the text at special tokens, leftmost and longest first. */
-static quern_status encode_all(const quern_tokenizer *t, const char *text, size_t size, int all, quern_token_list *list, quern_error *error)
+static quern_status encode_all(const quern_tokenizer *t, const char *text, size_t size, int all, quern_token_list *list,
+                               quern_error *error)
 {
     size_t begin = 0;
     for (size_t at = 0; at < size;) {
-        int32_t token = t->starts[(unsigned char)text[at]] == t->starts[(unsigned char)text[at] + 1] ? -1 : match_special(t, text + at, size - at, all);
+        int32_t token = t->starts[(unsigned char)text[at]] == t->starts[(unsigned char)text[at] + 1]
+                            ? -1
+                            : match_special(t, text + at, size - at, all);
         if (token < 0) {
             at++;
             continue;
@@ -415,15 +421,16 @@ static quern_status encode_all(const quern_tokenizer *t, const char *text, size_
     return encode_plain(t, text + begin, size - begin, list, error);
 }
 
-quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, size_t size, uint32_t flags, quern_token_list *list, quern_error *error)
+quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, size_t size, uint32_t flags, quern_token_list *list,
+                            quern_error *error)
 {
     if (!tokenizer || !list || (!text && size))
         return quern_fail(error, QP_ERR_INVALID, "no tokenizer, text or list was given");
     if (flags & ~(uint32_t)(QUERN_TOKENIZE_BOS | QUERN_TOKENIZE_SPECIAL))
         return quern_fail(error, QP_ERR_INVALID, "tokenize flags 0x%x are not known", flags);
     if (size > TOKENIZER_MAX_TEXT)
-        return quern_fail(error, QP_ERR_INVALID, "a text of %zu bytes is too long to tokenize at once; at most %zu are possible", size,
-                          TOKENIZER_MAX_TEXT);
+        return quern_fail(error, QP_ERR_INVALID, "a text of %zu bytes is too long to tokenize at once; at most %zu are possible",
+                          size, TOKENIZER_MAX_TEXT);
     size_t count = list->count;
     quern_status status = QP_OK;
     if ((flags & QUERN_TOKENIZE_BOS) && tokenizer->add_bos && tokenizer->bos >= 0)

@@ -11,14 +11,15 @@ enum { TOKENIZER_MAX_PIECE = 65535, TOKENIZER_MAX_TOKENS = 1 << 24 };
 #define TOKENIZER_MAX_TEXT ((size_t)1 << 30)
 
 typedef struct tokenizer_model {
-    const char *name; /* tokenizer.ggml.model */
-    int add_bos;      /* where the metadata does not say */
+    const char *name;          /* tokenizer.ggml.model */
+    int add_bos;               /* where the metadata does not say */
     int32_t bos, eos, unknown; /* where the metadata does not say and such a control token is there; -1: none */
     /* Checks what only this model needs and builds *state. */
     quern_status (*create)(quern_tokenizer *tokenizer, const quern_gguf *gguf, quern_error *error);
     void (*destroy)(quern_tokenizer *tokenizer);
     /* Appends the tokens of a stretch of text (size > 0) between special tokens. */
-    quern_status (*encode)(const quern_tokenizer *tokenizer, const char *text, size_t size, quern_token_list *list, quern_error *error);
+    quern_status (*encode)(const quern_tokenizer *tokenizer, const char *text, size_t size, quern_token_list *list,
+                           quern_error *error);
     /* The bytes of a token that is neither control, unknown nor user-defined: at most size of them; returns how many there are. */
     size_t (*decode)(const quern_tokenizer *tokenizer, int32_t token, int first, char *dst, size_t size);
 } tokenizer_model;
@@ -32,8 +33,8 @@ struct quern_tokenizer {
     uint32_t *offsets; /* count + 1 */
     uint8_t *kinds;    /* quern_token_kind */
     uint8_t *stops;
-    uint8_t *strips; /* white space after a special token goes */
-    hash_index index;  /* piece to token */
+    uint8_t *strips;  /* white space after a special token goes */
+    hash_index index; /* piece to token */
 
     int32_t bos, eos, unknown;
     int add_bos, add_space_prefix;

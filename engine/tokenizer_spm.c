@@ -83,7 +83,8 @@ static quern_status copy_scores(quern_tokenizer *t, spm_state *s, const quern_gg
     const char *key = "tokenizer.ggml.scores";
     const quern_gguf_kv *kv = quern_gguf_find(gguf, key);
     if (!kv || kv->type != QUERN_GGUF_ARRAY || kv->element_type != QUERN_GGUF_FLOAT32)
-        return quern_fail(error, QP_ERR_FORMAT, "%s is %s", key, kv ? "not an array of FLOAT32" : "not there; a tokenizer of model 'llama' needs it");
+        return quern_fail(error, QP_ERR_FORMAT, "%s is %s", key,
+                          kv ? "not an array of FLOAT32" : "not there; a tokenizer of model 'llama' needs it");
     if (kv->count != t->count)
         return quern_fail(error, QP_ERR_FORMAT, "%s has %" PRIu64 " values for %u tokens", key, kv->count, t->count);
     s->scores = malloc(t->count * sizeof *s->scores);
@@ -136,10 +137,18 @@ static void spm_destroy(quern_tokenizer *t)
 /* ---- merging ------------------------------------------------------------------------------------------------------ */
 
 /* A run of characters in a segment; a chain by index. */
-typedef struct symbol { uint32_t at, size; int32_t before, after; } symbol;
+typedef struct symbol {
+    uint32_t at, size;
+    int32_t before, after;
+} symbol;
 
 /* Two neighbours that may become one token. It is stale once either has grown: size tells. */
-typedef struct candidate { float score; int32_t left, right; uint32_t size; int32_t token; } candidate;
+typedef struct candidate {
+    float score;
+    int32_t left, right;
+    uint32_t size;
+    int32_t token;
+} candidate;
 
 typedef struct work {
     const quern_tokenizer *t;
