@@ -14,7 +14,7 @@ static quern_status adopt(quern_device *device, qp_status status, qp_buffer *han
     if (!status && !handle)
         status = QP_ERR_INTERNAL;
     if (status)
-        return qc_device_result(device, status, words, error);
+        return qi_device_result(device, status, words, error);
     quern_buffer *buffer = malloc(sizeof *buffer);
     if (buffer) {
         *buffer = *facts;
@@ -22,12 +22,12 @@ static quern_status adopt(quern_device *device, qp_status status, qp_buffer *han
         buffer->handle = handle;
         atomic_init(&buffer->owners, 1);
     }
-    if (!buffer || !qc_live_add(device, &device->buffers, handle, buffer)) {
+    if (!buffer || !qi_live_add(device, &device->buffers, handle, buffer)) {
         free(buffer);
         device->backend->buffer_destroy(handle);
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: no host memory to keep a buffer", device->id);
     }
-    qc_device_retain(device);
+    qi_device_retain(device);
     *out = buffer;
     return QP_OK;
 }
@@ -36,7 +36,7 @@ quern_status quern_buffer_create(quern_device *device, uint32_t heap, uint64_t s
 {
     if (!device || !out)
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_create: %s is NULL", device ? "out" : "device");
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
     if (heap >= device->info.heap_count)
@@ -47,7 +47,7 @@ quern_status quern_buffer_create(quern_device *device, uint32_t heap, uint64_t s
     if (facts->max_allocation && size > facts->max_allocation)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: a buffer of %llu bytes was asked for, heap %u takes up to %llu in one: split it, or choose another device",
                           device->id, (unsigned long long)size, heap, (unsigned long long)facts->max_allocation);
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_buffer *handle = NULL;
     status = device->backend->buffer_create(device->handle, heap, size, &handle, &text);
@@ -59,14 +59,14 @@ quern_status quern_buffer_import(quern_device *device, void *memory, uint64_t si
 {
     if (!device || !out || !memory)
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_import: %s is NULL", !device ? "device" : !out ? "out" : "memory");
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
     if (!size)
         return quern_fail(error, QP_ERR_INVALID, "%s: 0 bytes cannot be imported", device->id);
     if (!(device->info.flags & QP_DEVICE_CAN_IMPORT) || !device->backend->buffer_import)
         return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: this device cannot use host memory in place: copy it into a buffer", device->id);
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_buffer *handle = NULL;
     status = device->backend->buffer_import(device->handle, memory, size, &handle, &text);
@@ -77,12 +77,12 @@ quern_status quern_buffer_import(quern_device *device, void *memory, uint64_t si
 
 void quern_buffer_destroy(quern_buffer *buffer)
 {
-    if (!buffer || !qc_buffer_unshare(buffer))
+    if (!buffer || !qi_buffer_unshare(buffer))
         return;
     quern_device *device = buffer->device;
     device->backend->buffer_destroy(buffer->handle);
     free(buffer);
-    qc_device_release(device);
+    qi_device_release(device);
 }
 
 uint64_t quern_buffer_size(const quern_buffer *buffer)
@@ -97,12 +97,12 @@ quern_status quern_buffer_map(quern_buffer *buffer, void **address, quern_error 
     if (!buffer || !address)
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_map: %s is NULL", buffer ? "address" : "buffer");
     quern_device *device = buffer->device;
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
     if (!(device->info.heaps[buffer->heap].flags & QP_HEAP_HOST_VISIBLE))
         return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: heap %u cannot be mapped: use quern_buffer_read and quern_buffer_write", device->id, buffer->heap);
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     void *mapped = NULL;
     status = device->backend->buffer_map(buffer->handle, &mapped, &text);
@@ -110,17 +110,17 @@ quern_status quern_buffer_map(quern_buffer *buffer, void **address, quern_error 
         status = QP_ERR_INTERNAL;
     if (!status)
         *address = mapped;
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 static quern_status check_transfer(quern_buffer *buffer, const char *what, uint64_t offset, const void *data, uint64_t size, quern_error *error)
 {
     if (!buffer || (!data && size))
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_%s: %s is NULL", what, buffer ? "data" : "buffer");
-    if (!qc_inside(offset, size, buffer->size))
+    if (!qi_inside(offset, size, buffer->size))
         return quern_fail(error, QP_ERR_INVALID, "%s: %s of %llu bytes at offset %llu in a buffer of %llu", buffer->device->id, what,
                           (unsigned long long)size, (unsigned long long)offset, (unsigned long long)buffer->size);
-    return qc_device_ready(buffer->device, error);
+    return qi_device_ready(buffer->device, error);
 }
 
 quern_status quern_buffer_write(quern_buffer *buffer, uint64_t offset, const void *data, uint64_t size, quern_error *error)
@@ -128,10 +128,10 @@ quern_status quern_buffer_write(quern_buffer *buffer, uint64_t offset, const voi
     quern_status status = check_transfer(buffer, "write", offset, data, size, error);
     if (status || !size)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     status = buffer->device->backend->buffer_write(buffer->handle, offset, data, size, &text);
-    return qc_device_result(buffer->device, status, words, error);
+    return qi_device_result(buffer->device, status, words, error);
 }
 
 quern_status quern_buffer_read(quern_buffer *buffer, uint64_t offset, void *data, uint64_t size, quern_error *error)
@@ -139,13 +139,22 @@ quern_status quern_buffer_read(quern_buffer *buffer, uint64_t offset, void *data
     quern_status status = check_transfer(buffer, "read", offset, data, size, error);
     if (status || !size)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     status = buffer->device->backend->buffer_read(buffer->handle, offset, data, size, &text);
-    return qc_device_result(buffer->device, status, words, error);
+    return qi_device_result(buffer->device, status, words, error);
 }
 
 /* ---- tensors ---- */
+
+uint32_t qi_tensor_alignment(const quern_buffer *buffer, qp_format format, uint32_t layout)
+{
+    const quern_format_info *facts = quern_format_get(format);
+    if (layout != QP_LAYOUT_GGUF)
+        return buffer->alignment;
+    uint32_t element = facts && facts->block_elements == 1 ? facts->block_bytes : 1;
+    return element < buffer->alignment ? element : buffer->alignment;
+}
 
 static int contiguous(qp_tensor *t, uint64_t *bytes)
 {
@@ -166,7 +175,7 @@ quern_status quern_buffer_tensor(quern_buffer *buffer, uint64_t offset, qp_forma
                                  int64_t ne3, qp_tensor *out, quern_error *error)
 {
     const quern_format_info *facts = quern_format_get(format);
-    uint64_t bytes;
+    uint64_t bytes = 0;
     qp_tensor t = {.buffer = buffer ? buffer->handle : NULL, .offset = offset, .format = format, .layout = QP_LAYOUT_GGUF, .ne = {ne0, ne1, ne2, ne3}};
     if (!out)
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_tensor: out is NULL");
@@ -180,12 +189,12 @@ quern_status quern_buffer_tensor(quern_buffer *buffer, uint64_t offset, qp_forma
     if (!contiguous(&t, &bytes))
         return quern_fail(error, QP_ERR_INVALID, "a %s tensor of %lld x %lld x %lld x %lld is too large to address", facts->name, (long long)ne0,
                           (long long)ne1, (long long)ne2, (long long)ne3);
-    if (buffer && !qc_inside(offset, bytes, buffer->size))
+    if (buffer && !qi_inside(offset, bytes, buffer->size))
         return quern_fail(error, QP_ERR_INVALID, "%s: a tensor of %llu bytes at offset %llu in a buffer of %llu", buffer->device->id,
                           (unsigned long long)bytes, (unsigned long long)offset, (unsigned long long)buffer->size);
-    if (buffer && offset % buffer->alignment)
-        return quern_fail(error, QP_ERR_INVALID, "%s: a tensor at offset %llu, which is not a multiple of %u", buffer->device->id,
-                          (unsigned long long)offset, buffer->alignment);
+    if (buffer && offset % qi_tensor_alignment(buffer, format, QP_LAYOUT_GGUF))
+        return quern_fail(error, QP_ERR_INVALID, "%s: a %s tensor at offset %llu, which is not a multiple of %u", buffer->device->id, facts->name,
+                          (unsigned long long)offset, facts->block_bytes);
     *out = t;
     return QP_OK;
 }

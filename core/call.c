@@ -5,7 +5,7 @@
 
 static void clean(char *words)
 {
-    words[QC_TEXT - 1] = '\0';
+    words[QI_TEXT - 1] = '\0';
     size_t length = strlen(words);
     while (length && strchr("\n\r .", words[length - 1]))
         words[--length] = '\0';
@@ -14,7 +14,7 @@ static void clean(char *words)
             words[i] = ' ';
 }
 
-quern_status qc_result(qp_status status, char *words, const char *otherwise, quern_error *error)
+quern_status qi_result(qp_status status, char *words, const char *otherwise, quern_error *error)
 {
     clean(words);
     if (status == QP_OK || status == QP_TIMEOUT)

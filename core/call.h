@@ -5,10 +5,10 @@
 
 #include <quern/status.h>
 
-enum { QC_TEXT = 508 }; /* room for a plugin's words, as in quern_error */
+enum { QI_TEXT = 508 }; /* room for a plugin's words, as in quern_error */
 
-/* Turns a failed call into *error: the plugin's words made one clean line, `otherwise` where it gave none. words has QC_TEXT bytes
+/* Turns a failed call into *error: the plugin's words made one clean line, `otherwise` where it gave none. words has QI_TEXT bytes
  * and need not be ended. A status that is none of the ABI's becomes QP_ERR_INTERNAL. Returns the status. */
-quern_status qc_result(qp_status status, char *words, const char *otherwise, quern_error *error);
+quern_status qi_result(qp_status status, char *words, const char *otherwise, quern_error *error);
 
 #endif

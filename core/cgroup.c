@@ -21,7 +21,7 @@ static int list_has(const char *list, const char *word)
 
 static int own_path(const char *sysroot, int version, const char *controller, char path[PATH_MAX])
 {
-    FILE *file = qc_sys_open(sysroot, "/proc/self/cgroup");
+    FILE *file = qi_sys_open(sysroot, "/proc/self/cgroup");
     if (!file)
         return 0;
     char line[PATH_MAX + 256];
@@ -98,7 +98,7 @@ static const char *below(const char *path, const char *root)
  * path that only the host knows. */
 static int find_mount(const char *sysroot, int version, const char *controller, const char *path, mount *out)
 {
-    FILE *file = qc_sys_open(sysroot, "/proc/self/mountinfo");
+    FILE *file = qi_sys_open(sysroot, "/proc/self/mountinfo");
     if (!file)
         return 0;
     char *line = NULL;
@@ -119,7 +119,7 @@ static int find_mount(const char *sysroot, int version, const char *controller, 
     return found;
 }
 
-static void walk_version(const char *sysroot, int version, const char *controller, qc_cgroup_visit visit, void *ctx, char *path, mount *top)
+static void walk_version(const char *sysroot, int version, const char *controller, qi_cgroup_visit visit, void *ctx, char *path, mount *top)
 {
     if (!own_path(sysroot, version, controller, path) || !find_mount(sysroot, version, controller, path, top))
         return;
@@ -143,7 +143,7 @@ static void walk_version(const char *sysroot, int version, const char *controlle
     }
 }
 
-void qc_cgroup_walk(const char *sysroot, const char *controller, qc_cgroup_visit visit, void *ctx)
+void qi_cgroup_walk(const char *sysroot, const char *controller, qi_cgroup_visit visit, void *ctx)
 {
     char *path = malloc(PATH_MAX);
     mount *top = malloc(sizeof *top);
@@ -166,13 +166,13 @@ static int read_quota(const char *sysroot, int version, const char *folder, long
     *period = 0;
     if (version == 2) {
         snprintf(path, sizeof path, "%s/cpu.max", folder);
-        return qc_sys_read(sysroot, path, text, sizeof text) && sscanf(text, "%lld %lld", runtime, period) == 2;
+        return qi_sys_read(sysroot, path, text, sizeof text) && sscanf(text, "%lld %lld", runtime, period) == 2;
     }
     snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
-    if (!qc_sys_read(sysroot, path, text, sizeof text) || sscanf(text, "%lld", runtime) != 1)
+    if (!qi_sys_read(sysroot, path, text, sizeof text) || sscanf(text, "%lld", runtime) != 1)
         return 0;
     snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
-    return qc_sys_read(sysroot, path, text, sizeof text) && sscanf(text, "%lld", period) == 1;
+    return qi_sys_read(sysroot, path, text, sizeof text) && sscanf(text, "%lld", period) == 1;
 }
 
 static void visit_quota(void *ctx, int version, const char *folder)
@@ -186,9 +186,9 @@ static void visit_quota(void *ctx, int version, const char *folder)
         q->threads = (uint32_t)threads;
 }
 
-uint32_t qc_cgroup_cpu_quota(const char *sysroot)
+uint32_t qi_cgroup_cpu_quota(const char *sysroot)
 {
     quota q = {sysroot, 0};
-    qc_cgroup_walk(sysroot, "cpu", visit_quota, &q);
+    qi_cgroup_walk(sysroot, "cpu", visit_quota, &q);
     return q.threads;
 }

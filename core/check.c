@@ -3,6 +3,7 @@
 
 #include <quern/format.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,12 +58,13 @@ static quern_status check_place(const place *p, const qp_tensor *t, const quern_
     uint64_t bytes = 1; /* only the plugin knows how long a layout of its own is */
     if (t->layout == QP_LAYOUT_GGUF && !extent(t, &bytes))
         return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s is larger than can be addressed", p->device->id, p->at, p->role);
-    if (!qc_inside(t->offset, bytes, buffer->size))
+    if (!qi_inside(t->offset, bytes, buffer->size))
         return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s takes %llu bytes at offset %llu of a buffer of %llu", p->device->id, p->at, p->role,
                           (unsigned long long)bytes, (unsigned long long)t->offset, (unsigned long long)buffer->size);
-    if (t->offset % buffer->alignment)
+    uint32_t alignment = qi_tensor_alignment(buffer, t->format, t->layout);
+    if (t->offset % alignment)
         return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s is at offset %llu, which is not a multiple of %u", p->device->id, p->at, p->role,
-                          (unsigned long long)t->offset, buffer->alignment);
+                          (unsigned long long)t->offset, alignment);
     return QP_OK;
 }
 
@@ -76,7 +78,7 @@ static quern_status check_tensor(const place *p, const qp_tensor *t, int placed,
     quern_status status = check_shape(p, t, error);
     if (status || !t->buffer)
         return status;
-    quern_buffer *buffer = qc_buffer_share(p->device, t->buffer);
+    quern_buffer *buffer = qi_buffer_share(p->device, t->buffer);
     if (!buffer)
         return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s lies in a buffer that is not, or no longer, one of this device's", p->device->id, p->at, p->role);
     status = check_place(p, t, buffer, error);
@@ -86,7 +88,7 @@ static quern_status check_tensor(const place *p, const qp_tensor *t, int placed,
 
 /* ---- ops ---- */
 
-quern_status qc_check_op(quern_device *device, const qp_op *op, int placed, const char *at, quern_error *error)
+quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, const char *at, quern_error *error)
 {
     char role[16];
     place p = {device, at, "dst"};
@@ -121,11 +123,11 @@ static quern_status check_range(quern_device *device, const qp_range *range, con
 {
     if (!range->buffer)
         return range->size ? quern_fail(error, QP_ERR_INVALID, "%s: the %s has %llu bytes but no buffer", device->id, role, (unsigned long long)range->size) : QP_OK;
-    quern_buffer *buffer = qc_buffer_share(device, range->buffer);
+    quern_buffer *buffer = qi_buffer_share(device, range->buffer);
     if (!buffer)
         return quern_fail(error, QP_ERR_INVALID, "%s: the %s lies in a buffer that is not, or no longer, one of this device's", device->id, role);
     quern_status status = QP_OK;
-    if (!qc_inside(range->offset, range->size, buffer->size))
+    if (!qi_inside(range->offset, range->size, buffer->size))
         status = quern_fail(error, QP_ERR_INVALID, "%s: the %s takes %llu bytes at offset %llu of a buffer of %llu", device->id, role,
                             (unsigned long long)range->size, (unsigned long long)range->offset, (unsigned long long)buffer->size);
     else if (range->offset % buffer->alignment)
@@ -151,7 +153,7 @@ static quern_status keep_buffer(quern_device *device, const qp_buffer *handle, q
     if (!list)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: no host memory to keep a program", device->id);
     keep->buffers = list;
-    quern_buffer *buffer = qc_buffer_share(device, handle);
+    quern_buffer *buffer = qi_buffer_share(device, handle);
     if (!buffer)
         return quern_fail(error, QP_ERR_INVALID, "%s: a buffer was destroyed while a program was made of it", device->id);
     list[keep->buffer_count++] = buffer;
@@ -178,35 +180,39 @@ static quern_status check_desc(quern_device *device, const qp_program_desc *desc
     if (desc->op_stride < sizeof(qp_op) || desc->op_stride % _Alignof(qp_op))
         return quern_fail(error, QP_ERR_INVALID, "%s: op_stride is %u, sizeof(qp_op) is %zu", device->id, desc->op_stride, sizeof(qp_op));
     quern_status status = check_range(device, &desc->step, "step block", error);
-    return status ? status : check_range(device, &desc->scratch, "scratch range", error);
+    if (!status)
+        status = check_range(device, &desc->scratch, "scratch range", error);
+    return status ? status : check_range(device, &desc->transient, "transient range", error);
 }
 
-quern_status qc_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error)
+quern_status qi_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error)
 {
     char at[48];
     quern_status status = check_desc(device, desc, error);
     for (uint32_t i = 0; i < desc->op_count && !status; i++) {
         const qp_op *op = op_at(desc, i);
         snprintf(at, sizeof at, "op %u (%s)", i, op_name(op->kind));
-        status = qc_check_op(device, op, keep != NULL, at, error);
+        status = qi_check_op(device, op, keep != NULL, at, error);
         if (!status && keep)
             status = keep_op(device, op, keep, error);
     }
     if (!status && keep)
         status = keep_buffer(device, desc->step.buffer, keep, error);
-    return !status && keep ? keep_buffer(device, desc->scratch.buffer, keep, error) : status;
+    if (!status && keep)
+        status = keep_buffer(device, desc->scratch.buffer, keep, error);
+    return !status && keep ? keep_buffer(device, desc->transient.buffer, keep, error) : status;
 }
 
 /* ---- weights ---- */
 
-quern_status qc_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error)
+quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error)
 {
     if (desc->struct_size < sizeof *desc)
         return quern_fail(error, QP_ERR_INVALID, "%s: the weight description's struct_size is %u where %zu is due: was it set?", device->id,
                           desc->struct_size, sizeof *desc);
     if (!quern_format_get(desc->format))
         return quern_fail(error, QP_ERR_INVALID, "%s: a weight has format number %u, which no format has", device->id, desc->format);
-    uint64_t bytes;
+    uint64_t bytes = 0;
     int64_t count = 1;
     int fits = 1;
     for (int i = 0; i < 4; i++) {

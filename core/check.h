@@ -8,12 +8,12 @@
 
 /* placed: tensors must lie in buffers of the device; else those that have one are checked all the same. `at` names the op in
  * messages ("op 7 (matmul)"). */
-quern_status qc_check_op(quern_device *device, const qp_op *op, int placed, const char *at, quern_error *error);
+quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, const char *at, quern_error *error);
 
 /* Every member of the description; for a new program `keep` gets the buffers it names, each with one more owner. keep may be
  * NULL: then tensors need no place yet (program_measure). */
-quern_status qc_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error);
+quern_status qi_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error);
 
-quern_status qc_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error);
+quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error);
 
 #endif

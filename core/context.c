@@ -5,6 +5,7 @@
 
 #include <quern/log.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +40,7 @@ static void add_failure(quern_context *context, const char *name, const char *pa
     quern_log(QUERN_LOG_INFO, "plugin %s (%s) is left out: %s", f->name, f->path, f->reason);
 }
 
-static quern_status keep_reports(quern_context *context, const qc_report *reports, quern_error *error)
+static quern_status keep_reports(quern_context *context, const qi_report *reports, quern_error *error)
 {
     uint32_t views = 0, files = context->files.count;
     for (uint32_t i = 0; i < files; i++)
@@ -49,7 +50,7 @@ static quern_status keep_reports(quern_context *context, const qc_report *report
     if (!context->views || !context->failures)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to list %u devices", views);
     for (uint32_t i = 0; i < files; i++) {
-        const qc_file *file = &context->files.list[i];
+        const qi_file *file = &context->files.list[i];
         for (uint32_t j = 0; j < reports[i].count; j++) {
             quern_device_view *view = &context->views[context->view_count++];
             memcpy(view->plugin, file->name, sizeof file->name);
@@ -59,7 +60,7 @@ static quern_status keep_reports(quern_context *context, const qc_report *report
         if (reports[i].failure[0])
             add_failure(context, file->name, file->path, reports[i].failure);
     }
-    return qc_registry_build(context->views, context->view_count, context->topology, &context->registry, error);
+    return qi_registry_build(context->views, context->view_count, context->topology, &context->registry, error);
 }
 
 static void note_absence(quern_context *context, const char *only)
@@ -76,26 +77,26 @@ static quern_status discover(quern_context *context, const quern_context_options
 {
     quern_status status = QP_OK;
     if (o->topology)
-        context->topology = qc_topology_retain(o->topology);
+        context->topology = qi_topology_retain(o->topology);
     else
         status = quern_topology_load(NULL, &context->topology, error);
     if (!status)
-        status = qc_files_find(o->plugin_path, o->only, &context->files, error);
+        status = qi_files_find(o->plugin_path, o->only, &context->files, error);
     if (status)
         return status;
     uint32_t count = context->files.count;
-    qc_report *reports = calloc((size_t)count + 1, sizeof *reports);
-    context->modules = calloc((size_t)count + 1, sizeof(qc_module *));
+    qi_report *reports = calloc((size_t)count + 1, sizeof *reports);
+    context->modules = calloc((size_t)count + 1, sizeof(qi_module *));
     if (!reports || !context->modules) {
         free(reports);
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to probe %u plugins", count);
     }
-    qc_probe_all(context->files.list, count, o->probe_timeout_ms, context->topology, reports);
+    qi_probe_all(context->files.list, count, o->probe_timeout_ms, context->topology, reports);
     status = keep_reports(context, reports, error);
     if (!status)
         note_absence(context, o->only);
     for (uint32_t i = 0; i < count; i++)
-        qc_report_free(&reports[i]);
+        qi_report_free(&reports[i]);
     free(reports);
     return status;
 }
@@ -125,10 +126,10 @@ void quern_context_destroy(quern_context *context)
     if (!context || atomic_fetch_sub(&context->owners, 1) > 1)
         return;
     for (uint32_t i = 0; context->modules && i < context->files.count; i++)
-        qc_module_put(context->modules[i]);
+        qi_module_put(context->modules[i]);
     free(context->modules);
-    qc_files_free(&context->files);
-    qc_registry_free(&context->registry);
+    qi_files_free(&context->files);
+    qi_registry_free(&context->registry);
     free(context->views);
     free(context->failures);
     quern_topology_free(context->topology);
@@ -160,7 +161,7 @@ static void list_ids(const quern_context *context, char *dst, size_t size)
         const quern_device_entry *entry = &context->registry.entries[i];
         for (uint32_t j = 0; j < entry->view_count; j++) {
             char id[sizeof entry->id];
-            qc_registry_view_id(&context->registry, &entry->views[j], id, sizeof id);
+            qi_registry_view_id(&context->registry, &entry->views[j], id, sizeof id);
             size_t used = strlen(dst);
             snprintf(dst + used, size - used, "%s%s", used ? ", " : "", id);
         }
@@ -197,7 +198,7 @@ quern_status quern_context_find(const quern_context *context, const char *id, co
 {
     if (!context || !out)
         return quern_fail(error, QP_ERR_INVALID, "quern_context_find: %s is NULL", context ? "out" : "context");
-    const quern_device_entry *entry = qc_registry_find(&context->registry, id, NULL);
+    const quern_device_entry *entry = qi_registry_find(&context->registry, id, NULL);
     if (!entry)
         return not_found(context, id, error);
     *out = entry;
@@ -206,7 +207,7 @@ quern_status quern_context_find(const quern_context *context, const char *id, co
 
 /* ---- plugins in this process ---- */
 
-quern_status qc_context_module(quern_context *context, const char *plugin, const qc_module **out, quern_error *error)
+quern_status qi_context_module(quern_context *context, const char *plugin, const qi_module **out, quern_error *error)
 {
     uint32_t i = 0;
     while (i < context->files.count && strcmp(context->files.list[i].name, plugin) != 0)
@@ -216,7 +217,7 @@ quern_status qc_context_module(quern_context *context, const char *plugin, const
     pthread_mutex_lock(&context->lock);
     quern_status status = QP_OK;
     if (!context->modules[i])
-        status = qc_module_get(&context->files.list[i], context->topology, NULL, NULL, &context->modules[i], error);
+        status = qi_module_get(&context->files.list[i], context->topology, NULL, NULL, &context->modules[i], error);
     if (!status)
         *out = context->modules[i];
     pthread_mutex_unlock(&context->lock);

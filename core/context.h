@@ -12,17 +12,17 @@
 struct quern_context {
     atomic_uint owners; /* the caller and every open device */
     quern_topology *topology;
-    qc_files files;
-    qc_module **modules; /* one a file, NULL until a device of it is opened; guarded by lock */
+    qi_files files;
+    qi_module **modules; /* one a file, NULL until a device of it is opened; guarded by lock */
     pthread_mutex_t lock;
     quern_device_view *views;
     uint32_t view_count;
-    qc_registry registry;
+    qi_registry registry;
     quern_plugin_failure *failures;
     uint32_t failure_count;
 };
 
 /* The plugin that a view came from, loaded into this process. It belongs to the context. Thread-safe. */
-quern_status qc_context_module(quern_context *context, const char *plugin, const qc_module **out, quern_error *error);
+quern_status qi_context_module(quern_context *context, const char *plugin, const qi_module **out, quern_error *error);
 
 #endif

@@ -4,12 +4,13 @@
 
 #include <quern/log.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- results ---- */
 
-quern_status qc_device_ready(quern_device *device, quern_error *error)
+quern_status qi_device_ready(quern_device *device, quern_error *error)
 {
     if (!atomic_load_explicit(&device->lost, memory_order_acquire))
         return QP_OK;
@@ -28,22 +29,22 @@ static void remember_loss(quern_device *device, const char *words)
     pthread_mutex_unlock(&device->lock);
 }
 
-quern_status qc_device_result(quern_device *device, qp_status status, char words[QC_TEXT], quern_error *error)
+quern_status qi_device_result(quern_device *device, qp_status status, char words[QI_TEXT], quern_error *error)
 {
     if (status == QP_OK || status == QP_TIMEOUT)
         return status;
     char otherwise[128];
     snprintf(otherwise, sizeof otherwise, "%s (the plugin gives no reason)", quern_status_name(status));
     quern_error local = {0};
-    status = qc_result(status, words, otherwise, &local);
+    status = qi_result(status, words, otherwise, &local);
     if (status == QP_ERR_DEVICE_LOST) {
         remember_loss(device, words);
-        return qc_device_ready(device, error);
+        return qi_device_ready(device, error);
     }
     return quern_fail(error, status, "%s: %s", device->id, local.text);
 }
 
-int qc_inside(uint64_t offset, uint64_t size, uint64_t total)
+int qi_inside(uint64_t offset, uint64_t size, uint64_t total)
 {
     return offset <= total && size <= total - offset;
 }
@@ -51,7 +52,7 @@ int qc_inside(uint64_t offset, uint64_t size, uint64_t total)
 /* ---- live handles ---- */
 
 /* Index of the handle, or of where it would go. */
-static uint32_t live_place(const qc_live_set *set, const void *handle)
+static uint32_t live_place(const qi_live_set *set, const void *handle)
 {
     uint32_t low = 0, high = set->count;
     while (low < high) {
@@ -64,12 +65,12 @@ static uint32_t live_place(const qc_live_set *set, const void *handle)
     return low;
 }
 
-static int live_room(qc_live_set *set)
+static int live_room(qi_live_set *set)
 {
     if (set->count < set->room)
         return 1;
     uint32_t room = set->room ? set->room * 2 : 16;
-    qc_live *list = realloc(set->list, room * sizeof *list);
+    qi_live *list = realloc(set->list, room * sizeof *list);
     if (!list)
         return 0;
     set->list = list;
@@ -77,27 +78,27 @@ static int live_room(qc_live_set *set)
     return 1;
 }
 
-int qc_live_add(quern_device *device, qc_live_set *set, const void *handle, void *object)
+int qi_live_add(quern_device *device, qi_live_set *set, const void *handle, void *object)
 {
     pthread_mutex_lock(&device->lock);
     int fine = live_room(set);
     if (fine) {
         uint32_t at = live_place(set, handle);
         memmove(&set->list[at + 1], &set->list[at], (set->count - at) * sizeof *set->list);
-        set->list[at] = (qc_live){handle, object};
+        set->list[at] = (qi_live){handle, object};
         set->count++;
     }
     pthread_mutex_unlock(&device->lock);
     return fine;
 }
 
-static void *find_locked(const qc_live_set *set, const void *handle)
+static void *find_locked(const qi_live_set *set, const void *handle)
 {
     uint32_t at = live_place(set, handle);
     return at < set->count && set->list[at].handle == handle ? set->list[at].object : NULL;
 }
 
-static void remove_locked(qc_live_set *set, const void *handle)
+static void remove_locked(qi_live_set *set, const void *handle)
 {
     uint32_t at = live_place(set, handle);
     if (at < set->count && set->list[at].handle == handle) {
@@ -106,14 +107,14 @@ static void remove_locked(qc_live_set *set, const void *handle)
     }
 }
 
-void qc_live_remove(quern_device *device, qc_live_set *set, const void *handle)
+void qi_live_remove(quern_device *device, qi_live_set *set, const void *handle)
 {
     pthread_mutex_lock(&device->lock);
     remove_locked(set, handle);
     pthread_mutex_unlock(&device->lock);
 }
 
-void *qc_live_find(quern_device *device, qc_live_set *set, const void *handle)
+void *qi_live_find(quern_device *device, qi_live_set *set, const void *handle)
 {
     pthread_mutex_lock(&device->lock);
     void *object = find_locked(set, handle);
@@ -121,7 +122,7 @@ void *qc_live_find(quern_device *device, qc_live_set *set, const void *handle)
     return object;
 }
 
-quern_buffer *qc_buffer_share(quern_device *device, const qp_buffer *handle)
+quern_buffer *qi_buffer_share(quern_device *device, const qp_buffer *handle)
 {
     pthread_mutex_lock(&device->lock);
     quern_buffer *buffer = find_locked(&device->buffers, handle);
@@ -131,7 +132,7 @@ quern_buffer *qc_buffer_share(quern_device *device, const qp_buffer *handle)
     return buffer;
 }
 
-int qc_buffer_unshare(quern_buffer *buffer)
+int qi_buffer_unshare(quern_buffer *buffer)
 {
     quern_device *device = buffer->device;
     pthread_mutex_lock(&device->lock);
@@ -163,31 +164,33 @@ static qp_device_options read_options(const quern_device_options *options)
         o.threads = options->threads;
     if (options && QP_HAS(options, variant))
         o.variant = options->variant;
+    if (options && QP_HAS(options, max_submit_ms))
+        o.max_submit_ms = options->max_submit_ms;
     return o;
 }
 
 static quern_status open_view(quern_device *device, const quern_device_view *view, const quern_device_options *options, quern_error *error)
 {
-    quern_status status = qc_context_module(device->context, view->plugin, &device->module, error);
+    quern_status status = qi_context_module(device->context, view->plugin, &device->module, error);
     if (status)
         return status;
-    const qc_module *module = device->module;
+    const qi_module *module = device->module;
     device->backend = module->backend;
     device->index = view->plugin_index;
     if (view->plugin_index >= module->backend->device_count())
         return quern_fail(error, QP_ERR_NOT_FOUND, "%s: the device is gone since it was listed: make a new context", device->id);
-    status = qc_module_info(module, view->plugin_index, &device->info, error);
+    status = qi_module_info(module, view->plugin_index, &device->info, error);
     if (!status)
         status = check_same(&view->info, &device->info, error);
     if (status)
         return quern_fail_prefix(error, status, "%s: ", device->id);
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_device_options o = read_options(options);
     status = module->backend->device_open(view->plugin_index, &o, &device->handle, &text);
     if (!status && !device->handle)
         status = QP_ERR_INTERNAL;
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 quern_status quern_device_open(quern_context *context, const char *id, const quern_device_options *options, quern_device **out,
@@ -203,27 +206,27 @@ quern_status quern_device_open(quern_context *context, const char *id, const que
     quern_device *device = calloc(1, sizeof *device);
     if (!device)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a device");
-    qc_registry_find(&context->registry, id, &view);
+    qi_registry_find(&context->registry, id, &view);
     atomic_fetch_add(&context->owners, 1);
     atomic_init(&device->owners, 1);
     device->context = context;
-    qc_registry_view_id(&context->registry, view, device->id, sizeof device->id);
+    qi_registry_view_id(&context->registry, view, device->id, sizeof device->id);
     pthread_mutex_init(&device->serial, NULL);
     pthread_mutex_init(&device->lock, NULL);
     status = open_view(device, view, options, error);
     if (status)
-        qc_device_release(device);
+        qi_device_release(device);
     else
         *out = device;
     return status;
 }
 
-void qc_device_retain(quern_device *device)
+void qi_device_retain(quern_device *device)
 {
     atomic_fetch_add(&device->owners, 1);
 }
 
-void qc_device_release(quern_device *device)
+void qi_device_release(quern_device *device)
 {
     if (atomic_fetch_sub(&device->owners, 1) > 1)
         return;
@@ -245,7 +248,7 @@ void quern_device_close(quern_device *device)
     if (children)
         quern_log(QUERN_LOG_WARN, "%s: closed while %u of its buffers, programs or timelines exist; it stays open until they are destroyed",
                   device->id, children);
-    qc_device_release(device);
+    qi_device_release(device);
 }
 
 const qp_device_info *quern_device_info(const quern_device *device)
@@ -262,9 +265,9 @@ quern_status quern_device_refresh(quern_device *device, qp_device_info *info, qu
 {
     if (!device || !info)
         return quern_fail(error, QP_ERR_INVALID, "quern_device_refresh: %s is NULL", device ? "info" : "device");
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
-    status = qc_module_info(device->module, device->index, info, error);
+    status = qi_module_info(device->module, device->index, info, error);
     return status ? quern_fail_prefix(error, status, "%s: ", device->id) : QP_OK;
 }

@@ -10,10 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Until core/device.c is in the tree. */
-#pragma weak quern_buffer_range
-#pragma weak quern_buffer_size
-
 typedef struct value {
     qp_tensor tensor; /* temporaries: offset counts from the start of their root until plan() */
     uint32_t root;    /* index of the value whose memory this is; its own for bound values and temporaries */

@@ -11,26 +11,26 @@
 
 struct qp_thread {
     pthread_t thread;
-    qc_host *host;
+    qi_host *host;
     uint32_t os_index;
     char name[16]; /* as long as Linux lets it be */
     void (*main)(void *arg);
     void *arg;
 };
 
-static quern_topology *share_topology(qc_host *host)
+static quern_topology *share_topology(qi_host *host)
 {
     pthread_mutex_lock(&host->lock);
     if (!host->topology && host->for_probe)
-        qc_topology_load(NULL, 0, &host->topology, NULL);
-    quern_topology *topology = host->topology ? qc_topology_retain(host->topology) : NULL;
+        qi_topology_load(NULL, 0, &host->topology, NULL);
+    quern_topology *topology = host->topology ? qi_topology_retain(host->topology) : NULL;
     pthread_mutex_unlock(&host->lock);
     return topology;
 }
 
 static void host_log(void *ctx, int level, const char *message)
 {
-    qc_host *host = ctx;
+    qi_host *host = ctx;
     quern_log_level to = level <= QP_LOG_ERROR ? QUERN_LOG_ERROR : level >= QP_LOG_DEBUG ? QUERN_LOG_DEBUG : (quern_log_level)level;
     quern_log(to, "%s: %s", host->plugin, message ? message : "");
 }
@@ -76,9 +76,9 @@ static void bind_self(const qp_thread *thread)
     if (thread->os_index == UINT32_MAX)
         return;
     quern_topology *t = share_topology(thread->host);
-    if (!t || !qc_topology_bind(t, thread->os_index))
+    if (!t || !qi_topology_bind(t, thread->os_index))
         quern_log(QUERN_LOG_DEBUG, "%s: thread %s runs unbound: %s", thread->host->plugin, thread->name,
-                  t && !qc_topology_is_here(t) ? "the topology in use is another machine's" : "its processing unit cannot be bound to");
+                  t && !qi_topology_is_here(t) ? "the topology in use is another machine's" : "its processing unit cannot be bound to");
     quern_topology_free(t);
 }
 
@@ -143,9 +143,9 @@ static void host_memory(void *ctx, uint64_t *total, uint64_t *available)
         *available = info.available;
 }
 
-void qc_host_init(qc_host *host, const char *plugin)
+void qi_host_init(qi_host *host, const char *plugin)
 {
-    *host = (qc_host){.api = {.struct_size = sizeof host->api, .abi_minor = QP_ABI_MINOR, .ctx = host, .log = host_log,
+    *host = (qi_host){.api = {.struct_size = sizeof host->api, .abi_minor = QP_ABI_MINOR, .ctx = host, .log = host_log,
                               .alloc = host_alloc, .free = host_free, .cpus = host_cpus, .thread_start = host_thread_start,
                               .thread_join = host_thread_join, .memory = host_memory}};
     size_t length = strnlen(plugin, sizeof host->plugin - 1);
@@ -153,9 +153,9 @@ void qc_host_init(qc_host *host, const char *plugin)
     pthread_mutex_init(&host->lock, NULL);
 }
 
-void qc_host_set_topology(qc_host *host, const quern_topology *topology)
+void qi_host_set_topology(qi_host *host, const quern_topology *topology)
 {
-    quern_topology *fresh = topology ? qc_topology_retain(topology) : NULL;
+    quern_topology *fresh = topology ? qi_topology_retain(topology) : NULL;
     pthread_mutex_lock(&host->lock);
     quern_topology *old = host->topology;
     host->topology = fresh;

@@ -11,18 +11,18 @@
 /* ---- checks before any call ---- */
 
 /* Names come from files that may be anything: shown without control characters. */
-static const char *printable(const char *text, char dst[QC_NAME_SIZE])
+static const char *printable(const char *text, char dst[QI_NAME_SIZE])
 {
     size_t i = 0;
-    for (; text && text[i] && i < QC_NAME_SIZE - 1; i++)
+    for (; text && text[i] && i < QI_NAME_SIZE - 1; i++)
         dst[i] = text[i] >= ' ' && text[i] < 127 ? text[i] : '?';
     dst[i] = '\0';
     return dst;
 }
 
-quern_status qc_plugin_check(const qp_plugin *plugin, const char *name, uint32_t host_minor, quern_error *error)
+quern_status qi_plugin_check(const qp_plugin *plugin, const char *name, uint32_t host_minor, quern_error *error)
 {
-    char shown[QC_NAME_SIZE];
+    char shown[QI_NAME_SIZE];
     if (plugin->magic != QP_MAGIC)
         return quern_fail(error, QP_ERR_FORMAT, "its symbol " QP_PLUGIN_SYMBOL " starts with 0x%08x where 0x%08x is due: not a Quern plugin",
                           plugin->magic, QP_MAGIC);
@@ -52,7 +52,7 @@ quern_status qc_plugin_check(const qp_plugin *plugin, const char *name, uint32_t
     X(buffer_read) X(op_query) X(weight_layout) X(weight_pack) X(program_measure) X(program_create) X(program_run) X(program_destroy)     \
     X(timeline_create) X(timeline_value) X(timeline_signal) X(timeline_wait) X(timeline_destroy)
 
-quern_status qc_backend_check(const qp_backend *backend, quern_error *error)
+quern_status qi_backend_check(const qp_backend *backend, quern_error *error)
 {
     size_t least = offsetof(qp_backend, get_extension) + sizeof backend->get_extension; /* the last member of ABI 1.0 */
     if (backend->struct_size < least)
@@ -69,33 +69,33 @@ quern_status qc_backend_check(const qp_backend *backend, quern_error *error)
 /* ---- modules ---- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list and around query() */
-static qc_module *modules;
+static qi_module *modules;
 
-static qc_module *find_loaded(const struct stat *file)
+static qi_module *find_loaded(const struct stat *file)
 {
-    for (qc_module *m = modules; m; m = m->next)
+    for (qi_module *m = modules; m; m = m->next)
         if (m->file_device == (uint64_t)file->st_dev && m->file_number == (uint64_t)file->st_ino)
             return m;
     return NULL;
 }
 
-static void tell(qc_stage stage, void *ctx, const char *what)
+static void tell(qi_stage stage, void *ctx, const char *what)
 {
     if (stage)
         stage(ctx, what);
 }
 
-static quern_status query_backend(qc_module *module, quern_error *error)
+static quern_status query_backend(qi_module *module, quern_error *error)
 {
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     module->backend = module->plugin->query(QP_ABI_MINOR, &module->host.api, &text);
     if (!module->backend)
-        return qc_result(QP_ERR_UNSUPPORTED, words, "it offers no backend here and gives no reason", error);
-    return qc_backend_check(module->backend, error);
+        return qi_result(QP_ERR_UNSUPPORTED, words, "it offers no backend here and gives no reason", error);
+    return qi_backend_check(module->backend, error);
 }
 
-static quern_status open_module(qc_module *module, const qc_file *file, qc_stage stage, void *stage_ctx, quern_error *error)
+static quern_status open_module(qi_module *module, const qi_file *file, qi_stage stage, void *stage_ctx, quern_error *error)
 {
     tell(stage, stage_ctx, "while it was loaded");
     module->handle = dlopen(file->path, RTLD_NOW | RTLD_LOCAL);
@@ -106,29 +106,29 @@ static quern_status open_module(qc_module *module, const qc_file *file, qc_stage
     module->plugin = dlsym(module->handle, QP_PLUGIN_SYMBOL);
     if (!module->plugin)
         return quern_fail(error, QP_ERR_FORMAT, "it exports no symbol " QP_PLUGIN_SYMBOL ": not a Quern plugin");
-    quern_status status = qc_plugin_check(module->plugin, file->name, QP_ABI_MINOR, error);
+    quern_status status = qi_plugin_check(module->plugin, file->name, QP_ABI_MINOR, error);
     if (status)
         return status;
     tell(stage, stage_ctx, "in query()");
     return query_backend(module, error);
 }
 
-static quern_status load_module(const qc_file *file, const struct stat *facts, const quern_topology *topology, qc_stage stage,
-                                void *stage_ctx, qc_module **out, quern_error *error)
+static quern_status load_module(const qi_file *file, const struct stat *facts, const quern_topology *topology, qi_stage stage,
+                                void *stage_ctx, qi_module **out, quern_error *error)
 {
-    qc_module *module = calloc(1, sizeof *module);
+    qi_module *module = calloc(1, sizeof *module);
     if (!module)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to load a plugin");
     module->file_device = (uint64_t)facts->st_dev;
     module->file_number = (uint64_t)facts->st_ino;
-    qc_host_init(&module->host, file->name);
+    qi_host_init(&module->host, file->name);
     module->host.for_probe = stage != NULL;
-    qc_host_set_topology(&module->host, topology);
+    qi_host_set_topology(&module->host, topology);
     quern_status status = open_module(module, file, stage, stage_ctx, error);
     if (status) {
         if (module->handle)
             dlclose(module->handle);
-        qc_host_set_topology(&module->host, NULL);
+        qi_host_set_topology(&module->host, NULL);
         pthread_mutex_destroy(&module->host.lock);
         free(module);
         return status;
@@ -139,19 +139,19 @@ static quern_status load_module(const qc_file *file, const struct stat *facts, c
     return QP_OK;
 }
 
-quern_status qc_module_get(const qc_file *file, const quern_topology *topology, qc_stage stage, void *stage_ctx, qc_module **out,
+quern_status qi_module_get(const qi_file *file, const quern_topology *topology, qi_stage stage, void *stage_ctx, qi_module **out,
                            quern_error *error)
 {
     struct stat facts;
     if (stat(file->path, &facts))
         return quern_fail(error, QP_ERR_IO, "%s cannot be read", file->path);
     pthread_mutex_lock(&lock);
-    qc_module *module = find_loaded(&facts);
+    qi_module *module = find_loaded(&facts);
     quern_status status = QP_OK;
     if (!module)
         status = load_module(file, &facts, topology, stage, stage_ctx, &module, error);
     else if (!module->users)
-        qc_host_set_topology(&module->host, topology);
+        qi_host_set_topology(&module->host, topology);
     if (!status) {
         module->users++;
         *out = module;
@@ -160,13 +160,13 @@ quern_status qc_module_get(const qc_file *file, const quern_topology *topology, 
     return status;
 }
 
-void qc_module_put(qc_module *module)
+void qi_module_put(qi_module *module)
 {
     if (!module)
         return;
     pthread_mutex_lock(&lock);
     if (--module->users == 0)
-        qc_host_set_topology(&module->host, NULL); /* its owner may count on it being freed */
+        qi_host_set_topology(&module->host, NULL); /* its owner may count on it being freed */
     pthread_mutex_unlock(&lock);
 }
 
@@ -188,14 +188,14 @@ static quern_status check_info(const qp_device_info *info, quern_error *error)
     return QP_OK;
 }
 
-quern_status qc_module_info(const qc_module *module, uint32_t index, qp_device_info *info, quern_error *error)
+quern_status qi_module_info(const qi_module *module, uint32_t index, qp_device_info *info, quern_error *error)
 {
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_device_info fresh = {.struct_size = sizeof fresh};
     qp_status status = module->backend->device_info(index, &fresh, &text);
     if (status)
-        return qc_result(status, words, "the plugin cannot describe the device and gives no reason", error);
+        return qi_result(status, words, "the plugin cannot describe the device and gives no reason", error);
     fresh.struct_size = sizeof fresh;
     fresh.name[sizeof fresh.name - 1] = '\0';
     fresh.driver[sizeof fresh.driver - 1] = '\0';

@@ -30,14 +30,14 @@ static void consider(query *q, uint64_t limit, uint64_t used, const char *source
     q->left = left;
     out->limit = limit;
     out->used = used;
-    snprintf(out->limit_source, sizeof out->limit_source, "%s", source);
+    snprintf(out->limit_source, sizeof out->limit_source, "%.159s", source);
 }
 
 static int read_limit(const char *sysroot, const char *folder, const char *name, char path[PATH_MAX], uint64_t *limit)
 {
     char text[64], *end;
     snprintf(path, PATH_MAX, "%s/%s", folder, name);
-    if (!qc_sys_read(sysroot, path, text, sizeof text))
+    if (!qi_sys_read(sysroot, path, text, sizeof text))
         return 0;
     *limit = strtoull(text, &end, 10);
     return end != text; /* "max" is no limit */
@@ -48,7 +48,7 @@ static uint64_t field(const char *sysroot, const char *folder, const char *file,
     char path[PATH_MAX];
     uint64_t value = 0;
     snprintf(path, sizeof path, "%s/%s", folder, file);
-    qc_sys_field(sysroot, path, key, &value);
+    qi_sys_field(sysroot, path, key, &value);
     return value;
 }
 
@@ -76,7 +76,7 @@ static void visit_memory(void *ctx, int version, const char *folder)
             consider(q, limit, group_used(q->sysroot, version, folder), path);
     /* v1 also tells the least limit of ancestors that a container cannot see */
     snprintf(path, sizeof path, "%s/memory.stat", folder);
-    if (version == 1 && qc_sys_field(q->sysroot, path, "hierarchical_memory_limit", &limit))
+    if (version == 1 && qi_sys_field(q->sysroot, path, "hierarchical_memory_limit", &limit))
         consider(q, limit, group_used(q->sysroot, version, folder), path);
 }
 
@@ -85,10 +85,10 @@ static void address_space(query *q)
 {
     uint64_t limit;
     char text[64];
-    if (!qc_sys_field(q->sysroot, "/proc/self/limits", "Max address space", &limit))
+    if (!qi_sys_field(q->sysroot, "/proc/self/limits", "Max address space", &limit))
         return; /* "unlimited" is no number */
     unsigned long long pages = 0;
-    if (qc_sys_read(q->sysroot, "/proc/self/statm", text, sizeof text))
+    if (qi_sys_read(q->sysroot, "/proc/self/statm", text, sizeof text))
         pages = strtoull(text, NULL, 10);
     consider(q, limit, (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE), "RLIMIT_AS (ulimit -v)");
 }
@@ -100,18 +100,18 @@ quern_status quern_memory_query(const char *sysroot, quern_memory_info *out, que
     quern_memory_info info = {0};
     const char *meminfo = "/proc/meminfo";
     uint64_t total, available, cached = 0;
-    if (!qc_sys_field(sysroot, meminfo, "MemTotal:", &total))
+    if (!qi_sys_field(sysroot, meminfo, "MemTotal:", &total))
         return quern_fail(error, QP_ERR_IO, "%s%s cannot be read or has no MemTotal: is /proc mounted?", sysroot ? sysroot : "", meminfo);
-    if (!qc_sys_field(sysroot, meminfo, "MemAvailable:", &available)) { /* kernels before 3.14 */
-        if (!qc_sys_field(sysroot, meminfo, "MemFree:", &available))
+    if (!qi_sys_field(sysroot, meminfo, "MemAvailable:", &available)) { /* kernels before 3.14 */
+        if (!qi_sys_field(sysroot, meminfo, "MemFree:", &available))
             available = 0;
-        qc_sys_field(sysroot, meminfo, "Cached:", &cached);
+        qi_sys_field(sysroot, meminfo, "Cached:", &cached);
         available += cached;
     }
     info.total = total * 1024;
     info.available = available * 1024;
     query q = {sysroot, &info, UINT64_MAX};
-    qc_cgroup_walk(sysroot, "memory", visit_memory, &q);
+    qi_cgroup_walk(sysroot, "memory", visit_memory, &q);
     address_space(&q);
     if (q.left < info.available)
         info.available = q.left;

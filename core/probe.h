@@ -7,21 +7,21 @@
 
 #include <quern/device.h>
 
-enum { QC_MAX_DEVICES = 64 }; /* of one plugin */
+enum { QI_MAX_DEVICES = 64 }; /* of one plugin */
 
-typedef struct qc_report {
+typedef struct qi_report {
     char failure[512]; /* why there is nothing, "" when there is */
     uint32_t count;
     qp_device_info *devices; /* by the plugin's numbers */
-} qc_report;
+} qi_report;
 
-/* Loads the plugin into this process and asks. stage as in qc_module_get. */
-void qc_probe_here(const qc_file *file, const quern_topology *topology, qc_stage stage, void *stage_ctx, qc_report *report);
+/* Loads the plugin into this process and asks. stage as in qi_module_get. */
+void qi_probe_here(const qi_file *file, const quern_topology *topology, qi_stage stage, void *stage_ctx, qi_report *report);
 
 /* Asks each plugin in a child process of its own, all at once. Returns within timeout_ms and about half a second; a child that
  * is not done by then is killed with all it started. Fills one report a file. */
-void qc_probe_all(const qc_file *files, uint32_t count, uint32_t timeout_ms, const quern_topology *topology, qc_report *reports);
+void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, const quern_topology *topology, qi_report *reports);
 
-void qc_report_free(qc_report *report);
+void qi_report_free(qi_report *report);
 
 #endif

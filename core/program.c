@@ -9,31 +9,31 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
 {
     if (!device || !op)
         return quern_fail(reason, QP_ERR_INVALID, "quern_op_query: %s is NULL", device ? "op" : "device");
-    quern_status status = qc_device_ready(device, reason);
+    quern_status status = qi_device_ready(device, reason);
     if (!status)
-        status = qc_check_op(device, op, 0, "the op", reason);
+        status = qi_check_op(device, op, 0, "the op", reason);
     if (status)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_op_info fresh = {.struct_size = sizeof fresh};
     status = device->backend->op_query(device->handle, op, &fresh, &text);
     fresh.kernel[sizeof fresh.kernel - 1] = '\0';
     if (!status && info)
         *info = fresh;
-    return qc_device_result(device, status, words, reason);
+    return qi_device_result(device, status, words, reason);
 }
 
 quern_status quern_program_measure(quern_device *device, const qp_program_desc *desc, qp_program_memory *memory, quern_error *error)
 {
     if (!device || !desc || !memory)
         return quern_fail(error, QP_ERR_INVALID, "quern_program_measure: %s is NULL", !device ? "device" : !desc ? "desc" : "memory");
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (!status)
-        status = qc_check_program(device, desc, NULL, error);
+        status = qi_check_program(device, desc, NULL, error);
     if (status)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_program_memory fresh = {.struct_size = sizeof fresh};
     pthread_mutex_lock(&device->serial);
@@ -41,7 +41,7 @@ quern_status quern_program_measure(quern_device *device, const qp_program_desc *
     pthread_mutex_unlock(&device->serial);
     if (!status)
         *memory = fresh;
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 /* ---- weights ---- */
@@ -50,14 +50,14 @@ quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *des
 {
     if (!device || !desc || !info)
         return quern_fail(error, QP_ERR_INVALID, "quern_weight_layout: %s is NULL", !device ? "device" : !desc ? "desc" : "info");
-    uint64_t row_bytes;
-    int64_t rows;
-    quern_status status = qc_device_ready(device, error);
+    uint64_t row_bytes = 0;
+    int64_t rows = 0;
+    quern_status status = qi_device_ready(device, error);
     if (!status)
-        status = qc_check_weight(device, desc, &row_bytes, &rows, error);
+        status = qi_check_weight(device, desc, &row_bytes, &rows, error);
     if (status)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_weight_info fresh = {.struct_size = sizeof fresh};
     status = device->backend->weight_layout(device->handle, desc, &fresh, &text);
@@ -65,17 +65,17 @@ quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *des
         status = QP_ERR_INTERNAL;
     if (!status)
         *info = fresh;
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 static quern_status check_pack(quern_device *device, const qp_weight_desc *desc, uint64_t src_bytes, int64_t row, int64_t rows,
                                const quern_buffer *dst, uint64_t offset, qp_weight_info *layout, quern_error *error)
 {
-    uint64_t row_bytes, due;
-    int64_t all;
+    uint64_t row_bytes = 0, due;
+    int64_t all = 0;
     quern_status status = quern_weight_layout(device, desc, layout, error);
     if (!status)
-        status = qc_check_weight(device, desc, &row_bytes, &all, error);
+        status = qi_check_weight(device, desc, &row_bytes, &all, error);
     if (status)
         return status;
     if (row < 0 || rows < 1 || row > all || rows > all - row)
@@ -87,7 +87,7 @@ static quern_status check_pack(quern_device *device, const qp_weight_desc *desc,
     if (src_bytes < due)
         return quern_fail(error, QP_ERR_INVALID, "%s: %llu bytes were given for %lld rows that take %llu", device->id, (unsigned long long)src_bytes,
                           (long long)rows, (unsigned long long)due);
-    if (!qc_inside(offset, layout->bytes, dst->size) || offset % layout->alignment)
+    if (!qi_inside(offset, layout->bytes, dst->size) || offset % layout->alignment)
         return quern_fail(error, QP_ERR_INVALID, "%s: a weight of %llu bytes (alignment %llu) cannot go to offset %llu of a buffer of %llu", device->id,
                           (unsigned long long)layout->bytes, (unsigned long long)layout->alignment, (unsigned long long)offset, (unsigned long long)dst->size);
     return QP_OK;
@@ -104,10 +104,10 @@ quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc,
     quern_status status = check_pack(device, desc, src_bytes, row, rows, dst, offset, &layout, error);
     if (status)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     status = device->backend->weight_pack(device->handle, desc, src, src_bytes, row, rows, (qp_range){dst->handle, offset, layout.bytes}, &text);
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 /* ---- programs ---- */
@@ -124,30 +124,30 @@ quern_status quern_program_create(quern_device *device, const qp_program_desc *d
 {
     if (!device || !desc || !out)
         return quern_fail(error, QP_ERR_INVALID, "quern_program_create: %s is NULL", !device ? "device" : !desc ? "desc" : "out");
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
     quern_program *program = calloc(1, sizeof *program);
     if (!program)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: no host memory to keep a program", device->id);
     program->device = device;
-    status = qc_check_program(device, desc, program, error);
+    status = qi_check_program(device, desc, program, error);
     if (!status) {
-        char words[QC_TEXT] = "";
+        char words[QI_TEXT] = "";
         qp_text text = {words, sizeof words};
         pthread_mutex_lock(&device->serial);
         status = device->backend->program_create(device->handle, desc, &program->handle, &text);
         pthread_mutex_unlock(&device->serial);
         if (!status && !program->handle)
             status = QP_ERR_INTERNAL;
-        status = qc_device_result(device, status, words, error);
+        status = qi_device_result(device, status, words, error);
     }
     if (status) {
         forget(program);
         return status;
     }
     program->step_bytes = desc->step.buffer ? desc->step.size : 0;
-    qc_device_retain(device);
+    qi_device_retain(device);
     *out = program;
     return QP_OK;
 }
@@ -157,7 +157,7 @@ static quern_status check_signals(quern_device *device, const qp_signal *signals
     if (count && !signals)
         return quern_fail(error, QP_ERR_INVALID, "%s: %u %s were announced but none given", device->id, count, what);
     for (uint32_t i = 0; i < count; i++)
-        if (!qc_live_find(device, &device->timelines, signals[i].timeline))
+        if (!qi_live_find(device, &device->timelines, signals[i].timeline))
             return quern_fail(error, QP_ERR_INVALID, "%s: %s: number %u is not, or no longer, a timeline of this device", device->id, what, i);
     return QP_OK;
 }
@@ -167,7 +167,7 @@ quern_status quern_program_submit(quern_program *program, const qp_run *run, que
     if (!program || !run)
         return quern_fail(error, QP_ERR_INVALID, "quern_program_submit: %s is NULL", program ? "run" : "program");
     quern_device *device = program->device;
-    quern_status status = qc_device_ready(device, error);
+    quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
     if (run->struct_size < sizeof *run)
@@ -179,12 +179,12 @@ quern_status quern_program_submit(quern_program *program, const qp_run *run, que
         status = check_signals(device, run->signals, run->signal_count, "signals", error);
     if (status)
         return status;
-    char words[QC_TEXT] = "";
+    char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     pthread_mutex_lock(&device->serial);
     status = device->backend->program_run(program->handle, run, &text);
     pthread_mutex_unlock(&device->serial);
-    return qc_device_result(device, status, words, error);
+    return qi_device_result(device, status, words, error);
 }
 
 quern_status quern_program_run(quern_program *program, const void *step, quern_timeline *timeline, uint64_t value, quern_error *error)
@@ -203,5 +203,5 @@ void quern_program_destroy(quern_program *program)
     device->backend->program_destroy(program->handle);
     pthread_mutex_unlock(&device->serial);
     forget(program);
-    qc_device_release(device);
+    qi_device_release(device);
 }

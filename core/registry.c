@@ -41,9 +41,9 @@ static void explain_preference(quern_device_entry *entry)
     if (entry->view_count < 2)
         return;
     if (is_portable(first->plugin) == is_portable(second->plugin))
-        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.40s and %.40s are equals here; the first by name is taken", first->plugin, second->plugin);
+        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s and %.32s are equals here; the first by name is taken", first->plugin, second->plugin);
     else
-        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.40s is made for this card, %.40s is the portable way to it", first->plugin, second->plugin);
+        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s is made for this card, %.32s is the portable way to it", first->plugin, second->plugin);
 }
 
 static uint64_t pci_key(const qp_device_info *info)
@@ -96,7 +96,7 @@ static int can_join(const quern_device_entry *entry, const quern_device_view *vi
     return entry->view_count < QUERN_MAX_VIEWS;
 }
 
-static quern_device_entry *find_card(const qc_registry *registry, const quern_device_view *view)
+static quern_device_entry *find_card(const qi_registry *registry, const quern_device_view *view)
 {
     int (*const same[])(const qp_device_info *, const qp_device_info *) = {same_pci, same_uuid};
     for (int way = 0; way < 2; way++)
@@ -134,7 +134,7 @@ static void locate(quern_device_entry *entry, const quern_topology *topology)
         const qp_device_info *info = &entry->views[i].info;
         const quern_pci *pci = NULL;
         if (info->flags & QP_DEVICE_HAS_PCI)
-            pci = qc_topology_pci_at(topology, info->pci_domain, info->pci_bus, info->pci_device, info->pci_function);
+            pci = qi_topology_pci_at(topology, info->pci_domain, info->pci_bus, info->pci_device, info->pci_function);
         if (pci) {
             entry->numa_node = pci->numa_node;
             memcpy(entry->cpuset, pci->cpuset, sizeof entry->cpuset);
@@ -147,10 +147,10 @@ static void locate(quern_device_entry *entry, const quern_topology *topology)
 
 /* ---- building ---- */
 
-quern_status qc_registry_build(const quern_device_view *views, uint32_t count, const quern_topology *topology, qc_registry *out,
+quern_status qi_registry_build(const quern_device_view *views, uint32_t count, const quern_topology *topology, qi_registry *out,
                                quern_error *error)
 {
-    *out = (qc_registry){.entries = calloc((size_t)count + 1, sizeof *out->entries), .views = views, .view_count = count};
+    *out = (qi_registry){.entries = calloc((size_t)count + 1, sizeof *out->entries), .views = views, .view_count = count};
     if (!out->entries)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to list %u devices", count);
     for (uint32_t i = 0; i < count; i++) {
@@ -160,22 +160,22 @@ quern_status qc_registry_build(const quern_device_view *views, uint32_t count, c
     qsort(out->entries, out->count, sizeof *out->entries, compare_entries);
     for (uint32_t i = 0; i < out->count; i++) {
         quern_device_entry *entry = &out->entries[i];
-        qc_registry_view_id(out, &entry->views[0], entry->id, sizeof entry->id);
+        qi_registry_view_id(out, &entry->views[0], entry->id, sizeof entry->id);
         explain_preference(entry);
         locate(entry, topology);
     }
     return QP_OK;
 }
 
-void qc_registry_free(qc_registry *registry)
+void qi_registry_free(qi_registry *registry)
 {
     free(registry->entries);
-    *registry = (qc_registry){0};
+    *registry = (qi_registry){0};
 }
 
 /* ---- ids ---- */
 
-static uint32_t devices_of(const qc_registry *registry, const char *plugin)
+static uint32_t devices_of(const qi_registry *registry, const char *plugin)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < registry->view_count; i++)
@@ -183,7 +183,7 @@ static uint32_t devices_of(const qc_registry *registry, const char *plugin)
     return count;
 }
 
-void qc_registry_view_id(const qc_registry *registry, const quern_device_view *view, char *dst, size_t size)
+void qi_registry_view_id(const qi_registry *registry, const quern_device_view *view, char *dst, size_t size)
 {
     if (devices_of(registry, view->plugin) > 1)
         snprintf(dst, size, "%s:%u", view->plugin, view->plugin_index);
@@ -199,7 +199,7 @@ static int is_named(const quern_device_view *view, const char *id)
     return !strcmp(id, numbered) || !strcmp(id, view->plugin);
 }
 
-const quern_device_entry *qc_registry_find(const qc_registry *registry, const char *id, const quern_device_view **view)
+const quern_device_entry *qi_registry_find(const qi_registry *registry, const char *id, const quern_device_view **view)
 {
     int automatic = !id || !strcmp(id, "auto");
     for (uint32_t i = 0; i < registry->count; i++) {

@@ -6,27 +6,27 @@
 
 #include <quern/device.h>
 
-typedef struct qc_registry {
+typedef struct qi_registry {
     quern_device_entry *entries; /* best first */
     uint32_t count;
     const quern_device_view *views; /* what it was built from, borrowed */
     uint32_t view_count;
-} qc_registry;
+} qi_registry;
 
 /* Views of different plugins that share a PCI address, or else a UUID, are one card. views must outlive the registry.
  *
  * Order: discrete GPUs, integrated ones, CPUs, others, software GPUs, null devices; among equals the larger weight heap, then the
  * place on the bus, then the plugin's order. The preferred view of a card is the one whose interface was made for that maker's
  * cards; portable interfaces come after. */
-quern_status qc_registry_build(const quern_device_view *views, uint32_t count, const quern_topology *topology, qc_registry *out,
+quern_status qi_registry_build(const quern_device_view *views, uint32_t count, const quern_topology *topology, qi_registry *out,
                                quern_error *error);
-void qc_registry_free(qc_registry *registry);
+void qi_registry_free(qi_registry *registry);
 
 /* "vulkan", or "vulkan:1" where that plugin has several devices. */
-void qc_registry_view_id(const qc_registry *registry, const quern_device_view *view, char *dst, size_t size);
+void qi_registry_view_id(const qi_registry *registry, const quern_device_view *view, char *dst, size_t size);
 
 /* The entry, and the view in it, that an id names: an entry's id, the id of another of its views, a plugin's name for its best
  * device, NULL or "auto" for the first that computes. NULL: none. view may be NULL. */
-const quern_device_entry *qc_registry_find(const qc_registry *registry, const char *id, const quern_device_view **view);
+const quern_device_entry *qi_registry_find(const qi_registry *registry, const char *id, const quern_device_view **view);
 
 #endif

@@ -9,13 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
+int qi_path_join(char *dst, size_t size, const char *folder, const char *rest)
+{
+    int length = snprintf(dst, size, "%s/%s", folder, rest);
+    return length >= 0 && (size_t)length < size;
+}
+
 /* ---- one folder ---- */
 
 /* "quern_NAME.so" with a NAME of lower-case letters, digits, '_' and '-'. */
-static int plugin_name(const char *file, char name[QC_NAME_SIZE])
+static int plugin_name(const char *file, char name[QI_NAME_SIZE])
 {
     size_t length = strlen(file);
-    if (length <= 9 || length - 9 >= QC_NAME_SIZE || strncmp(file, "quern_", 6) != 0 || strcmp(file + length - 3, ".so") != 0)
+    if (length <= 9 || length - 9 >= QI_NAME_SIZE || strncmp(file, "quern_", 6) != 0 || strcmp(file + length - 3, ".so") != 0)
         return 0;
     memcpy(name, file + 6, length - 9);
     name[length - 9] = '\0';
@@ -24,11 +30,11 @@ static int plugin_name(const char *file, char name[QC_NAME_SIZE])
 
 static int is_plugin(const struct dirent *entry)
 {
-    char name[QC_NAME_SIZE];
+    char name[QI_NAME_SIZE];
     return plugin_name(entry->d_name, name);
 }
 
-static int have(const qc_files *files, const char *name)
+static int have(const qi_files *files, const char *name)
 {
     for (uint32_t i = 0; i < files->count; i++)
         if (!strcmp(files->list[i].name, name))
@@ -36,24 +42,23 @@ static int have(const qc_files *files, const char *name)
     return 0;
 }
 
-static int add_file(qc_files *files, const char *folder, const char *entry, const char *name)
+static int add_file(qi_files *files, const char *folder, const char *entry, const char *name)
 {
-    qc_file *list = realloc(files->list, (files->count + 1) * sizeof *list);
+    qi_file *list = realloc(files->list, (files->count + 1) * sizeof *list);
     if (!list)
         return 0;
     files->list = list;
-    qc_file *file = &list[files->count];
-    int length = snprintf(file->path, sizeof file->path, "%s/%s", folder, entry);
-    if (length < 0 || (size_t)length >= sizeof file->path)
+    qi_file *file = &list[files->count];
+    if (!qi_path_join(file->path, sizeof file->path, folder, entry))
         return 1; /* a path too long to be handed on is left out */
-    memcpy(file->name, name, QC_NAME_SIZE);
+    memcpy(file->name, name, QI_NAME_SIZE);
     files->count++;
     return 1;
 }
 
-static int search_folder(qc_files *files, const char *folder, const char *only)
+static int search_folder(qi_files *files, const char *folder, const char *only)
 {
-    char full[PATH_MAX], name[QC_NAME_SIZE];
+    char full[PATH_MAX], name[QI_NAME_SIZE];
     if (!realpath(folder, full))
         return 1;
     size_t used = strlen(files->searched);
@@ -71,7 +76,7 @@ static int search_folder(qc_files *files, const char *folder, const char *only)
 
 /* ---- the list of folders ---- */
 
-static int search_list(qc_files *files, const char *list, const char *only)
+static int search_list(qi_files *files, const char *list, const char *only)
 {
     char folder[PATH_MAX];
     for (const char *at = list; at && *at;) {
@@ -87,7 +92,7 @@ static int search_list(qc_files *files, const char *list, const char *only)
     return 1;
 }
 
-int qc_own_folder(char *dst, size_t size)
+int qi_own_folder(char *dst, size_t size)
 {
     static const char anchor = 0;
     Dl_info info;
@@ -106,19 +111,16 @@ int qc_own_folder(char *dst, size_t size)
 static int in_build_tree(const char *own)
 {
     char helper[PATH_MAX];
-    snprintf(helper, sizeof helper, "%s/quern-probe", own);
-    return access(helper, X_OK) == 0;
+    return qi_path_join(helper, sizeof helper, own, "quern-probe") && access(helper, X_OK) == 0;
 }
 
-static int search_build_tree(qc_files *files, const char *own, const char *only)
+static int search_build_tree(qi_files *files, const char *own, const char *only)
 {
     char root[PATH_MAX], folder[PATH_MAX];
-    snprintf(root, sizeof root, "%s/../plugins", own);
     struct dirent **entries = NULL;
-    int count = scandir(root, &entries, NULL, alphasort), fine = 1;
+    int count = qi_path_join(root, sizeof root, own, "../plugins") ? scandir(root, &entries, NULL, alphasort) : 0, fine = 1;
     for (int i = 0; i < count; i++) {
-        int length = snprintf(folder, sizeof folder, "%s/%s", root, entries[i]->d_name);
-        if (fine && entries[i]->d_name[0] != '.' && entries[i]->d_type == DT_DIR && length > 0 && (size_t)length < sizeof folder)
+        if (fine && entries[i]->d_name[0] != '.' && qi_path_join(folder, sizeof folder, root, entries[i]->d_name))
             fine = search_folder(files, folder, only);
         free(entries[i]);
     }
@@ -126,30 +128,29 @@ static int search_build_tree(qc_files *files, const char *own, const char *only)
     return fine;
 }
 
-static int search_beside(qc_files *files, const char *only)
+static int search_beside(qi_files *files, const char *only)
 {
     char own[PATH_MAX], folder[PATH_MAX];
-    if (!qc_own_folder(own, sizeof own))
+    if (!qi_own_folder(own, sizeof own))
         return 1;
-    int length = snprintf(folder, sizeof folder, "%s/quern", own);
-    if (!search_folder(files, own, only) || length < 0 || (size_t)length >= sizeof folder || !search_folder(files, folder, only))
+    if (!search_folder(files, own, only) || !qi_path_join(folder, sizeof folder, own, "quern") || !search_folder(files, folder, only))
         return 0;
     return !in_build_tree(own) || search_build_tree(files, own, only);
 }
 
-quern_status qc_files_find(const char *path, const char *only, qc_files *out, quern_error *error)
+quern_status qi_files_find(const char *path, const char *only, qi_files *out, quern_error *error)
 {
-    *out = (qc_files){0};
+    *out = (qi_files){0};
     /* secure_getenv: a program with more rights than its caller must not load the caller's code */
     if (search_list(out, path, only) && search_list(out, secure_getenv("QUERN_PLUGIN_PATH"), only) && search_beside(out, only) &&
-        search_folder(out, QC_PLUGIN_FOLDER, only))
+        search_folder(out, QI_PLUGIN_FOLDER, only))
         return QP_OK;
-    qc_files_free(out);
+    qi_files_free(out);
     return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to list plugins");
 }
 
-void qc_files_free(qc_files *files)
+void qi_files_free(qi_files *files)
 {
     free(files->list);
-    *files = (qc_files){0};
+    *files = (qi_files){0};
 }

@@ -6,16 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-FILE *qc_sys_open(const char *sysroot, const char *path)
+FILE *qi_sys_open(const char *sysroot, const char *path)
 {
     char full[PATH_MAX];
     int length = snprintf(full, sizeof full, "%s%s", sysroot ? sysroot : "", path);
     return length > 0 && (size_t)length < sizeof full ? fopen(full, "re") : NULL;
 }
 
-int qc_sys_read(const char *sysroot, const char *path, char *dst, size_t size)
+int qi_sys_read(const char *sysroot, const char *path, char *dst, size_t size)
 {
-    FILE *file = qc_sys_open(sysroot, path);
+    FILE *file = qi_sys_open(sysroot, path);
     if (!file)
         return 0;
     size_t length = fread(dst, 1, size - 1, file);
@@ -27,9 +27,9 @@ int qc_sys_read(const char *sysroot, const char *path, char *dst, size_t size)
     return fine;
 }
 
-int qc_sys_field(const char *sysroot, const char *path, const char *key, uint64_t *value)
+int qi_sys_field(const char *sysroot, const char *path, const char *key, uint64_t *value)
 {
-    FILE *file = qc_sys_open(sysroot, path);
+    FILE *file = qi_sys_open(sysroot, path);
     if (!file)
         return 0;
     char line[512];

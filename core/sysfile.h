@@ -7,12 +7,12 @@
 #include <stdio.h>
 
 /* Opens sysroot + path for reading, close-on-exec; sysroot may be NULL. NULL when it cannot. */
-FILE *qc_sys_open(const char *sysroot, const char *path);
+FILE *qi_sys_open(const char *sysroot, const char *path);
 
 /* The start of a file as a string without the newline at its end. 0 when it cannot be read. */
-int qc_sys_read(const char *sysroot, const char *path, char *dst, size_t size);
+int qi_sys_read(const char *sysroot, const char *path, char *dst, size_t size);
 
 /* The number after `key` at the start of a line ("MemTotal:", "inactive_file"); the key ends where the line has blanks. */
-int qc_sys_field(const char *sysroot, const char *path, const char *key, uint64_t *value);
+int qi_sys_field(const char *sysroot, const char *path, const char *key, uint64_t *value);
 
 #endif

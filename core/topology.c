@@ -280,7 +280,7 @@ static quern_topology_options read_options(const quern_topology_options *options
     return o;
 }
 
-quern_status qc_topology_load(const quern_topology_options *options, int io, quern_topology **out, quern_error *error)
+quern_status qi_topology_load(const quern_topology_options *options, int io, quern_topology **out, quern_error *error)
 {
     quern_topology_options o = read_options(options);
     if (o.xml && o.synthetic)
@@ -294,7 +294,7 @@ quern_status qc_topology_load(const quern_topology_options *options, int io, que
     quern_status status = configure(t->hw, &o, io, error);
     if (!status) {
         t->here = hwloc_topology_is_thissystem(t->hw) != 0;
-        t->quota = qc_cgroup_cpu_quota(o.sysroot);
+        t->quota = qi_cgroup_cpu_quota(o.sysroot);
         if (!list_packages(t) || !list_numas(t) || !list_caches(t) || !list_pcis(t) || !list_cpus(t))
             status = quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the machine's topology");
     }
@@ -309,10 +309,10 @@ quern_status quern_topology_load(const quern_topology_options *options, quern_to
 {
     if (!out)
         return quern_fail(error, QP_ERR_INVALID, "quern_topology_load: out is NULL");
-    return qc_topology_load(options, 1, out, error);
+    return qi_topology_load(options, 1, out, error);
 }
 
-quern_topology *qc_topology_retain(const quern_topology *topology)
+quern_topology *qi_topology_retain(const quern_topology *topology)
 {
     /* the owner count is not part of what a const topology promises to keep */
     quern_topology *t = (quern_topology *)(uintptr_t)topology;
@@ -370,12 +370,12 @@ uint32_t quern_topology_cpu_quota(const quern_topology *t)
     return t ? t->quota : 0;
 }
 
-int qc_topology_is_here(const quern_topology *topology)
+int qi_topology_is_here(const quern_topology *topology)
 {
     return topology->here;
 }
 
-const quern_pci *qc_topology_pci_at(const quern_topology *t, uint32_t domain, uint32_t bus, uint32_t device, uint32_t function)
+const quern_pci *qi_topology_pci_at(const quern_topology *t, uint32_t domain, uint32_t bus, uint32_t device, uint32_t function)
 {
     for (uint32_t i = 0; i < t->pci_count; i++) {
         const quern_pci *p = &t->pcis[i];
@@ -393,7 +393,7 @@ static int is_known_unit(const quern_topology *t, uint32_t os_index)
     return 0;
 }
 
-int qc_topology_bind(const quern_topology *t, uint32_t os_index)
+int qi_topology_bind(const quern_topology *t, uint32_t os_index)
 {
     /* asked first, since a bitmap is as long as its highest bit */
     hwloc_bitmap_t set = t->here && is_known_unit(t, os_index) ? hwloc_bitmap_alloc() : NULL;

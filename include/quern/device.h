@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * quern/device.h: finding compute devices and driving one. Calls are checked here, then go to the device's plugin.
  *
- * Lifetimes: context > device > buffer, timeline, program. Destroy children first; destroying NULL does nothing. */
+ * Lifetimes: context > device > buffer, timeline, program. Destroy children first (a parent destroyed early lives on, out of reach,
+ * until its last child is gone); destroying NULL does nothing. A timeline outlives the runs that name it.
+ *
+ * Threads: every function may be called from any thread at any time; calls on one object that destroys it are the caller's to
+ * order. Handles inside descriptions (qp_tensor.buffer, qp_signal.timeline) are looked up: a wrong or stale one is an error. */
 #ifndef QUERN_DEVICE_H
 #define QUERN_DEVICE_H
 
@@ -74,9 +78,12 @@ typedef struct quern_device_options {
     uint32_t struct_size;
     uint32_t threads;    /* see qp_device_options */
     const char *variant;
+    uint32_t max_submit_ms;
+    uint32_t reserved;
 } quern_device_options;
 
-/* Loads the plugin into this process (once a context) and opens the device. id as in quern_context_find, or the id of another
+/* Loads the plugin into this process (the first time a device of it is opened; it then stays loaded until the process ends, and
+ * contexts share it: drivers do not bear being unloaded) and opens the device. id as in quern_context_find, or the id of another
  * view of a card. options may be NULL. Thread-safe. */
 QUERN_API quern_status quern_device_open(quern_context *context, const char *id, const quern_device_options *options, quern_device **out, quern_error *error);
 QUERN_API void quern_device_close(quern_device *device);
@@ -87,6 +94,10 @@ QUERN_API const char *quern_device_id(const quern_device *device);
 QUERN_API quern_status quern_device_refresh(quern_device *device, qp_device_info *info, quern_error *error);
 
 QUERN_API quern_status quern_buffer_create(quern_device *device, uint32_t heap, uint64_t size, quern_buffer **out, quern_error *error);
+/* A buffer that is host memory, used in place. The caller keeps it alive and unchanged until the buffer is gone.
+ * QP_ERR_UNSUPPORTED where the device has no QP_DEVICE_CAN_IMPORT. */
+QUERN_API quern_status quern_buffer_import(quern_device *device, void *memory, uint64_t size, quern_buffer **out, quern_error *error);
+/* The memory is given back once no program uses the buffer any more. */
 QUERN_API void quern_buffer_destroy(quern_buffer *buffer);
 QUERN_API uint64_t quern_buffer_size(const quern_buffer *buffer);
 QUERN_API quern_status quern_buffer_map(quern_buffer *buffer, void **address, quern_error *error);

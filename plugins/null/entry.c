@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * plugins/null/entry.c: the one object that the host sees. */
+#include "backends/null/backend.h"
+
+static const qp_backend *query(uint32_t host_minor, const qp_host *host, qp_text *reason)
+{
+    (void)host_minor; /* a host that knows less reads less of the table */
+    (void)reason;     /* a real backend says here that its driver is not installed */
+    return qn_backend(host);
+}
+
+extern QP_EXPORT const qp_plugin quern_plugin;
+const qp_plugin quern_plugin = {
+    .magic = QP_MAGIC,
+    .struct_size = sizeof quern_plugin,
+    .abi_major = QP_ABI_MAJOR,
+    .abi_minor = QP_ABI_MINOR,
+    .name = "null",
+    .version = QUERN_VERSION,
+    .query = query,
+};
