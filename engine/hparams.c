@@ -21,12 +21,12 @@ void metadata_fail(metadata *md, quern_status status, const char *format, ...)
 {
     if (md->status != QP_OK)
         return;
-    char text[sizeof md->error->text];
+    char text[300];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    md->status = quern_fail(md->error, status, "%s", text);
+    md->status = quern_fail(md->error, status, "%.200s: %s", quern_gguf_path(md->gguf), text);
 }
 
 int metadata_has(const metadata *md, const char *suffix)
@@ -249,7 +249,7 @@ quern_status hparams_architecture(const quern_gguf *gguf, char *dst, size_t size
     metadata md = {.gguf = gguf, .architecture = "", .error = error};
     metadata_string(&md, "general.architecture", dst, size);
     if (md.status == QP_OK && !dst[0])
-        return quern_fail(error, QP_ERR_FORMAT, "the metadata has no general.architecture: this is not a language model");
+        metadata_fail(&md, QP_ERR_FORMAT, "the metadata has no general.architecture: this is not a language model");
     return md.status;
 }
 
@@ -274,13 +274,14 @@ quern_status hparams_read(const quern_gguf *gguf, hparams *hp, quern_error *erro
     quern_status status = hparams_architecture(gguf, hp->architecture, sizeof hp->architecture, error);
     if (status != QP_OK)
         return status;
+    metadata md = {.gguf = gguf, .architecture = hp->architecture, .error = error};
     const arch *row = arch_find(hp->architecture);
     if (!row) {
-        char known[256];
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "the architecture \"%s\" is not supported; this build knows: %s", hp->architecture,
-                          arch_names(known, sizeof known));
+        char known[160];
+        metadata_fail(&md, QP_ERR_UNSUPPORTED, "the architecture \"%s\" is not supported; this build knows: %s", hp->architecture,
+                      arch_names(known, sizeof known));
+        return md.status;
     }
-    metadata md = {.gguf = gguf, .architecture = hp->architecture, .error = error};
     metadata_string(&md, "general.name", hp->name, sizeof hp->name);
     row->read(&md, hp);
     read_vocabulary(&md, hp);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/weights.h"
 
+#include "engine/gguf.h"
+
 #include <quern/log.h>
 
 #include <math.h>
@@ -30,6 +32,16 @@ void weight_set_free(weight_set *set)
 
 /* ---- declarations ---- */
 
+QUERN_PRINTF(3, 4) static void set_fail(weight_set *set, quern_status status, const char *format, ...)
+{
+    char text[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    set->status = quern_fail(set->error, status, "%.200s: %s", quern_gguf_path(set->gguf), text);
+}
+
 static const char *shape_words(const int64_t ne[4], uint32_t dims, char dst[96])
 {
     int used = 0;
@@ -54,11 +66,11 @@ static const quern_gguf_tensor *find(weight_set *set, int required, const int64_
     char expected[96], actual[96];
     if (!tensor) {
         if (required)
-            set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s is missing (expected %s)", name, shape_words(ne, dims, expected));
+            set_fail(set, QP_ERR_FORMAT, "tensor %s is missing (expected %s)", name, shape_words(ne, dims, expected));
         return NULL;
     }
     if (!shape_matches(tensor, ne)) {
-        set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s has the shape %s, expected %s", name,
+        set_fail(set, QP_ERR_FORMAT, "tensor %s has the shape %s, expected %s", name,
                                  shape_words(tensor->ne, tensor->dims, actual), shape_words(ne, dims, expected));
         return NULL;
     }
@@ -69,10 +81,7 @@ static weight *use(weight_set *set, const quern_gguf_tensor *tensor, uint32_t us
 {
     if (!tensor)
         return NULL;
-    weight *w = &set->weight[tensor - quern_gguf_tensor_at(set->gguf, 0)];
-    if (w->tensor != tensor) /* the tensors are not one array: search */
-        for (w = set->weight; w->tensor != tensor; w++)
-            continue;
+    weight *w = &set->weight[tensor - set->gguf->tensors];
     w->uses |= uses;
     return w;
 }
@@ -92,7 +101,7 @@ static weight *vector(weight_set *set, int required, int64_t n, const char *name
     const quern_gguf_tensor *tensor = find(set, required, (int64_t[4]){n, 1, 1, 1}, name);
     if (tensor && tensor->format != QP_FORMAT_F32) {
         const quern_format_info *format = quern_format_get(tensor->format);
-        set->status = quern_fail(set->error, QP_ERR_UNSUPPORTED, "tensor %s is %s, and vectors must be F32", name, format ? format->name : "unknown");
+        set_fail(set, QP_ERR_UNSUPPORTED, "tensor %s is %s, and vectors must be F32", name, format ? format->name : "unknown");
         return NULL;
     }
     return use(set, tensor, QP_WEIGHT_PLAIN);
@@ -116,11 +125,11 @@ static float scalar(weight_set *set, float missing, const char *name)
         return missing;
     float value = 0;
     if (tensor->format != QP_FORMAT_F32)
-        set->status = quern_fail(set->error, QP_ERR_UNSUPPORTED, "tensor %s must be F32", name);
+        set_fail(set, QP_ERR_UNSUPPORTED, "tensor %s must be F32", name);
     else
         set->status = quern_gguf_read(set->gguf, tensor, 0, &value, sizeof value, set->error);
     if (set->status == QP_OK && !isfinite(value))
-        set->status = quern_fail(set->error, QP_ERR_FORMAT, "tensor %s holds %g, which is not a finite number", name, (double)value);
+        set_fail(set, QP_ERR_FORMAT, "tensor %s holds %g, which is not a finite number", name, (double)value);
     return value;
 }
 
@@ -196,7 +205,7 @@ static int ends_with(const char *name, const char *end)
     return n >= m && !strcmp(name + n - m, end);
 }
 
-static quern_status plan_one(weight *w, quern_device *device, placement *p, quern_error *error)
+static quern_status plan_one(weight *w, const char *path, quern_device *device, placement *p, quern_error *error)
 {
     const char *name = w->tensor->name.data;
     w->desc = (qp_weight_desc){.struct_size = sizeof w->desc, .format = w->tensor->format, .uses = w->uses};
@@ -205,14 +214,14 @@ static quern_status plan_one(weight *w, quern_device *device, placement *p, quer
     quern_status status = quern_weight_layout(device, &w->desc, &w->info, error);
     if (status == QP_OK)
         status = placement_add(p, w->info.bytes, w->info.alignment, "it", &w->at, error);
-    return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "tensor %s: ", name);
+    return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "%.200s: tensor %s: ", path, name);
 }
 
 quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error)
 {
     for (uint64_t i = 0; i < set->count; i++) {
         weight *w = &set->weight[i];
-        quern_status status = w->uses ? plan_one(w, device, p, error) : QP_OK;
+        quern_status status = w->uses ? plan_one(w, quern_gguf_path(set->gguf), device, p, error) : QP_OK;
         if (status != QP_OK)
             return status;
         if (!w->uses && !ends_with(w->tensor->name.data, ".scale"))

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * engine/blocks.h: the pieces that architectures are put together from, written down as ops of a graph. What differs between models
+ * comes from their hparams and from which weights they have. */
+#ifndef ENGINE_BLOCKS_H
+#define ENGINE_BLOCKS_H
+
+#include "engine/hparams.h"
+#include "engine/weights.h"
+
+#include <quern/graph.h>
+
+/* What explain and profiles see: the op's part of the model, and its layer plus one above it. */
+enum {
+    TAG_EMBEDDING = 1, TAG_ATTENTION_NORM, TAG_Q, TAG_K, TAG_V, TAG_QK_NORM, TAG_ROPE, TAG_KV_APPEND, TAG_ATTENTION, TAG_ATTENTION_OUTPUT,
+    TAG_MLP_NORM, TAG_GATE, TAG_UP, TAG_GLU, TAG_DOWN, TAG_SELECT, TAG_OUTPUT_NORM, TAG_OUTPUT, TAG_SAMPLE,
+    TAG_LAYER = 256
+};
+
+/* One program under construction. Shapes count `rows` tokens; `live` says at run time how many of them are real. */
+typedef struct builder {
+    quern_graph *graph;
+    const hparams *hp;
+    const model_weights *weights;
+    const qp_tensor *k_cache, *v_cache; /* one each for every layer */
+    uint32_t rows;
+    quern_value live;          /* 0: every row */
+    quern_value tokens, positions;
+    quern_value rope_factors;  /* 0: none */
+    quern_value selected;      /* ids of the rows that logits are wanted of; 0: all of them */
+    uint32_t selected_rows;
+    quern_value selected_live;
+    quern_value logits, sampled; /* where the results go */
+} builder;
+
+quern_value bind_weight(builder *b, const weight *w); /* NULL gives 0 */
+
+/* {embedding, 1, rows} from the token ids. */
+quern_value block_embedding(builder *b);
+/* x + output(attention(norm(x))). In the last layer only the selected rows go on after the attention itself: the rest of the model
+ * then works on those alone. Overwrites x. */
+quern_value block_attention(builder *b, uint32_t layer, quern_value x);
+/* x + down(act(gate(norm(x))) · up(norm(x))). Overwrites x. */
+quern_value block_mlp(builder *b, uint32_t layer, quern_value x);
+/* Output norm, logits and the most likely token. */
+void block_logits(builder *b, quern_value x);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/program.h"
+
+#include <string.h>
+
+static uint64_t aligned(uint64_t offset, uint64_t alignment)
+{
+    return (offset + alignment - 1) / alignment * alignment;
+}
+
+/* The coarser of the alignments of the heaps that hold the step block and the arena, at least a cache line; a power of two. */
+static uint64_t tensor_alignment(const quern_model *model)
+{
+    const qp_device_info *info = quern_device_info(model->device);
+    uint64_t alignment = 64;
+    uint32_t weights = info->heaps[info->weight_heap].alignment, host = info->heaps[info->host_heap].alignment;
+    alignment = weights > alignment ? weights : alignment;
+    return host > alignment ? host : alignment;
+}
+
+void program_init(program *p, const quern_model *model, uint32_t rows, int select)
+{
+    uint64_t alignment = tensor_alignment(model);
+    *p = (program){.rows = rows, .select = select};
+    p->layout.selected_live = aligned(sizeof(int32_t), alignment);
+    p->layout.tokens = p->layout.selected_live + alignment;
+    p->layout.positions = aligned(p->layout.tokens + rows * sizeof(int32_t), alignment);
+    p->layout.selected = aligned(p->layout.positions + rows * sizeof(int32_t), alignment);
+    p->layout.bytes = p->layout.selected + alignment;
+}
+
+/* ---- the graph ---- */
+
+static qp_tensor tensor_at(const region *memory, uint64_t offset, qp_format format, int64_t n, int64_t rows)
+{
+    int64_t size = 4; /* of F32 and I32, the only formats here */
+    qp_tensor t = {.format = format, .ne = {n, 1, rows, 1}, .nb = {size, n * size, n * size, n * rows * size}};
+    if (memory->buffer) {
+        qp_range range = quern_buffer_range(memory->buffer, memory->offset, memory->bytes);
+        t.buffer = range.buffer;
+        t.offset = range.offset + offset;
+    }
+    return t;
+}
+
+static quern_value bind_ids(quern_graph *graph, const region *memory, uint64_t offset, int64_t n)
+{
+    qp_tensor t = tensor_at(memory, offset, QP_FORMAT_I32, n, 1);
+    return quern_graph_bind(graph, &t);
+}
+
+static void write_graph(const program *p, quern_model *model, const program_memory *memory, quern_graph *graph)
+{
+    builder b = {.graph = graph, .hp = &model->hp, .weights = &model->weights, .k_cache = memory->k_cache, .v_cache = memory->v_cache, .rows = p->rows};
+    const step_layout *layout = &p->layout;
+    uint32_t results = p->select ? 1 : p->rows;
+    b.tokens = bind_ids(graph, &memory->step, layout->tokens, p->rows);
+    b.positions = bind_ids(graph, &memory->step, layout->positions, p->rows);
+    if (p->rows > 1)
+        b.live = bind_ids(graph, &memory->step, layout->live, 1);
+    if (p->select && p->rows > 1) {
+        b.selected = bind_ids(graph, &memory->step, layout->selected, 1);
+        b.selected_rows = 1;
+        b.selected_live = bind_ids(graph, &memory->step, layout->selected_live, 1);
+    }
+    b.rope_factors = bind_weight(&b, model->weights.rope_factors);
+    qp_tensor logits = tensor_at(&memory->logits, 0, QP_FORMAT_F32, model->hp.vocabulary, results);
+    b.logits = quern_graph_bind(graph, &logits);
+    b.sampled = bind_ids(graph, &memory->sampled, 0, results);
+    model->arch->build(&b);
+}
+
+/* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. */
+static quern_status list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops, quern_error *error)
+{
+    uint64_t arena_bytes = 0;
+    quern_status status = quern_graph_create(graph, error);
+    if (status != QP_OK)
+        return status;
+    write_graph(p, model, memory, *graph);
+    status = quern_graph_plan(*graph, tensor_alignment(model), &arena_bytes, error);
+    if (status != QP_OK)
+        return status;
+    p->arena_bytes = arena_bytes;
+    return quern_graph_ops(*graph, memory->arena.buffer, memory->arena.offset, ops, &p->op_count, error);
+}
+
+static qp_range range_of(const region *memory, uint64_t bytes)
+{
+    return memory->buffer ? quern_buffer_range(memory->buffer, memory->offset, bytes) : (qp_range){.size = bytes};
+}
+
+static qp_program_desc describe(const program *p, const program_memory *memory, const qp_op *ops)
+{
+    return (qp_program_desc){.struct_size = sizeof(qp_program_desc), .op_stride = sizeof(qp_op), .ops = ops, .op_count = p->op_count,
+                             .step = range_of(&memory->step, p->layout.bytes), .scratch = range_of(&memory->scratch, memory->scratch.bytes)};
+}
+
+quern_status program_measure(program *p, quern_model *model, const program_memory *memory, quern_error *error)
+{
+    quern_graph *graph = NULL;
+    const qp_op *ops;
+    quern_status status = list_ops(p, model, memory, &graph, &ops, error);
+    if (status == QP_OK) {
+        qp_program_desc desc = describe(p, memory, ops);
+        qp_program_memory need = {.struct_size = sizeof need};
+        pthread_mutex_lock(&model->device_lock);
+        status = quern_program_measure(model->device, &desc, &need, error);
+        pthread_mutex_unlock(&model->device_lock);
+        p->scratch_bytes = need.scratch_bytes;
+        p->scratch_alignment = need.scratch_alignment;
+    }
+    quern_graph_destroy(graph);
+    return status;
+}
+
+quern_status program_make(program *p, quern_model *model, const program_memory *memory, quern_error *error)
+{
+    quern_graph *graph = NULL;
+    const qp_op *ops;
+    quern_status status = list_ops(p, model, memory, &graph, &ops, error);
+    if (status == QP_OK) {
+        qp_program_desc desc = describe(p, memory, ops);
+        pthread_mutex_lock(&model->device_lock);
+        status = quern_program_create(model->device, &desc, &p->made, error);
+        pthread_mutex_unlock(&model->device_lock);
+    }
+    quern_graph_destroy(graph);
+    return status;
+}
+
+void program_destroy(program *p, quern_model *model)
+{
+    if (!p->made)
+        return;
+    pthread_mutex_lock(&model->device_lock);
+    quern_program_destroy(p->made);
+    pthread_mutex_unlock(&model->device_lock);
+    p->made = NULL;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ * engine/session.h: the KV cache, the programs and the memory of one conversation. session.c makes it, eval.c runs it. */
+#ifndef ENGINE_SESSION_H
+#define ENGINE_SESSION_H
+
+#include "engine/kv_cache.h"
+#include "engine/program.h"
+
+struct quern_session {
+    quern_model *model;
+    uint32_t cells, chunk, flags;
+    kv_cache kv;
+    uint64_t kv_bytes;
+    program decode;  /* one row */
+    program prefill; /* `chunk` rows; rows 0: there is none, chunk is 1 */
+    placement device_memory, host_memory; /* of the heap for weights, and of the one that the host reads and writes often */
+    program_memory memory;
+    quern_timeline *timeline;
+    uint64_t submitted;        /* the timeline's value after the last run */
+    unsigned char *step;       /* host copy of the step block */
+    const float *logits_map;   /* where the host sees the logits; NULL: it reads them into logits_copy */
+    const int32_t *sampled_map;
+    float *logits_copy;
+    uint32_t length;      /* tokens in the cache */
+    uint32_t result_rows; /* rows of logits that can be read, 0: none */
+    uint32_t result_position; /* of the last of them */
+    quern_error lost;     /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
+};
+
+#endif
