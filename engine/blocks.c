@@ -160,6 +160,5 @@ void block_logits(builder *b, quern_value x)
     output.bias_scale *= b->hp->logit_scale;
     matmul(b, &output, NULL, QP_ACT_NONE, h, 0, b->logits, TAG_OUTPUT);
     qp_sample_params params = {.kind = QP_SAMPLE_GREEDY};
-    /* Where every row's logits are wanted every row is sampled: rows that are not live give ids that nobody reads. */
-    quern_graph_op(b->graph, QP_OP_SAMPLE, &params, sizeof params, b->sampled, &b->logits, 1, b->selected ? b->live : 0, TAG_SAMPLE);
+    quern_graph_op(b->graph, QP_OP_SAMPLE, &params, sizeof params, b->sampled, &b->logits, 1, b->live, TAG_SAMPLE);
 }

@@ -33,9 +33,7 @@ static quern_status give_up(quern_session *s, quern_error *error)
 
 static quern_status run(quern_session *s, const program *p, quern_error *error)
 {
-    pthread_mutex_lock(&s->model->device_lock);
     quern_status status = quern_program_run(p->made, s->step, s->timeline, s->submitted + 1, error);
-    pthread_mutex_unlock(&s->model->device_lock);
     if (status != QP_OK)
         return status == QP_ERR_DEVICE_LOST ? give_up(s, error) : status; /* it did not start: the cache is as it was */
     s->submitted++;
@@ -121,6 +119,7 @@ static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, 
         done += n;
         if (done == count) {
             s->result_rows = n;
+            s->result_count = count;
             s->result_position = s->length - 1;
         }
     }
@@ -181,6 +180,9 @@ quern_status quern_session_all_logits(quern_session *session, const float **logi
     if (!(session->flags & QUERN_SESSION_ALL_LOGITS))
         return quern_fail(error, QP_ERR_INVALID, "the session was made without QUERN_SESSION_ALL_LOGITS: only the last token's logits are there");
     quern_status status = check_results(session, error);
+    if (status == QP_OK && session->result_count > session->chunk)
+        return quern_fail(error, QP_ERR_INVALID, "the last eval took %zu tokens in chunks of %u, and only those of the last chunk have logits: eval at most a chunk at a time",
+                          session->result_count, session->chunk);
     if (status == QP_OK)
         status = get_logits(session, session->result_rows, logits, error);
     if (status == QP_OK)

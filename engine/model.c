@@ -87,7 +87,6 @@ quern_status quern_model_load(quern_device *device, const quern_gguf *gguf, cons
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a model");
     model->device = device;
     model->gguf = gguf;
-    pthread_mutex_init(&model->device_lock, NULL);
     quern_status status = load(model, &known, error);
     if (status != QP_OK) {
         quern_model_destroy(model);
@@ -106,7 +105,6 @@ void quern_model_destroy(quern_model *model)
     free(model->weights.layer);
     hparams_free(&model->hp);
     quern_tokenizer_destroy(model->tokenizer);
-    pthread_mutex_destroy(&model->device_lock);
     free(model);
 }
 

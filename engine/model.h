@@ -8,8 +8,6 @@
 #include "engine/placement.h"
 #include "engine/weights.h"
 
-#include <pthread.h>
-
 struct quern_model {
     quern_device *device;
     const quern_gguf *gguf;
@@ -19,8 +17,6 @@ struct quern_model {
     weight_set set;
     model_weights weights;
     placement placement;
-    /* The plugin takes one program call of a device at a time, and sessions of one model may run from several threads. */
-    pthread_mutex_t device_lock;
 };
 
 #endif

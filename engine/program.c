@@ -3,30 +3,20 @@
 
 #include <string.h>
 
-static uint64_t aligned(uint64_t offset, uint64_t alignment)
+void program_init(program *p, uint32_t rows, int select)
 {
-    return (offset + alignment - 1) / alignment * alignment;
+    const uint64_t size = sizeof(int32_t);
+    *p = (program){.rows = rows, .select = select};
+    p->layout = (step_layout){.live = 0, .selected_live = size, .selected = 2 * size, .tokens = 4 * size, .positions = (4 + (uint64_t)rows) * size,
+                              .bytes = (4 + 2 * (uint64_t)rows) * size};
 }
 
-/* The coarser of the alignments of the heaps that hold the step block and the arena, at least a cache line; a power of two. */
+/* Of temporaries: the heap's, at least a cache line. */
 static uint64_t tensor_alignment(const quern_model *model)
 {
     const qp_device_info *info = quern_device_info(model->device);
-    uint64_t alignment = 64;
-    uint32_t weights = info->heaps[info->weight_heap].alignment, host = info->heaps[info->host_heap].alignment;
-    alignment = weights > alignment ? weights : alignment;
-    return host > alignment ? host : alignment;
-}
-
-void program_init(program *p, const quern_model *model, uint32_t rows, int select)
-{
-    uint64_t alignment = tensor_alignment(model);
-    *p = (program){.rows = rows, .select = select};
-    p->layout.selected_live = aligned(sizeof(int32_t), alignment);
-    p->layout.tokens = p->layout.selected_live + alignment;
-    p->layout.positions = aligned(p->layout.tokens + rows * sizeof(int32_t), alignment);
-    p->layout.selected = aligned(p->layout.positions + rows * sizeof(int32_t), alignment);
-    p->layout.bytes = p->layout.selected + alignment;
+    uint32_t alignment = info->heaps[info->weight_heap].alignment;
+    return alignment > 64 ? alignment : 64;
 }
 
 /* ---- the graph ---- */
@@ -93,7 +83,8 @@ static qp_range range_of(const region *memory, uint64_t bytes)
 static qp_program_desc describe(const program *p, const program_memory *memory, const qp_op *ops)
 {
     return (qp_program_desc){.struct_size = sizeof(qp_program_desc), .op_stride = sizeof(qp_op), .ops = ops, .op_count = p->op_count,
-                             .step = range_of(&memory->step, p->layout.bytes), .scratch = range_of(&memory->scratch, memory->scratch.bytes)};
+                             .step = range_of(&memory->step, p->layout.bytes), .scratch = range_of(&memory->scratch, memory->scratch.bytes),
+                             .transient = range_of(&memory->arena, p->arena_bytes)};
 }
 
 quern_status program_measure(program *p, quern_model *model, const program_memory *memory, quern_error *error)
@@ -104,11 +95,10 @@ quern_status program_measure(program *p, quern_model *model, const program_memor
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
         qp_program_memory need = {.struct_size = sizeof need};
-        pthread_mutex_lock(&model->device_lock);
         status = quern_program_measure(model->device, &desc, &need, error);
-        pthread_mutex_unlock(&model->device_lock);
         p->scratch_bytes = need.scratch_bytes;
         p->scratch_alignment = need.scratch_alignment;
+        p->device_bytes = need.device_bytes;
     }
     quern_graph_destroy(graph);
     return status;
@@ -121,20 +111,16 @@ quern_status program_make(program *p, quern_model *model, const program_memory *
     quern_status status = list_ops(p, model, memory, &graph, &ops, error);
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
-        pthread_mutex_lock(&model->device_lock);
         status = quern_program_create(model->device, &desc, &p->made, error);
-        pthread_mutex_unlock(&model->device_lock);
     }
     quern_graph_destroy(graph);
     return status;
 }
 
-void program_destroy(program *p, quern_model *model)
+void program_destroy(program *p)
 {
     if (!p->made)
         return;
-    pthread_mutex_lock(&model->device_lock);
     quern_program_destroy(p->made);
-    pthread_mutex_unlock(&model->device_lock);
     p->made = NULL;
 }

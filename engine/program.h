@@ -6,7 +6,7 @@
 
 #include "engine/model.h"
 
-/* Where the I32 values of a step lie in the step block, in bytes. Each begins at a multiple of the device's alignment. */
+/* Where the I32 values of a step lie in the step block, in bytes. */
 typedef struct step_layout {
     uint64_t live;          /* {1}: real rows */
     uint64_t selected_live; /* {1}: rows that logits are wanted of, of those in `selected` */
@@ -20,7 +20,8 @@ typedef struct program {
     uint32_t rows;
     int select; /* logits of one selected row; else of all of them */
     step_layout layout;
-    uint64_t arena_bytes, scratch_bytes, scratch_alignment; /* from program_measure */
+    /* from program_measure; device_bytes is what the plugin takes by itself, about */
+    uint64_t arena_bytes, scratch_bytes, scratch_alignment, device_bytes;
     uint32_t op_count;
     quern_program *made;
 } program;
@@ -37,12 +38,12 @@ typedef struct program_memory {
     region step, logits, sampled, arena, scratch;
 } program_memory;
 
-void program_init(program *p, const quern_model *model, uint32_t rows, int select);
+void program_init(program *p, uint32_t rows, int select);
 
 /* Writes the graph down and asks the device what it takes: the bytes end up in *p. Nothing is kept but the numbers. */
 quern_status program_measure(program *p, quern_model *model, const program_memory *memory, quern_error *error);
 /* Makes the program, in the memory that program_measure asked for. */
 quern_status program_make(program *p, quern_model *model, const program_memory *memory, quern_error *error);
-void program_destroy(program *p, quern_model *model);
+void program_destroy(program *p);
 
 #endif

@@ -30,11 +30,11 @@ static quern_status measure(quern_session *s, uint32_t cells, uint32_t chunk, qu
     if (status != QP_OK)
         return status;
     s->memory = (program_memory){.k_cache = s->kv.k, .v_cache = s->kv.v};
-    program_init(&s->decode, s->model, 1, selects(s));
+    program_init(&s->decode, 1, selects(s));
     status = program_measure(&s->decode, s->model, &s->memory, error);
     s->prefill = (program){0};
     if (status == QP_OK && s->chunk > 1) {
-        program_init(&s->prefill, s->model, s->chunk, selects(s));
+        program_init(&s->prefill, s->chunk, selects(s));
         status = program_measure(&s->prefill, s->model, &s->memory, error);
     }
     uint64_t rows = selects(s) ? 1 : s->chunk;
@@ -65,7 +65,7 @@ static quern_status plan(quern_session *s, session_plan *at, quern_error *error)
     if (status == QP_OK)
         status = placement_add(device, s->memory.logits.bytes, 0, "the memory for logits", &at->logits, error);
     if (status == QP_OK)
-        status = placement_add(host, s->memory.step.bytes, 0, "the step block", &at->step, error);
+        status = placement_add(device, s->memory.step.bytes, 0, "the step block", &at->step, error);
     if (status == QP_OK)
         status = placement_add(host, s->memory.sampled.bytes, 0, "the memory for tokens", &at->sampled, error);
     return status;
@@ -80,7 +80,7 @@ static int one_memory(const qp_device_info *info, uint32_t a, uint32_t b)
 static quern_status check_memory(const quern_session *s, uint64_t available, quern_error *error)
 {
     const qp_device_info *info = quern_device_info(s->model->device);
-    uint64_t need = placement_bytes(&s->device_memory);
+    uint64_t need = placement_bytes(&s->device_memory) + s->decode.device_bytes + s->prefill.device_bytes;
     if (one_memory(info, info->weight_heap, info->host_heap))
         need += placement_bytes(&s->host_memory);
     if (need <= available)
@@ -105,15 +105,15 @@ static void bind_memory(quern_session *s, const session_plan *at)
     set_region(&s->memory.arena, &s->device_memory, at->arena);
     set_region(&s->memory.scratch, &s->device_memory, at->scratch);
     set_region(&s->memory.logits, &s->device_memory, at->logits);
-    set_region(&s->memory.step, &s->host_memory, at->step);
+    set_region(&s->memory.step, &s->device_memory, at->step);
     set_region(&s->memory.sampled, &s->host_memory, at->sampled);
 }
 
 /* Gives back what belongs to one size of context, so that another one can be tried. */
 static void release(quern_session *s)
 {
-    program_destroy(&s->decode, s->model);
-    program_destroy(&s->prefill, s->model);
+    program_destroy(&s->decode);
+    program_destroy(&s->prefill);
     placement_free(&s->device_memory);
     placement_free(&s->host_memory);
 }
@@ -201,8 +201,8 @@ static quern_status prepare_host(quern_session *s, quern_error *error)
 static quern_status make(quern_session *s, const quern_session_options *options, quern_error *error)
 {
     qp_format k = options->kv_set ? options->kv_k : QP_FORMAT_F16, v = options->kv_set ? options->kv_v : QP_FORMAT_F16;
-    if (options->context > INT32_MAX || options->chunk > INT32_MAX)
-        return quern_fail(error, QP_ERR_INVALID, "a context or chunk of %u tokens is more than %d", larger(options->context, options->chunk) == options->context ? options->context : options->chunk, INT32_MAX);
+    if (options->context > INT32_MAX)
+        return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count", options->context, INT32_MAX);
     quern_status status = kv_cache_init(&s->kv, &s->model->hp, k, v, error);
     if (status == QP_OK)
         status = make_in_memory(s, options->context, options->chunk ? options->chunk : DEFAULT_CHUNK, error);
@@ -246,9 +246,10 @@ void quern_session_get_info(const quern_session *session, quern_session_info *in
     const program_memory *memory = &session->memory;
     quern_session_info full = {
         .struct_size = sizeof full, .context = session->cells, .chunk = session->chunk, .kv_bytes = session->kv_bytes,
-        .scratch_bytes = memory->scratch.bytes, .step_bytes = placement_bytes(&session->host_memory), .logits_bytes = memory->logits.bytes,
+        .scratch_bytes = memory->scratch.bytes, .step_bytes = memory->step.bytes, .logits_bytes = memory->logits.bytes,
     };
-    /* with the padding between tensors, so that the sum is what was allocated */
-    full.arena_bytes = placement_bytes(&session->device_memory) - full.kv_bytes - full.scratch_bytes - full.logits_bytes;
+    /* with the padding between tensors and the few bytes for tokens, so that the sum is what was allocated */
+    full.arena_bytes = placement_bytes(&session->device_memory) + placement_bytes(&session->host_memory) - full.kv_bytes - full.scratch_bytes -
+                       full.logits_bytes - full.step_bytes;
     info_copy(info, &full, sizeof full);
 }

@@ -22,7 +22,8 @@ struct quern_session {
     const int32_t *sampled_map;
     float *logits_copy;
     uint32_t length;      /* tokens in the cache */
-    uint32_t result_rows; /* rows of logits that can be read, 0: none */
+    uint32_t result_rows; /* rows of logits that the last run left, 0: none */
+    size_t result_count;  /* tokens of the last eval, which may have taken several runs */
     uint32_t result_position; /* of the last of them */
     quern_error lost;     /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
 };

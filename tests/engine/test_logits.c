@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT
+ * The session's logits against another implementation's, from the fixtures: every program shape, every KV format. */
+#include "engine/help.h"
+
+#include <math.h>
+
+typedef struct reference {
+    uint32_t tokens, vocabulary;
+    int32_t *ids;
+    double *logits;
+} reference;
+
+static int read_reference(const char *path, reference *r)
+{
+    FILE *file = fopen(path, "rb");
+    uint32_t head[3];
+    if (!file || fread(head, sizeof head, 1, file) != 1)
+        return 0;
+    r->tokens = head[1];
+    r->vocabulary = head[2];
+    size_t n = (size_t)r->tokens * r->vocabulary;
+    float *raw = malloc(n * sizeof *raw);
+    r->ids = malloc(r->tokens * sizeof *r->ids);
+    r->logits = malloc(n * sizeof *r->logits);
+    int fine = fread(r->ids, sizeof *r->ids, r->tokens, file) == r->tokens && fread(raw, sizeof *raw, n, file) == n;
+    for (size_t i = 0; fine && i < n; i++)
+        r->logits[i] = (double)raw[i];
+    free(raw);
+    fclose(file);
+    return fine;
+}
+
+static void free_reference(reference *r)
+{
+    free(r->ids);
+    free(r->logits);
+}
+
+/* All logits of the reference's tokens, fed `chunk` at a time. */
+static int collect(quern_session *s, const reference *r, uint32_t chunk, float *out, quern_error *error)
+{
+    for (uint32_t at = 0; at < r->tokens; at += chunk) {
+        uint32_t n = r->tokens - at < chunk ? r->tokens - at : chunk;
+        const float *logits;
+        size_t rows = 0;
+        if (quern_session_eval(s, r->ids + at, n, NULL, error) || quern_session_all_logits(s, &logits, &rows, error) || rows != n)
+            return 0;
+        memcpy(out + (size_t)at * r->vocabulary, logits, (size_t)n * r->vocabulary * sizeof *out);
+    }
+    return 1;
+}
+
+static void check(quern_model *model, const reference *r, const char *name, uint32_t chunk, qp_format kv, const char *kv_name, double limit)
+{
+    quern_error error = {0};
+    quern_session *s = NULL;
+    quern_session_options options = {.struct_size = sizeof options, .context = r->tokens, .chunk = chunk, .kv_k = kv, .kv_v = kv, .kv_set = 1,
+                                     .flags = QUERN_SESSION_ALL_LOGITS};
+    float *logits = calloc((size_t)r->tokens * r->vocabulary, sizeof *logits);
+    int fine = quern_session_create(model, &options, &s, &error) == QP_OK && collect(s, r, chunk ? chunk : 256, logits, &error);
+    double e = fine ? nmse(logits, r->logits, (size_t)r->tokens * r->vocabulary) : INFINITY;
+    ok(fine && e <= limit, "%s, chunk %u, KV %s: NMSE %.2e <= %.0e%s%s", name, chunk, kv_name, e, limit, fine ? "" : ": ", fine ? "" : error.text);
+    /* without the flag only the last row is computed, through other programs */
+    quern_session_destroy(s);
+    s = NULL;
+    options.flags = 0;
+    const float *last = NULL;
+    int32_t best = -1;
+    fine = quern_session_create(model, &options, &s, &error) == QP_OK && quern_session_eval(s, r->ids, r->tokens, NULL, &error) == QP_OK &&
+           quern_session_logits(s, &last, &error) == QP_OK && quern_session_greedy(s, &best, &error) == QP_OK;
+    e = fine ? nmse(last, r->logits + (size_t)(r->tokens - 1) * r->vocabulary, r->vocabulary) : INFINITY;
+    uint32_t top = 0;
+    for (uint32_t i = 1; fine && i < r->vocabulary; i++)
+        top = last[i] > last[top] ? i : top;
+    ok(fine && e <= 3 * limit && best == (int32_t)top, "%s, chunk %u, KV %s: last row alone: NMSE %.2e, greedy %d%s%s", name, chunk, kv_name, e, best,
+       fine ? "" : ": ", fine ? "" : error.text);
+    quern_session_destroy(s);
+    free(logits);
+}
+
+static void check_fixture(quern_device *device, const char *name, double limit)
+{
+    char path[128];
+    reference r = {0};
+    test_model m;
+    snprintf(path, sizeof path, "%s.gguf", name);
+    const char *model_path = tap_fixture(path);
+    snprintf(path, sizeof path, "%s.logits", name);
+    const char *logits_path = tap_fixture(path);
+    if (!model_path || !logits_path) {
+        skip("the fixtures are not here", "%s", name);
+        return;
+    }
+    if (!ok(read_reference(logits_path, &r), "%s.logits is read", name) || !load_file(device, model_path, &m))
+        return;
+    static const uint32_t chunks[] = {1, 7, 0};
+    for (size_t i = 0; i < 3; i++)
+        check(m.model, &r, name, chunks[i], QP_FORMAT_F16, "f16", limit);
+    check(m.model, &r, name, 16, QP_FORMAT_F32, "f32", limit);
+    check(m.model, &r, name, 5, QP_FORMAT_BF16, "bf16", limit + 2e-4);
+    check(m.model, &r, name, 9, QP_FORMAT_Q8_0, "q8_0", limit + 2e-4);
+    unload(&m);
+    free_reference(&r);
+}
+
+int main(void)
+{
+    test_device d = open_cpu();
+    if (!d.device)
+        return tap_done();
+    check_fixture(d.device, "logits/llama", 1e-5);
+    check_fixture(d.device, "quants/F16", 1e-5);
+    check_fixture(d.device, "quants/BF16", 1e-5);
+    check_fixture(d.device, "quants/Q8_0", 1e-4);
+    check_fixture(d.device, "quants/Q4_0", 1e-4);
+    close_cpu(&d);
+    return tap_done();
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * tests/engine/tiny_model.h: random models of any shape, as GGUF bytes and as numbers, and what their logits must be. */
+#ifndef TESTS_ENGINE_TINY_MODEL_H
+#define TESTS_ENGINE_TINY_MODEL_H
+
+#include <quern/engine.h>
+
+#include "gguf_builder.h"
+
+/* What a tiny model is like. Zeros mean: as said, or none. */
+typedef struct tiny_spec {
+    uint32_t layers, embedding, heads, kv_heads, head_k, head_v, feed_forward, vocabulary, context;
+    uint32_t rope_dims;          /* 0: head_k */
+    float freq_base;             /* 0: 10000 */
+    const char *scaling;         /* rope.scaling.type; NULL: no such key */
+    float factor;                /* of the scaling */
+    uint32_t original_context;   /* of YaRN */
+    float attn_factor;           /* 0: no such key */
+    uint32_t window;
+    float attention_scale;       /* 0: no such key */
+    int tied, biases, scales, rope_factors;
+    qp_format format;            /* of the matrices */
+    qp_format up_format;         /* of ffn_up where it differs: set with up_differs */
+    int up_differs;
+    uint32_t vocab_tokens;       /* tokens of a SentencePiece vocabulary; 0: no_vocab */
+    const uint32_t *layer_heads, *layer_kv_heads, *layer_feed_forward; /* arrays of one for each layer; NULL: all alike */
+    void (*extra)(builder *b);   /* writes `extra_count` more metadata entries */
+    uint32_t extra_count;
+    const char *architecture;    /* NULL: "llama" */
+    int omit_shape_keys;         /* leave out key_length, value_length and rope.dimension_count */
+} tiny_spec;
+
+typedef struct tiny_tensor {
+    char name[64];
+    uint32_t dims;
+    uint64_t ne[2];
+    qp_format format;
+    double *values; /* what the bytes mean */
+    unsigned char *data;
+    size_t bytes;
+    int removed;
+} tiny_tensor;
+
+typedef struct tiny_model {
+    tiny_spec spec;
+    tiny_tensor *tensors;
+    size_t count;
+    uint64_t random;
+} tiny_model;
+
+tiny_model tiny_make(const tiny_spec *spec, uint64_t seed);
+void tiny_free(tiny_model *m);
+tiny_tensor *tiny_find(const tiny_model *m, const char *name);
+/* Changes one number of an F32 or F16 tensor. */
+void tiny_set(tiny_tensor *t, size_t index, double value);
+/* The file. builder_free it after the model that was loaded from it is gone. */
+builder tiny_write(const tiny_model *m);
+uint64_t tiny_random(uint64_t *state);
+
+/* Straight from the papers, in double, a token at a time: logits[count][vocabulary]. */
+void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, double *logits);
+
+#endif
