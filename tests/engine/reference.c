@@ -22,7 +22,7 @@ static double *fresh(size_t n)
 
 static const double *numbers(const tiny_model *m, uint32_t layer, const char *name)
 {
-    char full[64];
+    char full[96];
     snprintf(full, sizeof full, "blk.%u.%s", layer, name);
     const tiny_tensor *t = tiny_find(m, full);
     return t ? t->values : NULL;
