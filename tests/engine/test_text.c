@@ -9,16 +9,18 @@ static int generate(const test_model *m, const char *prompt, uint32_t chunk, uin
     quern_session *s = NULL;
     quern_token_list list = {0};
     size_t used = 0;
-    int32_t token = -1;
+    int32_t token = -1, before;
     int fine = quern_session_create(m->model, &options, &s, error) == QP_OK &&
                quern_tokenize(tokenizer, prompt, strlen(prompt), QUERN_TOKENIZE_BOS, &list, error) == QP_OK &&
                quern_session_eval(s, list.ids, list.count, NULL, error) == QP_OK;
+    before = list.count ? list.ids[list.count - 1] : -1;
     for (uint32_t i = 0; fine && i < most; i++) {
         fine = quern_session_greedy(s, &token, error) == QP_OK;
         if (!fine || quern_tokenizer_is_stop(tokenizer, token))
             break;
-        size_t n = quern_token_bytes(tokenizer, token, 0, 0, text + used, size - used - 1);
+        size_t n = quern_token_bytes(tokenizer, token, quern_token_first(tokenizer, before), 0, text + used, size - used - 1);
         used += n < size - used - 1 ? n : size - used - 1;
+        before = token;
         fine = i + 1 == most || quern_session_eval(s, &token, 1, NULL, error) == QP_OK;
     }
     text[used] = '\0';
