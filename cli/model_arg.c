@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/model_arg.h"
+#include "cli/output.h"
+#include "cli/signals.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+int cli_status(quern_status status, const quern_error *error)
+{
+    if (status == QP_OK)
+        return CLI_OK;
+    if (status == QP_ERR_CANCELLED && cli_stop) {
+        cli_note("stopped");
+        return CLI_INTERRUPTED;
+    }
+    return cli_error(error);
+}
+
+uint64_t cli_peak_memory(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_maxrss * 1024;
+}
+
+/* Probes only the plugin that id names; all of them when there is none of that name, so that the error lists what there is. */
+static int find_context(const char *id, quern_context **out)
+{
+    char plugin[64] = "";
+    quern_error error = {0};
+    if (id && strcmp(id, "auto"))
+        snprintf(plugin, sizeof plugin, "%.*s", (int)strcspn(id, ":"), id);
+    for (int all = !plugin[0];; all = 1) {
+        const quern_device_entry *entry;
+        quern_context_options options = {.struct_size = sizeof options, .only = all ? NULL : plugin};
+        if (quern_context_create(&options, out, &error) != QP_OK)
+            return cli_error(&error);
+        if (quern_context_find(*out, id, &entry, &error) == QP_OK)
+            return CLI_OK;
+        if (all)
+            break;
+        quern_context_destroy(*out);
+        *out = NULL;
+    }
+    int status = cli_error(&error);
+    quern_context_destroy(*out);
+    *out = NULL;
+    return status;
+}
+
+int cli_device_open(const cli_device_args *args, quern_context **context, quern_device **device)
+{
+    quern_error error = {0};
+    int status = find_context(args->device, context);
+    if (status != CLI_OK)
+        return status;
+    quern_device_options options = {.struct_size = sizeof options, .threads = args->threads, .variant = args->variant};
+    return cli_status(quern_device_open(*context, args->device, &options, device, &error), &error);
+}
+
+static int on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    cli_progress_step(ctx, done, total);
+    return cli_stop;
+}
+
+int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
+{
+    quern_error error = {0};
+    cli_progress progress = {.label = "loading", .bytes = 1};
+    *out = (cli_model){.info.struct_size = sizeof out->info, .session_info.struct_size = sizeof out->session_info};
+    double start = cli_seconds();
+    /* the file first: a wrong path should not wait for devices */
+    if (quern_gguf_open(path, &out->gguf, &error) != QP_OK)
+        return cli_error(&error);
+    int status = cli_device_open(&args->device, &out->context, &out->device);
+    if (status != CLI_OK)
+        return status;
+    quern_model_options options = {.struct_size = sizeof options, .progress = on_progress, .progress_ctx = &progress};
+    quern_status loaded = quern_model_load(out->device, out->gguf, &options, &out->model, &error);
+    cli_progress_end(&progress);
+    if (loaded != QP_OK)
+        return cli_status(loaded, &error);
+    quern_model_get_info(out->model, &out->info);
+    out->load_seconds = cli_seconds() - start;
+    return CLI_OK;
+}
+
+int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model)
+{
+    quern_error error = {0};
+    double start = cli_seconds();
+    quern_session_options options = {.struct_size = sizeof options, .context = args->context, .chunk = args->chunk, .flags = flags};
+    if (args->kv_type) {
+        options.kv_k = options.kv_v = quern_format_by_name(args->kv_type)->format;
+        options.kv_set = 1;
+    }
+    if (quern_session_create(model->model, &options, &model->session, &error) != QP_OK)
+        return cli_error(&error);
+    quern_session_get_info(model->session, &model->session_info);
+    model->load_seconds += cli_seconds() - start;
+    return CLI_OK;
+}
+
+void cli_model_close(cli_model *model)
+{
+    quern_session_destroy(model->session);
+    quern_model_destroy(model->model);
+    quern_gguf_close(model->gguf);
+    quern_device_close(model->device);
+    quern_context_destroy(model->context);
+    *model = (cli_model){0};
+}

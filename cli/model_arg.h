@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * cli/model_arg.h: the options that every command with a model shares, and opening all that they name. */
+#ifndef CLI_MODEL_ARG_H
+#define CLI_MODEL_ARG_H
+
+#include "cli/args.h"
+#include "cli/progress.h"
+
+#include <quern/engine.h>
+
+typedef struct cli_device_args {
+    const char *device;  /* NULL: the best */
+    const char *variant; /* NULL: the best */
+    uint32_t threads;    /* 0: the device's choice */
+} cli_device_args;
+
+typedef struct cli_model_args {
+    cli_device_args device;
+    uint32_t context; /* 0: the model's */
+    uint32_t chunk;   /* 0: the engine's choice */
+    const char *kv_type;
+    int strict;
+} cli_model_args;
+
+enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI_MAX_CHUNK = 1 << 16 };
+
+#define CLI_DEVICE_OPTIONS(type, member) \
+    {"device", 'd', CLI_TEXT, offsetof(type, member.device), "ID", "run there: cpu, vulkan, cuda:1, … (quern devices lists them);\n" \
+     "default: the best there is", 0, 0, NULL}, \
+    {"threads", 't', CLI_COUNT, offsetof(type, member.threads), "N", "threads of a CPU device; default: one for each core", 1, \
+     CLI_MAX_THREADS, NULL}, \
+    {"variant", 0, CLI_TEXT, offsetof(type, member.variant), "NAME", "keep to these kernels (ref, avx2, …), to compare results", 0, 0, NULL}
+
+#define CLI_KV_OPTIONS(type, member) \
+    {"kv-type", 0, CLI_CHOICE, offsetof(type, member.kv_type), "T", "format of the KV cache: f32, f16 (default), bf16 or q8_0", 0, 0, \
+     "f32 f16 bf16 q8_0"}, \
+    {"chunk", 0, CLI_COUNT, offsetof(type, member.chunk), "N", "prompt tokens computed at a time; default 256", 1, CLI_MAX_CHUNK, NULL}
+
+#define CLI_CONTEXT_OPTION(type, member, text) \
+    {"ctx", 'c', CLI_COUNT, offsetof(type, member.context), "N", text, 1, CLI_MAX_CONTEXT, NULL}
+
+#define CLI_STRICT_OPTION(type, member) \
+    {"strict", 0, CLI_FLAG, offsetof(type, member.strict), NULL, "fail rather than compute anything on another device", 0, 0, NULL}
+
+/* What is open. Close with cli_model_close, in any state. */
+typedef struct cli_model {
+    quern_context *context;
+    quern_device *device;
+    quern_gguf *gguf;
+    quern_model *model;
+    quern_session *session;
+    quern_model_info info;
+    quern_session_info session_info;
+    double load_seconds;
+} cli_model;
+
+/* Each gives an exit status, CLI_OK or another with the reason written. */
+int cli_device_open(const cli_device_args *args, quern_context **context, quern_device **device);
+int cli_model_load(const cli_model_args *args, const char *path, cli_model *out);
+/* args->context and args->chunk are those wanted. flags: QUERN_SESSION_*. */
+int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model);
+void cli_model_close(cli_model *model);
+
+/* The status of a call that may have been stopped by Ctrl-C. */
+int cli_status(quern_status status, const quern_error *error);
+
+/* Most memory this process had resident, bytes. */
+uint64_t cli_peak_memory(void);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/signals.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+volatile int cli_stop;
+static const char *volatile doomed;
+
+static void on_signal(int number)
+{
+    if (!cli_stop) {
+        cli_stop = 1;
+        return;
+    }
+    if (doomed)
+        unlink(doomed);
+    signal(number, SIG_DFL); /* the mask lets it through when this handler returns */
+    raise(number);
+}
+
+void cli_signals_init(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+}
+
+void cli_signals_catch(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct sigaction old;
+        /* nohup and background jobs of a shell ignore some of these: leave it so */
+        if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+    }
+}
+
+void cli_signals_remove(const char *path)
+{
+    doomed = path;
+}
