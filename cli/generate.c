@@ -84,7 +84,8 @@ static int step(cli_model *model, int32_t token, cli_generation *g)
     return CLI_OK;
 }
 
-static int decode(cli_model *model, quern_sampler *sampler, writer *to, int first)
+/* before: the last token of the prompt. */
+static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t before)
 {
     const quern_tokenizer *tokenizer = quern_model_tokenizer(model->model);
     cli_generation *g = to->generation;
@@ -101,8 +102,8 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int firs
             break;
         }
         g->tokens[g->count++] = token;
-        status = put_token(to, tokenizer, token, first);
-        first = 0;
+        status = put_token(to, tokenizer, token, quern_token_first(tokenizer, before));
+        before = token;
         if (status != CLI_OK || g->stop == CLI_STOP_OUTPUT || g->count == g->count_limit)
             return status;
         if (cli_stop)
@@ -138,8 +139,7 @@ int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_lis
     if (evaluated != QP_OK)
         return cli_error(&error);
     g->prompt_tokens = (uint32_t)prompt->count;
-    int only_bos = prompt->count == 1 && quern_tokenizer_kind(quern_model_tokenizer(model->model), prompt->ids[0]) == QUERN_TOKEN_CONTROL;
-    int status = decode(model, sampler, &to, only_bos);
+    int status = decode(model, sampler, &to, prompt->ids[prompt->count - 1]);
     if (status == CLI_OK && g->stop != CLI_STOP_OUTPUT)
         status = put_bytes(&to, NULL, 0);
     if (!g->keep && to.last != '\n' && g->stop != CLI_STOP_OUTPUT)

@@ -199,7 +199,10 @@ static json_object *metadata_json(const cli_facts *facts)
     json_object *object = json_object_new_object();
     for (uint64_t i = 0; i < quern_gguf_kv_count(facts->gguf); i++) {
         const quern_gguf_kv *kv = quern_gguf_kv_at(facts->gguf, i);
-        json_object_object_add(object, kv->key.data, cli_kv_json(facts->gguf, kv));
+        json_object *key = cli_json_text(kv->key.data, kv->key.size); /* made valid UTF-8 */
+        if (key)
+            json_object_object_add(object, json_object_get_string(key), cli_kv_json(facts->gguf, kv));
+        json_object_put(key);
     }
     return object;
 }

@@ -180,7 +180,7 @@ static struct json_object *element_json(const quern_gguf *gguf, const quern_gguf
     if (type == QUERN_GGUF_BOOL)
         return quern_gguf_get_u64(gguf, key, index, &natural, NULL) == QP_OK ? json_object_new_boolean((int)natural) : NULL;
     if (type == QUERN_GGUF_FLOAT32 || type == QUERN_GGUF_FLOAT64)
-        return quern_gguf_get_f64(gguf, key, index, &real, NULL) == QP_OK ? json_object_new_double(real) : NULL;
+        return quern_gguf_get_f64(gguf, key, index, &real, NULL) == QP_OK ? cli_json_real(real) : NULL;
     if (quern_gguf_get_i64(gguf, key, index, &whole, NULL) == QP_OK)
         return json_object_new_int64(whole);
     return quern_gguf_get_u64(gguf, key, index, &natural, NULL) == QP_OK ? json_object_new_uint64(natural) : NULL;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <quern/engine.h>
 #include <json-c/json.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,6 +136,11 @@ struct json_object *cli_json_text(const char *data, size_t size)
     struct json_object *object = text ? json_object_new_string_len(text, (int)size) : NULL;
     free(text);
     return object;
+}
+
+struct json_object *cli_json_real(double value)
+{
+    return isfinite(value) ? json_object_new_double(value) : NULL;
 }
 
 int cli_print_json(struct json_object *object)

@@ -30,8 +30,9 @@ int cli_fail(const char *format, ...) QUERN_PRINTF(1, 2);
 int cli_usage(const char *format, ...) QUERN_PRINTF(1, 2);
 int cli_error(const quern_error *error);
 
-/* A JSON string of bytes that may be no UTF-8. */
+/* A JSON string of bytes that may be no UTF-8; a JSON number, null where JSON has none (infinities, NaN). */
 struct json_object *cli_json_text(const char *data, size_t size);
+struct json_object *cli_json_real(double value);
 
 /* "7.5 MiB" */
 const char *cli_size(char buffer[32], uint64_t bytes);

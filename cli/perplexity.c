@@ -104,12 +104,12 @@ static void print_result(const perplexity_args *args, const cli_model *model, co
         return;
     }
     json_object *root = json_object_new_object();
-    json_object_object_add(root, "perplexity", json_object_new_double(perplexity));
-    json_object_object_add(root, "standard_error", json_object_new_double(error));
+    json_object_object_add(root, "perplexity", cli_json_real(perplexity));
+    json_object_object_add(root, "standard_error", cli_json_real(error));
     json_object_object_add(root, "context", json_object_new_uint64(args->context));
     json_object_object_add(root, "chunks", json_object_new_uint64(sums->chunks));
     json_object_object_add(root, "tokens_scored", json_object_new_uint64(sums->count));
-    json_object_object_add(root, "tokens_per_second", json_object_new_double(rate));
+    json_object_object_add(root, "tokens_per_second", cli_json_real(rate));
     json_object_object_add(root, "device", json_object_new_string(quern_device_id(model->device)));
     cli_print_json(root);
 }

@@ -139,11 +139,11 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object_object_add(root, "context", json_object_new_uint64(model->session_info.context));
     json_object_object_add(root, "prompt_tokens", json_object_new_uint64(text->prompt_tokens));
     json_object *times = json_object_new_object();
-    json_object_object_add(times, "load_seconds", json_object_new_double(model->load_seconds));
-    json_object_object_add(times, "prefill_seconds", json_object_new_double(text->prefill_seconds));
-    json_object_object_add(times, "prefill_tokens_per_second", json_object_new_double(rate(text->prompt_tokens, text->prefill_seconds)));
-    json_object_object_add(times, "decode_seconds", json_object_new_double(text->decode_seconds));
-    json_object_object_add(times, "decode_tokens_per_second", json_object_new_double(rate(text->decode_steps, text->decode_seconds)));
+    json_object_object_add(times, "load_seconds", cli_json_real(model->load_seconds));
+    json_object_object_add(times, "prefill_seconds", cli_json_real(text->prefill_seconds));
+    json_object_object_add(times, "prefill_tokens_per_second", cli_json_real(rate(text->prompt_tokens, text->prefill_seconds)));
+    json_object_object_add(times, "decode_seconds", cli_json_real(text->decode_seconds));
+    json_object_object_add(times, "decode_tokens_per_second", cli_json_real(rate(text->decode_steps, text->decode_seconds)));
     json_object_object_add(root, "timings", times);
     const quern_session_info *session = &model->session_info;
     json_object *memory = json_object_new_object();

@@ -73,14 +73,13 @@ static int decode(const quern_tokenizer *tokenizer, const tokenize_args *args, c
     uint32_t vocabulary = quern_tokenizer_size(tokenizer);
     char *text = NULL;
     size_t size = 0;
-    int32_t id;
-    int found, first = 1, status = CLI_OK;
+    int32_t id, before = -1;
+    int found, status = CLI_OK;
     const char *at = input;
     while ((found = next_id(&at, vocabulary, &id)) > 0 && status == CLI_OK) {
-        if (!append_token(tokenizer, id, first, args->special, &text, &size))
+        if (!append_token(tokenizer, id, quern_token_first(tokenizer, before), args->special, &text, &size))
             status = cli_fail("no memory for %zu bytes of text", size);
-        if (quern_tokenizer_kind(tokenizer, id) != QUERN_TOKEN_CONTROL)
-            first = 0;
+        before = id;
     }
     if (found < 0)
         status = cli_fail("standard input: '%.*s' is no token id of this model: whole numbers from 0 to %u, separated by spaces, are",
