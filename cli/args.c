@@ -186,7 +186,8 @@ static cli_parsed unknown_option(const cli_command *command, const char *text)
     if (command->option_count && !strncmp(name, "--", 2))
         near = cli_nearest(name + 2, &command->options[0].name, command->option_count, sizeof command->options[0]);
     if (near)
-        cli_note("%s: there is no option %s, did you mean --%s? (quern %s --help lists them)", command->name, name, near, command->name);
+        cli_note("%s: there is no option %s, did you mean --%s? (quern %s --help lists them)", command->name, name, near,
+                 command->name);
     else
         cli_note("%s: there is no option %s (quern %s --help lists them)", command->name, name, command->name);
     return CLI_PARSED_ERROR;
@@ -227,8 +228,8 @@ static cli_parsed parse_option(const cli_command *command, int argc, char **argv
 static cli_parsed check_operands(const cli_command *command, char **argv, uint32_t count)
 {
     if (count > command->operands_max) {
-        cli_note("%s: '%s' is one argument too many (usage: quern %s %s)", command->name, argv[command->operands_max], command->name,
-                 command->synopsis);
+        cli_note("%s: '%s' is one argument too many (usage: quern %s %s)", command->name, argv[command->operands_max],
+                 command->name, command->synopsis);
         return CLI_PARSED_ERROR;
     }
     if (count < command->operands_min) {
@@ -271,9 +272,11 @@ static void print_option(const cli_option *option)
     int length;
     const char *dashes = strlen(option->name) > 1 ? "--" : "-";
     if (option->letter && option->letter != option->name[0])
-        length = snprintf(left, sizeof left, "  -%c, %s%s %s", option->letter, dashes, option->name, option->value ? option->value : "");
+        length =
+            snprintf(left, sizeof left, "  -%c, %s%s %s", option->letter, dashes, option->name, option->value ? option->value : "");
     else if (option->letter && option->name[1])
-        length = snprintf(left, sizeof left, "  -%c, %s%s %s", option->letter, dashes, option->name, option->value ? option->value : "");
+        length =
+            snprintf(left, sizeof left, "  -%c, %s%s %s", option->letter, dashes, option->name, option->value ? option->value : "");
     else
         length = snprintf(left, sizeof left, "  %s%s %s", dashes, option->name, option->value ? option->value : "");
     cli_print("%-*s", HELP_COLUMN, left);

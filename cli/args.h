@@ -16,12 +16,12 @@ typedef enum cli_kind {
 } cli_kind;
 
 typedef struct cli_option {
-    const char *name;    /* without the dashes */
-    char letter;         /* of the short form, 0: none */
+    const char *name; /* without the dashes */
+    char letter;      /* of the short form, 0: none */
     cli_kind kind;
-    size_t offset;       /* of the value in the command's argument struct */
-    const char *value;   /* what --help calls it: "N" */
-    const char *help;    /* one line, or several with '\n' between */
+    size_t offset;     /* of the value in the command's argument struct */
+    const char *value; /* what --help calls it: "N" */
+    const char *help;  /* one line, or several with '\n' between */
     double min, max;
     const char *choices; /* "f16 f32 q8_0" */
 } cli_option;

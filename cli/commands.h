@@ -5,14 +5,14 @@
 
 #include "cli/args.h"
 
-#define CLI_COMMANDS(X) \
-    X(run)              \
-    X(devices)          \
-    X(inspect)          \
-    X(tokenize)         \
-    X(logits)           \
-    X(perplexity)       \
-    X(quantize)         \
+#define CLI_COMMANDS(X)                                                                                                            \
+    X(run)                                                                                                                         \
+    X(devices)                                                                                                                     \
+    X(inspect)                                                                                                                     \
+    X(tokenize)                                                                                                                    \
+    X(logits)                                                                                                                      \
+    X(perplexity)                                                                                                                  \
+    X(quantize)                                                                                                                    \
     X(selftest)
 
 #define CLI_DECLARE(name) extern const cli_command cli_##name;

@@ -121,13 +121,15 @@ static void print_device(const quern_device_entry *entry)
     }
     print_locality(entry);
     for (uint32_t i = 1; i < entry->view_count && i < QUERN_MAX_VIEWS; i++)
-        cli_print("    also      seen by the %s plugin; %s preferred: %s\n", entry->views[i].plugin, view->plugin, entry->preferred_why);
+        cli_print("    also      seen by the %s plugin; %s preferred: %s\n", entry->views[i].plugin, view->plugin,
+                  entry->preferred_why);
 }
 
 static void print_all(const quern_context *context)
 {
     const quern_device_entry *entry = quern_context_device(context, 0);
-    cli_print(entry ? "Devices, best first:\n" : "Devices: none. No plugin offers one; the reasons are below, if a plugin was found.\n");
+    cli_print(entry ? "Devices, best first:\n"
+                    : "Devices: none. No plugin offers one; the reasons are below, if a plugin was found.\n");
     for (uint32_t i = 0; (entry = quern_context_device(context, i)); i++)
         print_device(entry);
     const quern_plugin_failure *failure = quern_context_failure(context, 0);
@@ -250,9 +252,10 @@ const cli_command cli_devices = {
     .name = "devices",
     .summary = "list what there is to compute with, and what did not load and why",
     .synopsis = "[--json] [--probe-timeout MS]",
-    .about = "Looks for plugins, asks each one for its devices in a process of its own (a driver that crashes or hangs costs a line\n"
-             "here and nothing else), and shows every device with its memory and place in the machine. The first one listed is\n"
-             "where models run unless --device says otherwise. The exit status is 0 even if no plugin works.",
+    .about =
+        "Looks for plugins, asks each one for its devices in a process of its own (a driver that crashes or hangs costs a line\n"
+        "here and nothing else), and shows every device with its memory and place in the machine. The first one listed is\n"
+        "where models run unless --device says otherwise. The exit status is 0 even if no plugin works.",
     .examples = "quern devices\nquern devices --json\nQUERN_PLUGIN_PATH=build/my-plugin quern devices --probe-timeout 500",
     .options = options,
     .option_count = sizeof options / sizeof *options,

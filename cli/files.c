@@ -168,7 +168,9 @@ char *cli_data_file(const char *name)
     if (!path)
         path = readable(QUERN_DATA_DIR, strlen(QUERN_DATA_DIR), "/", name);
     if (!path)
-        cli_note("the default model %s was not found (looked in %s and beside the program): name a MODEL file, or set QUERN_DATA to the "
-                 "folder that holds it", name, QUERN_DATA_DIR);
+        cli_note(
+            "the default model %s was not found (looked in %s and beside the program): name a MODEL file, or set QUERN_DATA to the "
+            "folder that holds it",
+            name, QUERN_DATA_DIR);
     return path;
 }

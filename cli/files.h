@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Reads a file, or stdin when path is NULL or "-", to its end: malloc'd and terminated. 0, or CLI_FAILED with the reason written. */
+/* Reads a file, or stdin when path is NULL or "-", to its end: malloc'd and terminated. 0, or CLI_FAILED with the reason written.
+ */
 int cli_read_all(const char *path, char **out, size_t *size);
 
 /* A file under another name in the same folder until it is complete. */

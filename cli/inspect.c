@@ -80,8 +80,8 @@ static void print_tokenizer(const cli_facts *facts)
 static void print_groups(const cli_facts *facts)
 {
     char size[32];
-    cli_print("\nTensors: %llu\n  %-12s%-10s%8s%12s\n", (unsigned long long)quern_gguf_tensor_count(facts->gguf), "group", "format", "count",
-              "size");
+    cli_print("\nTensors: %llu\n  %-12s%-10s%8s%12s\n", (unsigned long long)quern_gguf_tensor_count(facts->gguf), "group", "format",
+              "count", "size");
     for (uint32_t i = 0; i < facts->group_count; i++)
         cli_print("  %-12s%-10s%8u%12s\n", cli_group_name(facts->groups[i].group), cli_format_name(facts->groups[i].format),
                   facts->groups[i].count, cli_size(size, facts->groups[i].bytes));
@@ -126,7 +126,8 @@ static void print_tensors(const cli_facts *facts)
     for (uint64_t i = 0; i < quern_gguf_tensor_count(facts->gguf); i++) {
         const quern_gguf_tensor *tensor = quern_gguf_tensor_at(facts->gguf, i);
         cli_shape_text(tensor, shape, sizeof shape);
-        cli_print("  %-40s%-10s%-24s%12s\n", tensor->name.data, cli_format_name(tensor->format), shape, cli_size(size, tensor->bytes));
+        cli_print("  %-40s%-10s%-24s%12s\n", tensor->name.data, cli_format_name(tensor->format), shape,
+                  cli_size(size, tensor->bytes));
     }
 }
 
@@ -155,9 +156,15 @@ static void add_info(json_object *root, const cli_facts *facts)
     const struct {
         const char *key;
         uint64_t value;
-    } rows[] = {{"layers", info->layers},           {"embedding", info->embedding},     {"feed_forward", info->feed_forward},
-                {"heads", info->heads},             {"kv_heads", info->kv_heads},       {"head_size_k", info->head_size_k},
-                {"head_size_v", info->head_size_v}, {"context", info->context},         {"weight_bytes", info->weight_bytes}};
+    } rows[] = {{"layers", info->layers},
+                {"embedding", info->embedding},
+                {"feed_forward", info->feed_forward},
+                {"heads", info->heads},
+                {"kv_heads", info->kv_heads},
+                {"head_size_k", info->head_size_k},
+                {"head_size_v", info->head_size_v},
+                {"context", info->context},
+                {"weight_bytes", info->weight_bytes}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         json_object_object_add(root, rows[i].key, facts->inspected == QP_OK ? json_object_new_uint64(rows[i].value) : NULL);
 }

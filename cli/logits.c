@@ -35,7 +35,8 @@ static int write_all(const cli_logits_header *reference, cli_model *model, cli_o
         uint32_t count = reference->tokens - at < chunk ? reference->tokens - at : chunk;
         const float *logits = NULL;
         size_t rows = 0;
-        quern_status status = cli_stop ? QP_ERR_CANCELLED : quern_session_eval(model->session, reference->ids + at, count, &cli_stop, &error);
+        quern_status status =
+            cli_stop ? QP_ERR_CANCELLED : quern_session_eval(model->session, reference->ids + at, count, &cli_stop, &error);
         if (status == QP_OK)
             status = quern_session_all_logits(model->session, &logits, &rows, &error);
         if (status != QP_OK)
@@ -96,7 +97,8 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
 
 static const logits_args defaults = {0};
 static const cli_option options[] = {
-    {"tokens", 0, CLI_TEXT, offsetof(logits_args, tokens), "REF", "a .logits file: its token ids are run through the model", 0, 0, NULL},
+    {"tokens", 0, CLI_TEXT, offsetof(logits_args, tokens), "REF", "a .logits file: its token ids are run through the model", 0, 0,
+     NULL},
     {"output", 'o', CLI_TEXT, offsetof(logits_args, output), "OUT", "the .logits file to write", 0, 0, NULL},
     CLI_KV_OPTIONS(logits_args, model),
     CLI_DEVICE_OPTIONS(logits_args, model.device),
@@ -108,9 +110,10 @@ const cli_command cli_logits = {
     .name = "logits",
     .summary = "write a model's logits for given tokens, to compare implementations",
     .synopsis = "MODEL --tokens REF.logits -o OUT.logits [options]",
-    .about = "Runs the token ids of one .logits file through a model and writes another: \"QLOG\", then little endian u32 tokens, u32\n"
-             "vocabulary, i32 ids[tokens], f32 logits[tokens][vocabulary]; row i holds the logits after ids[0..i]. OUT appears only\n"
-             "when it is complete.",
+    .about =
+        "Runs the token ids of one .logits file through a model and writes another: \"QLOG\", then little endian u32 tokens, u32\n"
+        "vocabulary, i32 ids[tokens], f32 logits[tokens][vocabulary]; row i holds the logits after ids[0..i]. OUT appears only\n"
+        "when it is complete.",
     .examples = "quern logits model.gguf --tokens reference.logits -o ours.logits\n"
                 "quern logits model.gguf --tokens reference.logits -o ours.logits --chunk 7 --device cpu --variant ref",
     .options = options,

@@ -173,7 +173,8 @@ static json_object *pci_json(const quern_topology *topology)
         json_object_object_add(object, "class_id", number(pci->class_id));
         json_object_object_add(object, "name", text_or_null(pci->name));
         json_object_object_add(object, "numa_node", pci->numa_node >= 0 ? json_object_new_int(pci->numa_node) : NULL);
-        json_object_object_add(object, "cpuset", cli_cpuset_text(pci->cpuset, text, sizeof text) ? json_object_new_string(text) : NULL);
+        json_object_object_add(object, "cpuset",
+                               cli_cpuset_text(pci->cpuset, text, sizeof text) ? json_object_new_string(text) : NULL);
         json_object_array_add(list, object);
     }
     return list;

@@ -120,7 +120,8 @@ int main(int argc, char **argv)
     if (command)
         status = run_command(command, argc - 2, argv + 2);
     else if (!word)
-        status = cli_usage("name a command: quern --help lists them; quern run -p \"It was a dark night, and\" -n 100 is a first try");
+        status =
+            cli_usage("name a command: quern --help lists them; quern run -p \"It was a dark night, and\" -n 100 is a first try");
     else if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help"))
         status = help(argc > 2 ? argv[2] : NULL);
     else if (!strcmp(word, "--version"))

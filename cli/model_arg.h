@@ -24,23 +24,52 @@ typedef struct cli_model_args {
 
 enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI_MAX_CHUNK = 1 << 16 };
 
-#define CLI_DEVICE_OPTIONS(type, member) \
-    {"device", 'd', CLI_TEXT, offsetof(type, member.device), "ID", "run there: cpu, vulkan, cuda:1, … (quern devices lists them);\n" \
-     "default: the best there is", 0, 0, NULL}, \
-    {"threads", 't', CLI_COUNT, offsetof(type, member.threads), "N", "threads of a CPU device; default: one for each core", 1, \
-     CLI_MAX_THREADS, NULL}, \
-    {"variant", 0, CLI_TEXT, offsetof(type, member.variant), "NAME", "keep to these kernels (ref, avx2, …), to compare results", 0, 0, NULL}
+#define CLI_DEVICE_OPTIONS(type, member)                                                                                           \
+    {"device",                                                                                                                     \
+     'd',                                                                                                                          \
+     CLI_TEXT,                                                                                                                     \
+     offsetof(type, member.device),                                                                                                \
+     "ID",                                                                                                                         \
+     "run there: cpu, vulkan, cuda:1, … (quern devices lists them);\n"                                                           \
+     "default: the best there is",                                                                                                 \
+     0,                                                                                                                            \
+     0,                                                                                                                            \
+     NULL},                                                                                                                        \
+        {"threads", 't',                                                                                                           \
+         CLI_COUNT, offsetof(type, member.threads),                                                                                \
+         "N",       "threads of a CPU device; default: one for each core",                                                         \
+         1,         CLI_MAX_THREADS,                                                                                               \
+         NULL},                                                                                                                    \
+    {                                                                                                                              \
+        "variant", 0, CLI_TEXT, offsetof(type, member.variant), "NAME",                                                            \
+            "keep to these kernels (ref, avx2, …), to compare results", 0, 0, NULL                                                 \
+    }
 
-#define CLI_KV_OPTIONS(type, member) \
-    {"kv-type", 0, CLI_CHOICE, offsetof(type, member.kv_type), "T", "format of the KV cache: f32, f16 (default), bf16 or q8_0", 0, 0, \
-     "f32 f16 bf16 q8_0"}, \
-    {"chunk", 0, CLI_COUNT, offsetof(type, member.chunk), "N", "prompt tokens computed at a time; default 256", 1, CLI_MAX_CHUNK, NULL}
+#define CLI_KV_OPTIONS(type, member)                                                                                               \
+    {"kv-type",                                                                                                                    \
+     0,                                                                                                                            \
+     CLI_CHOICE,                                                                                                                   \
+     offsetof(type, member.kv_type),                                                                                               \
+     "T",                                                                                                                          \
+     "format of the KV cache: f32, f16 (default), bf16 or q8_0",                                                                   \
+     0,                                                                                                                            \
+     0,                                                                                                                            \
+     "f32 f16 bf16 q8_0"},                                                                                                         \
+    {                                                                                                                              \
+        "chunk", 0, CLI_COUNT, offsetof(type, member.chunk), "N", "prompt tokens computed at a time; default 256", 1,              \
+            CLI_MAX_CHUNK, NULL                                                                                                    \
+    }
 
-#define CLI_CONTEXT_OPTION(type, member, text) \
-    {"ctx", 'c', CLI_COUNT, offsetof(type, member.context), "N", text, 1, CLI_MAX_CONTEXT, NULL}
+#define CLI_CONTEXT_OPTION(type, member, text)                                                                                     \
+    {                                                                                                                              \
+        "ctx", 'c', CLI_COUNT, offsetof(type, member.context), "N", text, 1, CLI_MAX_CONTEXT, NULL                                 \
+    }
 
-#define CLI_STRICT_OPTION(type, member) \
-    {"strict", 0, CLI_FLAG, offsetof(type, member.strict), NULL, "fail rather than compute anything on another device", 0, 0, NULL}
+#define CLI_STRICT_OPTION(type, member)                                                                                            \
+    {                                                                                                                              \
+        "strict", 0, CLI_FLAG, offsetof(type, member.strict), NULL, "fail rather than compute anything on another device", 0, 0,   \
+            NULL                                                                                                                   \
+    }
 
 /* What is open. Close with cli_model_close, in any state. */
 typedef struct cli_model {

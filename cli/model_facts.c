@@ -99,7 +99,8 @@ static void print_element(FILE *to, const quern_gguf *gguf, const char *key, que
         fwrite(text.data, 1, text.size, to);
     else if (type == QUERN_GGUF_BOOL && quern_gguf_get_u64(gguf, key, index, &natural, NULL) == QP_OK)
         fputs(natural ? "true" : "false", to);
-    else if ((type == QUERN_GGUF_FLOAT32 || type == QUERN_GGUF_FLOAT64) && quern_gguf_get_f64(gguf, key, index, &real, NULL) == QP_OK)
+    else if ((type == QUERN_GGUF_FLOAT32 || type == QUERN_GGUF_FLOAT64) &&
+             quern_gguf_get_f64(gguf, key, index, &real, NULL) == QP_OK)
         fprintf(to, "%.9g", real);
     else if (quern_gguf_get_i64(gguf, key, index, &whole, NULL) == QP_OK)
         fprintf(to, "%" PRId64, whole);

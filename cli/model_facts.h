@@ -7,7 +7,14 @@
 
 struct json_object;
 
-typedef enum cli_group { CLI_GROUP_EMBEDDING, CLI_GROUP_ATTENTION, CLI_GROUP_FFN, CLI_GROUP_NORMS, CLI_GROUP_OUTPUT, CLI_GROUP_OTHER } cli_group;
+typedef enum cli_group {
+    CLI_GROUP_EMBEDDING,
+    CLI_GROUP_ATTENTION,
+    CLI_GROUP_FFN,
+    CLI_GROUP_NORMS,
+    CLI_GROUP_OUTPUT,
+    CLI_GROUP_OTHER
+} cli_group;
 
 /* Tensors of one group in one format. */
 typedef struct cli_group_row {

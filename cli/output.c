@@ -50,7 +50,7 @@ int cli_finish(int status)
     return status == CLI_OK ? CLI_FAILED : status;
 }
 
-static void note(const char *format, va_list args)
+QUERN_PRINTF(1, 0) static void note(const char *format, va_list args)
 {
     char line[2048]; /* one write, so that lines of several processes do not mix */
     int length = vsnprintf(line, sizeof line, format, args);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * cli/perplexity.c: quern perplexity: how well a model foresees a text (Jelinek et al. 1977): exp of the mean negative log-likelihood. */
+ * cli/perplexity.c: quern perplexity: how well a model foresees a text (Jelinek et al. 1977): exp of the mean negative
+ * log-likelihood. */
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/model_arg.h"
@@ -57,7 +58,8 @@ static quern_status score_chunk(cli_model *model, const int32_t *tokens, uint32_
                 continue;
             double nll = negative_log_likelihood(logits + (size_t)i * vocabulary, vocabulary, tokens[position + 1]);
             if (!isfinite(nll))
-                return quern_fail(error, QP_ERR_FORMAT, "the logits of token %u are not finite: the model's weights are damaged", position);
+                return quern_fail(error, QP_ERR_FORMAT, "the logits of token %u are not finite: the model's weights are damaged",
+                                  position);
             sums->nll += nll;
             sums->nll_squared += nll * nll;
             sums->count++;
@@ -123,7 +125,8 @@ static uint32_t default_chunk(uint32_t context, uint32_t vocabulary)
     return (uint32_t)(rows < context ? rows : context);
 }
 
-static int measure(const perplexity_args *args, const char *path, const char *text, size_t size, cli_model *model, quern_token_list *tokens)
+static int measure(const perplexity_args *args, const char *path, const char *text, size_t size, cli_model *model,
+                   quern_token_list *tokens)
 {
     quern_error error = {0};
     int status = cli_model_load(&args->model, path, model);
@@ -177,7 +180,8 @@ static const perplexity_args defaults = {.context = 256};
 static const cli_option options[] = {
     {"file", 'f', CLI_TEXT, offsetof(perplexity_args, file), "FILE", "the text, - for standard input", 0, 0, NULL},
     {"ctx", 'c', CLI_COUNT, offsetof(perplexity_args, context), "N", "tokens of a chunk; default 256", 4, CLI_MAX_CONTEXT, NULL},
-    {"chunks", 0, CLI_COUNT, offsetof(perplexity_args, chunks), "N", "stop after N chunks; default: the whole text", 1, 1u << 31, NULL},
+    {"chunks", 0, CLI_COUNT, offsetof(perplexity_args, chunks), "N", "stop after N chunks; default: the whole text", 1, 1u << 31,
+     NULL},
     CLI_KV_OPTIONS(perplexity_args, model),
     CLI_DEVICE_OPTIONS(perplexity_args, model.device),
     CLI_STRICT_OPTION(perplexity_args, model),
@@ -188,10 +192,12 @@ const cli_command cli_perplexity = {
     .name = "perplexity",
     .summary = "measure how well a model foresees a text",
     .synopsis = "MODEL -f FILE [--ctx N] [options]",
-    .about = "Tokenises the whole text once, splits it in chunks of --ctx tokens (what is left over is not used), puts the\n"
-             "beginning-of-text token in the first place of each, and scores the second half of each chunk: perplexity is exp of the\n"
-             "mean negative log-likelihood, lower is better. Figures are comparable only with the same text, --ctx and vocabulary.",
-    .examples = "quern perplexity model.gguf -f alice.txt\nquern perplexity model.gguf -f alice.txt --ctx 512 --json --kv-type q8_0",
+    .about =
+        "Tokenises the whole text once, splits it in chunks of --ctx tokens (what is left over is not used), puts the\n"
+        "beginning-of-text token in the first place of each, and scores the second half of each chunk: perplexity is exp of the\n"
+        "mean negative log-likelihood, lower is better. Figures are comparable only with the same text, --ctx and vocabulary.",
+    .examples =
+        "quern perplexity model.gguf -f alice.txt\nquern perplexity model.gguf -f alice.txt --ctx 512 --json --kv-type q8_0",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands = "MODEL",

@@ -15,7 +15,8 @@ void cli_progress_step(cli_progress *progress, uint64_t done, uint64_t total)
     if (progress->bytes)
         fprintf(stderr, "\r\033[K%s %3.0f %% (%s of %s)", progress->label, share, cli_size(a, done), cli_size(b, total));
     else
-        fprintf(stderr, "\r\033[K%s %3.0f %% (%llu of %llu)", progress->label, share, (unsigned long long)done, (unsigned long long)total);
+        fprintf(stderr, "\r\033[K%s %3.0f %% (%llu of %llu)", progress->label, share, (unsigned long long)done,
+                (unsigned long long)total);
     fflush(stderr);
     progress->drawn = 1;
     progress->last = now;

@@ -7,10 +7,10 @@
 
 typedef struct cli_progress {
     const char *label;
-    int bytes;     /* the numbers are sizes */
+    int bytes; /* the numbers are sizes */
     int drawn;
-    double last;   /* when it was drawn */
-} cli_progress;    /* start from {.label = "loading"} */
+    double last; /* when it was drawn */
+} cli_progress;  /* start from {.label = "loading"} */
 
 void cli_progress_step(cli_progress *progress, uint64_t done, uint64_t total);
 /* Wipes the line. Call before anything else is written to the terminal. */

@@ -61,10 +61,12 @@ static int tokenize_prompt(const run_args *args, const cli_model *model, const c
     uint32_t context = args->model.context ? args->model.context : model->info.context;
     if (!tokens->count)
         return cli_fail("the prompt is empty, and %s, so there is nothing to start from",
-                        args->no_bos ? "--no-bos leaves out the beginning-of-text token" : "the model has no beginning-of-text token");
+                        args->no_bos ? "--no-bos leaves out the beginning-of-text token"
+                                     : "the model has no beginning-of-text token");
     if (context && tokens->count > context)
         return cli_fail("the prompt is %zu tokens long and the context holds %u: shorten it%s", tokens->count, context,
-                        args->model.context ? " or raise --ctx" : " (--ctx can raise the limit, beyond what the model was trained for)");
+                        args->model.context ? " or raise --ctx"
+                                            : " (--ctx can raise the limit, beyond what the model was trained for)");
     return CLI_OK;
 }
 
@@ -76,8 +78,8 @@ static int open_session(const run_args *args, size_t prompt_tokens, cli_model *m
     if (!wanted.context)
         wanted.context = (uint32_t)(needed < most ? needed : most);
     else if (wanted.context > most)
-        cli_note("--ctx %u is more than the %u tokens that the model was trained for: the text may turn to nonsense", wanted.context,
-                 (uint32_t)most);
+        cli_note("--ctx %u is more than the %u tokens that the model was trained for: the text may turn to nonsense",
+                 wanted.context, (uint32_t)most);
     return cli_session_open(&wanted, 0, model);
 }
 
@@ -119,10 +121,11 @@ static double rate(uint64_t count, double seconds)
 static void print_timings(const cli_model *model, const cli_generation *text)
 {
     char all[32], weights[32], kv[32], peak[32];
-    cli_note("loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens, %.1f tok/s; memory %s (weights %s, KV cache %s), peak %s",
-             model->load_seconds, text->prompt_tokens, rate(text->prompt_tokens, text->prefill_seconds), text->count,
-             rate(text->decode_steps, text->decode_seconds), cli_size(all, device_memory(model)),
-             cli_size(weights, model->info.weight_bytes), cli_size(kv, model->session_info.kv_bytes), cli_size(peak, cli_peak_memory()));
+    cli_note(
+        "loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens, %.1f tok/s; memory %s (weights %s, KV cache %s), peak %s",
+        model->load_seconds, text->prompt_tokens, rate(text->prompt_tokens, text->prefill_seconds), text->count,
+        rate(text->decode_steps, text->decode_seconds), cli_size(all, device_memory(model)),
+        cli_size(weights, model->info.weight_bytes), cli_size(kv, model->session_info.kv_bytes), cli_size(peak, cli_peak_memory()));
 }
 
 static void print_json(const cli_model *model, const cli_generation *text, uint64_t seed)
@@ -170,7 +173,8 @@ static int finish(const run_args *args, const cli_model *model, const cli_genera
     return status == CLI_OK && text->stop == CLI_STOP_INTERRUPTED ? CLI_INTERRUPTED : status;
 }
 
-static int run_model(const run_args *args, const char *path, const char *prompt, size_t size, cli_model *model, quern_token_list *tokens)
+static int run_model(const run_args *args, const char *path, const char *prompt, size_t size, cli_model *model,
+                     quern_token_list *tokens)
 {
     quern_sampler *sampler = NULL;
     cli_generation text = {.count_limit = args->count, .ignore_eos = args->ignore_eos, .keep = args->json};
@@ -221,39 +225,45 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
 static const run_args defaults = {
     .count = 256, .top_k = 40, .repeat_last = 64, .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1.0};
 static const cli_option options[] = {
-    {"prompt", 'p', CLI_TEXT, offsetof(run_args, prompt), "TEXT", "the beginning of the text; without -p and -f: standard input", 0, 0, NULL},
-    {"file", 'f', CLI_TEXT, offsetof(run_args, file), "FILE", "read the beginning from a file (one newline at its end is\ndropped)", 0, 0,
-     NULL},
+    {"prompt", 'p', CLI_TEXT, offsetof(run_args, prompt), "TEXT", "the beginning of the text; without -p and -f: standard input", 0,
+     0, NULL},
+    {"file", 'f', CLI_TEXT, offsetof(run_args, file), "FILE", "read the beginning from a file (one newline at its end is\ndropped)",
+     0, 0, NULL},
     {"tokens", 'n', CLI_COUNT, offsetof(run_args, count), "N", "write at most N tokens; default 256", 0, CLI_MAX_CONTEXT, NULL},
-    {"temp", 0, CLI_REAL, offsetof(run_args, temperature), "T", "0: always the likeliest token; higher: bolder; default 0.8", 0, 100, NULL},
-    {"top-k", 0, CLI_COUNT, offsetof(run_args, top_k), "N", "choose among the N likeliest tokens, 0: all; default 40", 0, 1 << 30, NULL},
-    {"top-p", 0, CLI_REAL, offsetof(run_args, top_p), "P", "… and the fewest with this much probability together, 1: all;\ndefault 0.95", 0,
-     1, NULL},
-    {"min-p", 0, CLI_REAL, offsetof(run_args, min_p), "P", "… and at least this likely next to the likeliest, 0: all;\ndefault 0.05", 0, 1,
-     NULL},
-    {"repeat-penalty", 0, CLI_REAL, offsetof(run_args, repeat_penalty), "X", "above 1: tokens said lately become less likely; default 1", 0.01,
+    {"temp", 0, CLI_REAL, offsetof(run_args, temperature), "T", "0: always the likeliest token; higher: bolder; default 0.8", 0,
      100, NULL},
-    {"repeat-last", 0, CLI_COUNT, offsetof(run_args, repeat_last), "N", "… those among the last N; default 64", 0, 65536, NULL},
-    {"seed", 's', CLI_NUMBER, offsetof(run_args, seed), "N", "the same seed gives the same text; 0 or none: a fresh one, told\non stderr", 0, 0,
+    {"top-k", 0, CLI_COUNT, offsetof(run_args, top_k), "N", "choose among the N likeliest tokens, 0: all; default 40", 0, 1 << 30,
      NULL},
-    CLI_CONTEXT_OPTION(run_args, model.context,
-                       "tokens that prompt and text may have together, 16K means\n16384; default: what prompt and -n need, at most what the\n"
-                       "model was trained for"),
+    {"top-p", 0, CLI_REAL, offsetof(run_args, top_p), "P",
+     "… and the fewest with this much probability together, 1: all;\ndefault 0.95", 0, 1, NULL},
+    {"min-p", 0, CLI_REAL, offsetof(run_args, min_p), "P",
+     "… and at least this likely next to the likeliest, 0: all;\ndefault 0.05", 0, 1, NULL},
+    {"repeat-penalty", 0, CLI_REAL, offsetof(run_args, repeat_penalty), "X",
+     "above 1: tokens said lately become less likely; default 1", 0.01, 100, NULL},
+    {"repeat-last", 0, CLI_COUNT, offsetof(run_args, repeat_last), "N", "… those among the last N; default 64", 0, 65536, NULL},
+    {"seed", 's', CLI_NUMBER, offsetof(run_args, seed), "N",
+     "the same seed gives the same text; 0 or none: a fresh one, told\non stderr", 0, 0, NULL},
+    CLI_CONTEXT_OPTION(
+        run_args, model,
+        "tokens that prompt and text may have together, 16K means\n16384; default: what prompt and -n need, at most what the\n"
+        "model was trained for"),
     CLI_KV_OPTIONS(run_args, model),
     CLI_DEVICE_OPTIONS(run_args, model.device),
     CLI_STRICT_OPTION(run_args, model),
     {"no-bos", 0, CLI_FLAG, offsetof(run_args, no_bos), NULL, "do not put the beginning-of-text token in front", 0, 0, NULL},
     {"ignore-eos", 0, CLI_FLAG, offsetof(run_args, ignore_eos), NULL, "go on after the end-of-text token", 0, 0, NULL},
-    {"json", 0, CLI_FLAG, offsetof(run_args, json), NULL, "print one JSON object at the end: text, tokens, timings, memory", 0, 0, NULL},
+    {"json", 0, CLI_FLAG, offsetof(run_args, json), NULL, "print one JSON object at the end: text, tokens, timings, memory", 0, 0,
+     NULL},
 };
 
 const cli_command cli_run = {
     .name = "run",
     .summary = "continue a text with a model",
     .synopsis = "[MODEL] [-p TEXT | -f FILE] [-n N] [options]",
-    .about = "Reads the beginning of a text and lets the model go on, writing to stdout as it goes. MODEL is a GGUF file; without one\n"
-             "the small model that comes with quern speaks (7 million parameters, trained on old English novels: good for a try,\n"
-             "not for answers). Ctrl-C ends the text cleanly (exit status 130); a second Ctrl-C ends the program at once.",
+    .about =
+        "Reads the beginning of a text and lets the model go on, writing to stdout as it goes. MODEL is a GGUF file; without one\n"
+        "the small model that comes with quern speaks (7 million parameters, trained on old English novels: good for a try,\n"
+        "not for answers). Ctrl-C ends the text cleanly (exit status 130); a second Ctrl-C ends the program at once.",
     .examples = "quern run -p \"It was a dark night, and\" -n 100\n"
                 "quern run model.gguf -p \"Once upon a time\" -n 60 --temp 0\n"
                 "quern run model.gguf -f chapter1.txt --ctx 16K --kv-type q8_0 --seed 7\n"

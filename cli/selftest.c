@@ -186,7 +186,7 @@ static outcome run_check(st_bench *b, const st_check *check)
     b->pool_used = 0;
     b->status = QP_OK;
     b->error = (quern_error){0};
-    b->nmse = INFINITY;
+    b->nmse = HUGE_VAL;
     b->info = (qp_op_info){0};
     check->run(b, check->argument);
     if (b->status == QP_ERR_UNSUPPORTED)
@@ -238,7 +238,8 @@ static int run_all(st_bench *b, int json)
     }
     if (!counts[RIGHT] && !counts[WRONG])
         return cli_fail("%s refuses every op: nothing was checked", quern_device_id(b->device));
-    return counts[WRONG] ? cli_fail("%s computes %u of the ops wrongly: do not use it", quern_device_id(b->device), counts[WRONG]) : CLI_OK;
+    return counts[WRONG] ? cli_fail("%s computes %u of the ops wrongly: do not use it", quern_device_id(b->device), counts[WRONG])
+                         : CLI_OK;
 }
 
 static int open_bench(st_bench *b)

@@ -15,7 +15,8 @@ double st_random(uint64_t *state, double low, double high)
     return low + (high - low) * (double)((*state * 0x2545f4914f6cdd1dull) >> 11) * 0x1p-53;
 }
 
-/* A binary float with exponent_bits and mantissa_bits from a double, to nearest even. Finite and not near overflow: inputs here are. */
+/* A binary float with exponent_bits and mantissa_bits from a double, to nearest even. Finite and not near overflow: inputs here
+ * are. */
 static uint32_t pack_float(double x, int exponent_bits, int mantissa_bits)
 {
     int exponent, bias = (1 << (exponent_bits - 1)) - 1;

@@ -61,7 +61,8 @@ static double dot(const double *w, const double *x)
 static void check_matmul(st_bench *b, int format)
 {
     st_value w = st_make_weight(b, (qp_format)format, QP_WEIGHT_MATMUL, MATMUL_K, MATMUL_M);
-    st_value x = st_make(b, QP_FORMAT_F32, MATMUL_K, 1, MATMUL_ROWS, -1, 1), y = st_make_result(b, QP_FORMAT_F32, MATMUL_M, 1, MATMUL_ROWS);
+    st_value x = st_make(b, QP_FORMAT_F32, MATMUL_K, 1, MATMUL_ROWS, -1, 1),
+             y = st_make_result(b, QP_FORMAT_F32, MATMUL_M, 1, MATMUL_ROWS);
     qp_op op = new_op(QP_OP_MATMUL);
     op.src[QP_MATMUL_W] = w.tensor;
     op.src[QP_MATMUL_X] = x.tensor;
@@ -79,7 +80,8 @@ static void check_matmul_epilogue(st_bench *b, int format)
 {
     st_value w = st_make_weight(b, (qp_format)format, QP_WEIGHT_MATMUL, MATMUL_K, MATMUL_M);
     st_value w2 = st_make_weight(b, (qp_format)format, QP_WEIGHT_MATMUL, MATMUL_K, MATMUL_M);
-    st_value x = st_make(b, QP_FORMAT_F32, MATMUL_K, 1, MATMUL_ROWS, -1, 1), bias = st_make(b, QP_FORMAT_F32, MATMUL_M, 1, 1, -2, 2);
+    st_value x = st_make(b, QP_FORMAT_F32, MATMUL_K, 1, MATMUL_ROWS, -1, 1),
+             bias = st_make(b, QP_FORMAT_F32, MATMUL_M, 1, 1, -2, 2);
     st_value bias2 = st_make(b, QP_FORMAT_F32, MATMUL_M, 1, 1, -2, 2);
     st_value residual = st_make(b, QP_FORMAT_F32, MATMUL_M, 1, MATMUL_ROWS, -2, 2);
     st_value y = st_make_result(b, QP_FORMAT_F32, MATMUL_M, 1, MATMUL_ROWS);
@@ -113,7 +115,8 @@ static void check_rope(st_bench *b, int mode)
     qp_op op = new_op(QP_OP_ROPE);
     op.src[QP_ROPE_X] = x.tensor;
     op.src[QP_ROPE_POSITIONS] = pos.tensor;
-    op.p.rope = (qp_rope_params){.mode = (uint32_t)mode % 16, .n_dims = DIMS, .freq_base = 10000, .freq_scale = 1, .attn_factor = 1};
+    op.p.rope =
+        (qp_rope_params){.mode = (uint32_t)mode % 16, .n_dims = DIMS, .freq_base = 10000, .freq_scale = 1, .attn_factor = 1};
     if (mode >= 16) {
         op.src[QP_ROPE_FACTORS] = factors.tensor;
         op.p.rope.freq_scale = 0.25f;
@@ -154,7 +157,8 @@ static void check_kv_append(st_bench *b, int format)
 enum { ATT_HEAD = 64, ATT_HEADS = 4, ATT_KV = 2, ATT_ROWS = 3, ATT_CELLS = 24 };
 
 /* One query head over the cells it may see. */
-static void attend(const qp_attention_params *p, const double *q, const double *k, const double *v, int32_t pos, const double *sink, double *out)
+static void attend(const qp_attention_params *p, const double *q, const double *k, const double *v, int32_t pos, const double *sink,
+                   double *out)
 {
     double weights[ATT_CELLS], sum = sink ? exp(*sink) : 0;
     int first = p->window && pos - (int)p->window + 1 > 0 ? pos - (int)p->window + 1 : 0;
@@ -181,7 +185,8 @@ static void check_attention(st_bench *b, int format)
     qp_format kv = (qp_format)(format % 64);
     st_value q = st_make(b, QP_FORMAT_F32, ATT_HEAD, ATT_HEADS, ATT_ROWS, -1, 1), pos = st_make_ints(b, positions, ATT_ROWS);
     st_value k = st_make(b, kv, ATT_HEAD, ATT_KV, ATT_CELLS, -1, 1), v = st_make(b, kv, ATT_HEAD, ATT_KV, ATT_CELLS, -1, 1);
-    st_value sinks = st_make(b, QP_FORMAT_F32, ATT_HEADS, 1, 1, -1, 1), y = st_make_result(b, QP_FORMAT_F32, ATT_HEAD, ATT_HEADS, ATT_ROWS);
+    st_value sinks = st_make(b, QP_FORMAT_F32, ATT_HEADS, 1, 1, -1, 1),
+             y = st_make_result(b, QP_FORMAT_F32, ATT_HEAD, ATT_HEADS, ATT_ROWS);
     qp_op op = new_op(QP_OP_ATTENTION);
     op.src[QP_ATTENTION_Q] = q.tensor;
     op.src[QP_ATTENTION_K] = k.tensor;
@@ -229,7 +234,8 @@ static void check_elementwise(st_bench *b, int what)
     op.src[QP_ELEMENTWISE_A] = x.tensor;
     if (pair)
         op.src[QP_ELEMENTWISE_B] = z.tensor;
-    op.p.elementwise = (qp_elementwise_params){.function = (uint32_t)function, .act = (qp_activation)(what / 16), .scale = 3, .offset = 0.5f};
+    op.p.elementwise =
+        (qp_elementwise_params){.function = (uint32_t)function, .act = (qp_activation)(what / 16), .scale = 3, .offset = 0.5f};
     if (b->status != QP_OK)
         return;
     for (int i = 0; i < N * ROWS; i++)

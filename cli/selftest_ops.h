@@ -10,14 +10,14 @@ typedef struct st_bench {
     quern_device *device;
     quern_buffer *buffer;
     quern_timeline *timeline;
-    uint64_t value;     /* of the timeline */
+    uint64_t value; /* of the timeline */
     uint64_t used, size, alignment;
-    double *pool;       /* the doubles of st_value.x */
+    double *pool; /* the doubles of st_value.x */
     size_t pool_used, pool_size;
     uint64_t random;
     quern_status status;
     quern_error error;
-    double nmse;        /* of the last op: Σ(got − expected)² / Σ expected² */
+    double nmse; /* of the last op: Σ(got − expected)² / Σ expected² */
     qp_op_info info;
 } st_bench;
 

@@ -36,7 +36,8 @@ static int encode(const quern_tokenizer *tokenizer, const tokenize_args *args, c
     quern_token_list list = {0};
     quern_error error = {0};
     uint32_t flags = (args->no_bos ? 0 : QUERN_TOKENIZE_BOS) | (args->special ? QUERN_TOKENIZE_SPECIAL : 0);
-    int status = quern_tokenize(tokenizer, text, size, flags, &list, &error) == QP_OK ? print_ids(&list, args->json) : cli_error(&error);
+    int status =
+        quern_tokenize(tokenizer, text, size, flags, &list, &error) == QP_OK ? print_ids(&list, args->json) : cli_error(&error);
     quern_token_list_free(&list);
     return status;
 }
@@ -73,7 +74,7 @@ static int decode(const quern_tokenizer *tokenizer, const tokenize_args *args, c
     uint32_t vocabulary = quern_tokenizer_size(tokenizer);
     char *text = NULL;
     size_t size = 0;
-    int32_t id, before = -1;
+    int32_t id = 0, before = -1;
     int found, status = CLI_OK;
     const char *at = input;
     while ((found = next_id(&at, vocabulary, &id)) > 0 && status == CLI_OK) {
@@ -82,8 +83,9 @@ static int decode(const quern_tokenizer *tokenizer, const tokenize_args *args, c
         before = id;
     }
     if (found < 0)
-        status = cli_fail("standard input: '%.*s' is no token id of this model: whole numbers from 0 to %u, separated by spaces, are",
-                          (int)strcspn(at, " \t\r\n,[]") > 32 ? 32 : (int)strcspn(at, " \t\r\n,[]"), at, vocabulary - 1);
+        status =
+            cli_fail("standard input: '%.*s' is no token id of this model: whole numbers from 0 to %u, separated by spaces, are",
+                     (int)strcspn(at, " \t\r\n,[]") > 32 ? 32 : (int)strcspn(at, " \t\r\n,[]"), at, vocabulary - 1);
     if (status == CLI_OK && args->json) {
         json_object *root = json_object_new_object();
         json_object_object_add(root, "text", cli_json_text(text ? text : "", size));
