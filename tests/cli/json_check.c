@@ -69,7 +69,8 @@ int main(int argc, char **argv)
     while (fine && end < size)
         fine = strchr(" \t\r\n", data[end++]) != NULL;
     if (!fine)
-        fprintf(stderr, "json_check: %s is not one JSON value: %s\n", argv[1], json_tokener_error_desc(json_tokener_get_error(tokener)));
+        fprintf(stderr, "json_check: %s is not one JSON value: %s\n", argv[1],
+                json_tokener_error_desc(json_tokener_get_error(tokener)));
     for (int i = 2; fine && i < argc; i++)
         fine = check(root, argv[i]);
     json_object_put(root);

@@ -11,9 +11,36 @@ enum { EMBEDDING = 32, LAYERS = 1, HEADS = 2, FEED_FORWARD = 64, CONTEXT = 64, B
 enum { U32 = 4, I32 = 5, F32 = 6, STRING = 8, ARRAY = 9 };
 
 typedef enum fault {
-    NONE, EMPTY, MAGIC, VERSION, SHORT_HEADER, SHORT_DATA, MANY_TENSORS, MANY_KEYS, LONG_STRING, LONG_ARRAY, DIM_ZERO, DIM_HUGE,
-    DIM_OVERFLOW, DIM_COUNT, FORMAT, OFFSET, ALIGN_TYPE, ALIGN_ODD, NO_TENSOR, WRONG_SHAPE, VOCABULARY_WRONG, NO_ARCHITECTURE,
-    ARCHITECTURE, NO_HEADS, HEADS_ZERO, HEADS_ODD, LAYERS_HUGE, TOKENIZER, NAN_WEIGHTS, FAULTS
+    NONE,
+    EMPTY,
+    MAGIC,
+    VERSION,
+    SHORT_HEADER,
+    SHORT_DATA,
+    MANY_TENSORS,
+    MANY_KEYS,
+    LONG_STRING,
+    LONG_ARRAY,
+    DIM_ZERO,
+    DIM_HUGE,
+    DIM_OVERFLOW,
+    DIM_COUNT,
+    FORMAT,
+    OFFSET,
+    ALIGN_TYPE,
+    ALIGN_ODD,
+    NO_TENSOR,
+    WRONG_SHAPE,
+    VOCABULARY_WRONG,
+    NO_ARCHITECTURE,
+    ARCHITECTURE,
+    NO_HEADS,
+    HEADS_ZERO,
+    HEADS_ODD,
+    LAYERS_HUGE,
+    TOKENIZER,
+    NAN_WEIGHTS,
+    FAULTS
 } fault;
 
 static const struct {
@@ -30,7 +57,7 @@ static const struct {
     [LONG_STRING] = {"long-string", "string\\|end"},
     [LONG_ARRAY] = {"long-array", "array\\|element\\|end"},
     [DIM_ZERO] = {"dim-zero", "dimension\\|zero\\|0"},
-    [DIM_HUGE] = {"dim-huge", "dimension\\|large\\|end\\|overflow\\|past\\|shape"},
+    [DIM_HUGE] = {"dim-huge", "dimension\\|large\\|end\\|overflow\\|past\\|shape\\|truncated"},
     [DIM_OVERFLOW] = {"dim-overflow", "dimension\\|large\\|overflow\\|past"},
     [DIM_COUNT] = {"dim-count", "dimension"},
     [FORMAT] = {"format", "format\\|type"},
@@ -102,7 +129,9 @@ static void key_string(writer *w, const char *key, const char *value)
 
 static void token_text(uint32_t id, char text[16])
 {
-    static const char *const special[] = {"<unk>", "<s>", "</s>"}, *const words[WORDS] = {"\xe2\x96\x81", "a", "b", "ab", "\xe2\x96\x81" "a"};
+    static const char *const special[] = {"<unk>", "<s>", "</s>"}, *const words[WORDS] = {"\xe2\x96\x81", "a", "b", "ab",
+                                                                                          "\xe2\x96\x81"
+                                                                                          "a"};
     if (id < 3)
         strcpy(text, special[id]);
     else if (id < BYTES)
@@ -183,16 +212,11 @@ static const struct {
     uint32_t dims;
     uint64_t ne[2];
 } tensors[] = {
-    {"token_embd.weight", 2, {EMBEDDING, VOCABULARY}},
-    {"output_norm.weight", 1, {EMBEDDING, 1}},
-    {"blk.0.attn_norm.weight", 1, {EMBEDDING, 1}},
-    {"blk.0.attn_q.weight", 2, {EMBEDDING, EMBEDDING}},
-    {"blk.0.attn_k.weight", 2, {EMBEDDING, EMBEDDING}},
-    {"blk.0.attn_v.weight", 2, {EMBEDDING, EMBEDDING}},
-    {"blk.0.attn_output.weight", 2, {EMBEDDING, EMBEDDING}},
-    {"blk.0.ffn_norm.weight", 1, {EMBEDDING, 1}},
-    {"blk.0.ffn_gate.weight", 2, {EMBEDDING, FEED_FORWARD}},
-    {"blk.0.ffn_up.weight", 2, {EMBEDDING, FEED_FORWARD}},
+    {"token_embd.weight", 2, {EMBEDDING, VOCABULARY}},       {"output_norm.weight", 1, {EMBEDDING, 1}},
+    {"blk.0.attn_norm.weight", 1, {EMBEDDING, 1}},           {"blk.0.attn_q.weight", 2, {EMBEDDING, EMBEDDING}},
+    {"blk.0.attn_k.weight", 2, {EMBEDDING, EMBEDDING}},      {"blk.0.attn_v.weight", 2, {EMBEDDING, EMBEDDING}},
+    {"blk.0.attn_output.weight", 2, {EMBEDDING, EMBEDDING}}, {"blk.0.ffn_norm.weight", 1, {EMBEDDING, 1}},
+    {"blk.0.ffn_gate.weight", 2, {EMBEDDING, FEED_FORWARD}}, {"blk.0.ffn_up.weight", 2, {EMBEDDING, FEED_FORWARD}},
     {"blk.0.ffn_down.weight", 2, {FEED_FORWARD, EMBEDDING}},
 };
 enum { TENSORS = sizeof tensors / sizeof *tensors, LAST = TENSORS - 1, Q = 3 };
