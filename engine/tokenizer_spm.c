@@ -15,14 +15,15 @@
 #include <stdio.h>
 
 #define SPACE "\xe2\x96\x81"
-enum { SPACE_SIZE = 3, PAIR_BITS = 22 };
+enum { SPACE_SIZE = 3 };
 
 typedef struct spm_state {
     float *scores;
     int32_t bytes[256]; /* token of each byte, -1: none */
     uint32_t longest;   /* piece that a merge can make */
-    /* A set of the character pairs inside pieces, by hash. A wrong yes only means that the text is not cut there. */
-    uint8_t pairs[1 << (PAIR_BITS - 3)];
+    /* A set of the character pairs inside pieces, one bit a hash. A wrong yes only means that the text is not cut there. */
+    uint8_t *pairs;
+    uint64_t pair_mask;
 } spm_state;
 
 /* Only these are made by merging: text that looks like a control or byte token must not become one. */
@@ -44,9 +45,20 @@ static uint32_t character_bits(const char *text, size_t size)
     return bits;
 }
 
-static uint64_t pair_hash(uint32_t a, uint32_t b)
+static uint64_t pair_hash(const spm_state *s, uint32_t a, uint32_t b)
 {
-    return hash_mix(((uint64_t)a << 32 | b) + 0x9e3779b97f4a7c15u, 0xd6e8feb86659fd93u) & (((uint64_t)1 << PAIR_BITS) - 1);
+    return hash_mix(((uint64_t)a << 32 | b) + 0x9e3779b97f4a7c15u, 0xd6e8feb86659fd93u) & s->pair_mask;
+}
+
+/* Eight bits and more for each pair that there can be. */
+static int make_pairs(spm_state *s, uint64_t pieces_size)
+{
+    uint64_t bits = 1024;
+    while (bits < pieces_size * 8 && bits < (uint64_t)1 << 26)
+        bits *= 2;
+    s->pairs = calloc(bits / 8, 1);
+    s->pair_mask = bits - 1;
+    return s->pairs != NULL;
 }
 
 static void note_pairs(spm_state *s, quern_string piece)
@@ -56,7 +68,7 @@ static void note_pairs(spm_state *s, quern_string piece)
         size_t size = character_size(piece.data + at, piece.size - at);
         uint32_t bits = character_bits(piece.data + at, size);
         if (at) {
-            uint64_t hash = pair_hash(before, bits);
+            uint64_t hash = pair_hash(s, before, bits);
             s->pairs[hash >> 3] |= (uint8_t)(1u << (hash & 7));
         }
         before = bits;
@@ -103,6 +115,8 @@ static quern_status spm_create(quern_tokenizer *t, const quern_gguf *gguf, quern
     if (!s)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a tokenizer");
     t->state = s;
+    if (!make_pairs(s, t->offsets[t->count]))
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a vocabulary of %u tokens", t->count);
     quern_status status = copy_scores(t, s, gguf, error);
     if (status != QP_OK)
         return status;
@@ -129,8 +143,10 @@ static quern_status spm_create(quern_tokenizer *t, const quern_gguf *gguf, quern
 static void spm_destroy(quern_tokenizer *t)
 {
     spm_state *s = t->state;
-    if (s)
+    if (s) {
         free(s->scores);
+        free(s->pairs);
+    }
     free(s);
 }
 
@@ -328,7 +344,7 @@ static quern_status encode_segments(work *w, const char *text, size_t size)
     for (size_t at = 0; status == QP_OK && at < size;) {
         size_t length = character_size(text + at, size - at);
         uint32_t bits = character_bits(text + at, length);
-        uint64_t hash = pair_hash(last, bits);
+        uint64_t hash = pair_hash(w->s, last, bits);
         if (at && !(w->s->pairs[hash >> 3] >> (hash & 7) & 1)) {
             status = encode_segment(w, text + begin, at - begin);
             begin = at;

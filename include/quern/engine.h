@@ -182,6 +182,17 @@ QUERN_API quern_status quern_session_greedy(quern_session *session, int32_t *tok
 QUERN_API uint32_t quern_session_length(const quern_session *session);
 QUERN_API quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error);
 
+/* ---- converting --------------------------------------------------------------------------------------------------- */
+
+/* Writes the model with its weights in another format: F32, F16, BF16, Q8_0 or Q4_0, from any of these (others as the device can).
+ * The device converts, in portions of about 8 MiB: memory does not grow with the model. Vectors, norms and expert gates stay as
+ * they are; with Q4_0 the output matrix (the embeddings, where they serve as that) becomes Q8_0; a row that is not whole blocks
+ * becomes F16, which is logged. Metadata is copied; general.file_type and general.quantization_version are set.
+ * out_path gets its name when all of it is written and flushed: after an error or a stop by progress (QP_ERR_CANCELLED; counts
+ * bytes of the input) what was there before is untouched. It may not be the input. One call at a time for each device. */
+QUERN_API quern_status quern_quantize(quern_device *device, const quern_gguf *in, const char *out_path, qp_format format, quern_progress progress,
+                                      void *progress_ctx, quern_error *error);
+
 /* ---- sampling ----------------------------------------------------------------------------------------------------- */
 
 typedef struct quern_sampler quern_sampler;
