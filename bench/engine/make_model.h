@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ * bench/engine/make_model.h: writes a Llama-shaped GGUF with random weights, so that a benchmark needs no download. */
+#ifndef BENCH_MAKE_MODEL_H
+#define BENCH_MAKE_MODEL_H
+
+#include <quern/plugin.h>
+
+typedef struct bench_shape {
+    const char *name;
+    uint32_t layers, embedding, feed_forward, heads, kv_heads, head_size, vocabulary, context;
+} bench_shape;
+
+/* "1b" (Llama 3.2 1B), "3b", "8b", "tiny"; NULL when there is none. */
+const bench_shape *bench_shape_find(const char *name);
+const bench_shape *bench_shape_at(unsigned index);
+
+/* Matrices in `format` (F32, F16, BF16, Q8_0 or Q4_0), norms in F32, output tied to the embedding. Weights are drawn so that
+ * activations keep their size. 0, or −1 with errno set. */
+int bench_make_model(const char *path, const bench_shape *shape, qp_format format);
+
+/* Multiply-adds' weights a token passes through (embedding rows left out, tied output counted). */
+double bench_shape_parameters(const bench_shape *shape);
+
+#endif
