@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ * Matmul against the reference: every format, ragged shapes, the whole epilogue, hard values. */
+#include "tests/cts/case.h"
+
+#include <math.h>
+#include <string.h>
+
+static const qp_format formats[] = {
+#define NUMBER(name, number, elements, bytes, quantised) number,
+    QP_FORMAT_LIST(NUMBER)
+#undef NUMBER
+};
+enum { FORMATS = sizeof formats / sizeof *formats, ROUNDS = 24 };
+
+static int is_float(qp_format format)
+{
+    return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16;
+}
+
+static int known(qp_format format)
+{
+    float out[256];
+    uint8_t block[256] = {0};
+    return (is_float(format) || qk_block_elements(format) > 1) && qr_dequantise(format, block, out, qk_block_elements(format)) == 0;
+}
+
+/* Against exactly dequantised weights. A device may round activations to the weights' own 16-bit type; what int8 activations
+ * cost is measured (case_error.coarse) and allowed for separately. */
+static double bound(qp_format format)
+{
+    if (format == QP_FORMAT_F32)
+        return 1e-10;
+    if (format == QP_FORMAT_BF16)
+        return 4e-6;
+    return 1e-6;
+}
+
+typedef struct shape {
+    int64_t k, m, rows;
+} shape;
+
+static shape random_shape(cts *t, qp_format format)
+{
+    static const int64_t odd[] = {1, 2, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100, 129, 200};
+    int64_t block = qk_block_elements(format);
+    shape s = {.k = block > 1 ? block * cts_between(t, 1, block > 32 ? 4 : 20) : odd[cts_between(t, 0, 13)] * cts_between(t, 1, 4)};
+    s.m = odd[cts_between(t, 0, 13)];
+    s.rows = cts_between(t, 0, 1) ? 1 : odd[cts_between(t, 0, cts_between(t, 0, 3) ? 5 : 10)];
+    return s;
+}
+
+static int weight(cts_case *c, qp_format format, shape s, int packed)
+{
+    if (packed)
+        return case_weight(c, format, s.k, s.m, QP_WEIGHT_MATMUL | (cts_between(c->t, 0, 3) ? 0 : QP_WEIGHT_ROWS));
+    int w = case_tensor(c, format, s.k, s.m, 1, PLAIN);
+    case_fill(c, w, SMALL);
+    return w;
+}
+
+static int vector(cts_case *c, int64_t n, int64_t rows, case_style style)
+{
+    int v = case_tensor(c, QP_FORMAT_F32, n, 1, rows, style);
+    case_fill(c, v, NORMAL);
+    return v;
+}
+
+static cts_case *plain_case(cts *t, qp_format format, int packed, uint32_t flags, case_fill_kind fill, int *dst)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    shape s = random_shape(t, format);
+    int src[2] = {weight(c, format, s, packed), case_tensor(c, QP_FORMAT_F32, s.k, 1, s.rows, cts_between(t, 0, 1) ? SPACED : PLAIN)};
+    case_fill(c, src[1], fill);
+    *dst = case_tensor(c, QP_FORMAT_F32, s.m, 1, s.rows, cts_between(t, 0, 1) ? SPACED : PLAIN);
+    qp_op *op = case_op(c, QP_OP_MATMUL, *dst, src, 2);
+    op->p.matmul = (qp_matmul_params){.scale = 1, .bias_scale = 1, .scale2 = 1, .bias_scale2 = 1, .flags = flags};
+    case_random_live(c, s.rows);
+    return c;
+}
+
+void test_op_matmul(cts *t)
+{
+    for (int f = 0; f < FORMATS; f++) {
+        if (!known(formats[f])) {
+            if (qk_block_elements(formats[f]) > 1)
+                cts_skip("the reference has no such conversion", "%s weights", format_name(formats[f]));
+            continue;
+        }
+        for (int packed = 0; packed < 2; packed++)
+            for (uint32_t flags = 0; flags <= (is_float(formats[f]) ? 0 : QP_MATMUL_FLOAT); flags++) {
+                tally y = {0};
+                for (int i = 0; i < ROUNDS; i++) {
+                    int dst = 0;
+                    cts_case *c = plain_case(t, formats[f], packed, flags, NORMAL, &dst);
+                    tally_case(&y, c, dst, bound(formats[f]), flags ? 0 : 4);
+                }
+                tally_point(t, &y, required_format(formats[f]) && packed, "%s weights, %s%s", format_name(formats[f]),
+                            packed ? "laid out by the device" : "as on disk", flags ? ", float activations" : "");
+            }
+    }
+}
+
+static cts_case *epilogue_case(cts *t, qp_format format, qp_activation act, int gated, int *dst)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    shape s = random_shape(t, format);
+    int src[6] = {weight(c, format, s, 1), vector(c, s.k, s.rows, SPACED), -1, -1, -1, -1};
+    if (cts_between(t, 0, 1))
+        src[QP_MATMUL_BIAS] = vector(c, s.m, 1, PLAIN);
+    if (cts_between(t, 0, 1))
+        src[QP_MATMUL_RESIDUAL] = vector(c, s.m, s.rows, cts_between(t, 0, 1) ? SPACED : PLAIN);
+    if (gated) {
+        src[QP_MATMUL_W2] = weight(c, format, s, 1);
+        if (cts_between(t, 0, 1))
+            src[QP_MATMUL_BIAS2] = vector(c, s.m, 1, PLAIN);
+    }
+    *dst = src[QP_MATMUL_RESIDUAL] >= 0 && cts_between(t, 0, 1) ? src[QP_MATMUL_RESIDUAL] : case_tensor(c, QP_FORMAT_F32, s.m, 1, s.rows, SPACED);
+    qp_op *op = case_op(c, QP_OP_MATMUL, *dst, src, 6);
+    op->p.matmul = (qp_matmul_params){.scale = 0.5f, .bias_scale = 2, .scale2 = -1.5f, .bias_scale2 = 0.25f, .act = act};
+    if (cts_between(t, 0, 2) == 0)
+        op->p.matmul.scale = op->p.matmul.bias_scale = op->p.matmul.scale2 = op->p.matmul.bias_scale2 = 1;
+    case_random_live(c, s.rows);
+    return c;
+}
+
+void test_op_matmul_epilogue(cts *t)
+{
+    static const char *const acts[] = {"no activation", "SiLU", "GELU", "GELU (tanh)", "ReLU", "sigmoid", "GELU (quick)"};
+    static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
+    for (size_t f = 0; f < sizeof some / sizeof *some; f++)
+        for (int gated = 0; gated < 2; gated++)
+            for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_GELU_QUICK; act++) {
+                tally y = {0};
+                for (int i = 0; i < 6; i++) {
+                    int dst = 0;
+                    cts_case *c = epilogue_case(t, some[f], act, gated, &dst);
+                    tally_case(&y, c, dst, 4 * bound(some[f]), 4);
+                }
+                tally_point(t, &y, 1, "%s, %s%s, with and without bias and residual", format_name(some[f]), acts[act], gated ? ", gated pair" : "");
+            }
+}
+
+/* A NaN or an infinity in one row must show in that row and in no other. */
+static void spoilt_row(cts *t, qp_format format, float value)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return;
+    shape s = {.k = 64 * cts_between(t, 1, 3), .m = cts_between(t, 1, 40), .rows = 5};
+    int src[2] = {weight(c, format, s, 1), vector(c, s.k, s.rows, PLAIN)}, dst = case_tensor(c, QP_FORMAT_F32, s.m, 1, s.rows, PLAIN);
+    case_floats(c, src[1], 0, 2)[cts_between(t, 0, s.k - 1)] = value;
+    case_op(c, QP_OP_MATMUL, dst, src, 2)->p.matmul = (qp_matmul_params){.scale = 1};
+    case_result result = case_run(c);
+    if (result == CASE_REFUSED || !t->computes) {
+        cts_skip(result == CASE_REFUSED ? c->why : "a null device computes nothing", "%s, a row with %f", format_name(format), (double)value);
+    } else {
+        int finite = 0, spoilt = 0;
+        for (int64_t r = 0; r < s.rows && result == CASE_RAN; r++)
+            for (int64_t i = 0; i < s.m; i++) {
+                float got;
+                memcpy(&got, c->after + c->tensors[dst].tensor.offset + (uint64_t)(r * s.m + i) * 4, 4);
+                finite += r == 2 && isfinite(got);
+                spoilt += r != 2 && !isfinite(got);
+            }
+        ok(result == CASE_RAN && !finite && !spoilt, "%s: a row with %f shows it (%d values hide it), and no other row does (%d) %s",
+           format_name(format), (double)value, finite, spoilt, c->why);
+    }
+    case_free(c);
+}
+
+void test_op_matmul_extreme(cts *t)
+{
+    static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
+    for (size_t f = 0; f < sizeof some / sizeof *some; f++) {
+        tally extreme = {0}, zero = {0};
+        for (int i = 0; i < ROUNDS; i++) {
+            int dst = 0;
+            cts_case *c = plain_case(t, some[f], 1, 0, EXTREME, &dst);
+            tally_case(&extreme, c, dst, bound(some[f]), 4);
+            c = plain_case(t, some[f], 1, 0, ZERO, &dst);
+            tally_case(&zero, c, dst, 0, 0);
+        }
+        tally_point(t, &extreme, 1, "%s, activations of many magnitudes", format_name(some[f]));
+        tally_point(t, &zero, 1, "%s, activations all zero", format_name(some[f]));
+        spoilt_row(t, some[f], NAN);
+        spoilt_row(t, some[f], INFINITY);
+    }
+}
