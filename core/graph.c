@@ -38,8 +38,9 @@ struct quern_graph {
 
 static const char *op_name(qp_op_kind kind)
 {
-    static const char *const names[] = {"NONE",        "GET_ROWS", "NORM", "MATMUL", "ROPE",         "KV_APPEND",     "ATTENTION",
-                                        "ELEMENTWISE", "COPY",     "SAMPLE", "EXPERT_ROUTE", "EXPERT_MATMUL", "SHORT_CONV", "DELTA_RULE"};
+    static const char *const names[] = {"NONE",         "GET_ROWS",      "NORM",        "MATMUL",    "ROPE",
+                                        "KV_APPEND",    "ATTENTION",     "ELEMENTWISE", "COPY",      "SAMPLE",
+                                        "EXPERT_ROUTE", "EXPERT_MATMUL", "SHORT_CONV",  "DELTA_RULE"};
     return kind < sizeof names / sizeof *names ? names[kind] : "of unknown kind";
 }
 
@@ -112,7 +113,8 @@ static int contiguous(qp_tensor *t)
 
 static int same_place(const qp_tensor *a, const qp_tensor *b)
 {
-    return a->offset == b->offset && a->format == b->format && !memcmp(a->ne, b->ne, sizeof a->ne) && !memcmp(a->nb, b->nb, sizeof a->nb);
+    return a->offset == b->offset && a->format == b->format && !memcmp(a->ne, b->ne, sizeof a->ne) &&
+           !memcmp(a->nb, b->nb, sizeof a->nb);
 }
 
 /* Bytes that one row (one index of dimension 2) of t spans, when its rows lie apart from each other; else 0. */
@@ -200,8 +202,8 @@ static quern_value add_value(quern_graph *graph, const value *v, const char *wha
     value copy = *v;
     const int64_t *ne = v->tensor.ne;
     if (!tensor_span(&v->tensor, &copy.span, &reason)) {
-        KEEP(graph, QP_ERR_INVALID, "graph: value %u, a %s of format %u and shape {%lld, %lld, %lld, %lld}: %s", graph->value_count, what,
-             v->tensor.format, (long long)ne[0], (long long)ne[1], (long long)ne[2], (long long)ne[3], reason);
+        KEEP(graph, QP_ERR_INVALID, "graph: value %u, a %s of format %u and shape {%lld, %lld, %lld, %lld}: %s", graph->value_count,
+             what, v->tensor.format, (long long)ne[0], (long long)ne[1], (long long)ne[2], (long long)ne[3], reason);
         return 0;
     }
     if (graph->value_count == UINT32_MAX || !grow(&graph->values, graph->value_count, &graph->value_room, sizeof *graph->values)) {
@@ -235,7 +237,8 @@ quern_value quern_graph_temp(quern_graph *graph, qp_format format, int64_t ne0, 
 {
     value v = {.temp = 1, .tensor = {.format = format, .ne = {ne0, ne1, ne2, 1}}};
     if (ne0 > 0 && ne1 > 0 && ne2 > 0 && !contiguous(&v.tensor)) {
-        KEEP(graph, QP_ERR_INVALID, "graph: value %u, a temporary of format %u and shape {%lld, %lld, %lld}: its size overflows 64 bits",
+        KEEP(graph, QP_ERR_INVALID,
+             "graph: value %u, a temporary of format %u and shape {%lld, %lld, %lld}: its size overflows 64 bits",
              graph->value_count, format, (long long)ne0, (long long)ne1, (long long)ne2);
         return 0;
     }
@@ -270,8 +273,9 @@ quern_value quern_graph_view(quern_graph *graph, quern_value base, uint64_t offs
         valid = 0;
     }
     if (!valid) {
-        KEEP(graph, QP_ERR_INVALID, "graph: value %u, a view of value %u at byte %llu of shape {%lld, %lld, %lld, %lld}: %s", graph->value_count,
-             base, (unsigned long long)offset, (long long)ne[0], (long long)ne[1], (long long)ne[2], (long long)ne[3], reason);
+        KEEP(graph, QP_ERR_INVALID, "graph: value %u, a view of value %u at byte %llu of shape {%lld, %lld, %lld, %lld}: %s",
+             graph->value_count, base, (unsigned long long)offset, (long long)ne[0], (long long)ne[1], (long long)ne[2],
+             (long long)ne[3], reason);
         return 0;
     }
     return add_value(graph, &v, "view");
@@ -304,13 +308,15 @@ static int check_source(quern_graph *graph, const op_node *node, uint32_t slot, 
         return 0;
     }
     if (!is_written(graph, id)) {
-        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): %s is value %u, a temporary that no op before it writes", graph->op_count, kind, name, id);
+        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): %s is value %u, a temporary that no op before it writes", graph->op_count,
+             kind, name, id);
         return 0;
     }
     const qp_tensor *dst = &graph->values[node->dst].tensor;
     if (values_share(graph, node->dst, id) &&
         !(slot < QP_OP_SOURCES && may_be_in_place(node->op.kind, slot) && same_place(dst, &graph->values[id].tensor))) {
-        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result, value %u, overlaps %s, value %u%s", graph->op_count, kind, node->dst, name, id,
+        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result, value %u, overlaps %s, value %u%s", graph->op_count, kind,
+             node->dst, name, id,
              slot < QP_OP_SOURCES && may_be_in_place(node->op.kind, slot) ? " (only the very same value may be written in place)"
                                                                           : " (this op cannot write it in place)");
         return 0;
@@ -321,8 +327,8 @@ static int check_source(quern_graph *graph, const op_node *node, uint32_t slot, 
 static int check_op(quern_graph *graph, const op_node *node)
 {
     if (!node->dst || node->dst >= graph->value_count) {
-        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result is value %u, which does not exist", graph->op_count, op_name(node->op.kind),
-             node->dst);
+        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result is value %u, which does not exist", graph->op_count,
+             op_name(node->op.kind), node->dst);
         return 0;
     }
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
@@ -332,21 +338,22 @@ static int check_op(quern_graph *graph, const op_node *node)
         return 1;
     const qp_tensor *live = &graph->values[node->live < graph->value_count ? node->live : 0].tensor;
     if (node->live < graph->value_count && live->format != QP_FORMAT_I32) {
-        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): the live row count, value %u, is not I32", graph->op_count, op_name(node->op.kind),
-             node->live);
+        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): the live row count, value %u, is not I32", graph->op_count,
+             op_name(node->op.kind), node->live);
         return 0;
     }
     return check_source(graph, node, QP_OP_SOURCES, node->live);
 }
 
-void quern_graph_op(quern_graph *graph, qp_op_kind kind, const void *params, size_t params_size, quern_value dst, const quern_value *sources,
-                    uint32_t source_count, quern_value live, uint32_t tag)
+void quern_graph_op(quern_graph *graph, qp_op_kind kind, const void *params, size_t params_size, quern_value dst,
+                    const quern_value *sources, uint32_t source_count, quern_value live, uint32_t tag)
 {
     if (graph->error.status != QP_OK)
         return;
     op_node node = {.op = {.struct_size = sizeof(qp_op), .kind = kind, .version = 1, .tag = tag}, .dst = dst, .live = live};
     if (source_count > QP_OP_SOURCES || (source_count && !sources) || params_size > sizeof node.op.p || kind == QP_OP_NONE) {
-        KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): %u sources and %zu bytes of parameters; at most %d and %zu fit, and it needs a kind",
+        KEEP(graph, QP_ERR_INVALID,
+             "graph: op %u (%s): %u sources and %zu bytes of parameters; at most %d and %zu fit, and it needs a kind",
              graph->op_count, op_name(kind), source_count, params_size, QP_OP_SOURCES, sizeof node.op.p);
         return;
     }
@@ -384,7 +391,8 @@ quern_status quern_graph_plan(quern_graph *graph, uint64_t alignment, uint64_t *
         return graph->error.status;
     }
     if (!alignment || alignment & (alignment - 1) || alignment > 1u << 30)
-        return quern_fail(error, QP_ERR_INVALID, "graph: an alignment of %llu is not a power of two up to 2^30", (unsigned long long)alignment);
+        return quern_fail(error, QP_ERR_INVALID, "graph: an alignment of %llu is not a power of two up to 2^30",
+                          (unsigned long long)alignment);
     arena_block *blocks = calloc(graph->value_count, sizeof *blocks);
     if (!blocks)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "graph: no memory to place %u values", graph->value_count);
@@ -407,7 +415,8 @@ quern_status quern_graph_plan(quern_graph *graph, uint64_t alignment, uint64_t *
     }
     free(blocks);
     if (!graph->planned)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "graph: %u values cannot be placed: their sizes overflow, or there is no memory for the work",
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
+                          "graph: %u values cannot be placed: their sizes overflow, or there is no memory for the work",
                           graph->value_count);
     return QP_OK;
 }
@@ -431,7 +440,8 @@ quern_status quern_graph_tensor(const quern_graph *graph, quern_value id, qp_ten
     return QP_OK;
 }
 
-quern_status quern_graph_ops(quern_graph *graph, quern_buffer *arena, uint64_t arena_offset, const qp_op **ops, uint32_t *count, quern_error *error)
+quern_status quern_graph_ops(quern_graph *graph, quern_buffer *arena, uint64_t arena_offset, const qp_op **ops, uint32_t *count,
+                             quern_error *error)
 {
     if (!graph->planned)
         return quern_fail(error, QP_ERR_INVALID, "graph: quern_graph_plan has not succeeded since the last change");
@@ -440,9 +450,10 @@ quern_status quern_graph_ops(quern_graph *graph, quern_buffer *arena, uint64_t a
         range = quern_buffer_range(arena, arena_offset, graph->arena_bytes);
         uint64_t size = quern_buffer_size(arena);
         if (arena_offset > size || graph->arena_bytes > size - arena_offset || arena_offset & (graph->alignment - 1))
-            return quern_fail(error, QP_ERR_INVALID, "graph: the arena needs %llu bytes at a multiple of %llu; the buffer has %llu and the offset is %llu",
-                              (unsigned long long)graph->arena_bytes, (unsigned long long)graph->alignment, (unsigned long long)size,
-                              (unsigned long long)arena_offset);
+            return quern_fail(error, QP_ERR_INVALID,
+                              "graph: the arena needs %llu bytes at a multiple of %llu; the buffer has %llu and the offset is %llu",
+                              (unsigned long long)graph->arena_bytes, (unsigned long long)graph->alignment,
+                              (unsigned long long)size, (unsigned long long)arena_offset);
     }
     qp_op *resolved = realloc(graph->resolved, (graph->op_count + (size_t)1) * sizeof *resolved);
     if (!resolved)

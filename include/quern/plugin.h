@@ -151,7 +151,14 @@ typedef struct qp_host {
 
 /* ---- devices ------------------------------------------------------------------------------------------------------ */
 
-enum { QP_DEVICE_OTHER = 0, QP_DEVICE_CPU = 1, QP_DEVICE_GPU_INTEGRATED = 2, QP_DEVICE_GPU_DISCRETE = 3, QP_DEVICE_GPU_SOFTWARE = 4, QP_DEVICE_NULL = 5 };
+enum {
+    QP_DEVICE_OTHER = 0,
+    QP_DEVICE_CPU = 1,
+    QP_DEVICE_GPU_INTEGRATED = 2,
+    QP_DEVICE_GPU_DISCRETE = 3,
+    QP_DEVICE_GPU_SOFTWARE = 4,
+    QP_DEVICE_NULL = 5,
+};
 
 enum {
     QP_HEAP_DEVICE_LOCAL = 1u << 0,
@@ -251,7 +258,15 @@ enum {
 };
 
 typedef uint32_t qp_activation;
-enum { QP_ACT_NONE = 0, QP_ACT_SILU = 1, QP_ACT_GELU = 2 /* erf */, QP_ACT_GELU_TANH = 3, QP_ACT_RELU = 4, QP_ACT_SIGMOID = 5, QP_ACT_GELU_QUICK = 6 };
+enum {
+    QP_ACT_NONE = 0,
+    QP_ACT_SILU = 1,
+    QP_ACT_GELU = 2, /* erf */
+    QP_ACT_GELU_TANH = 3,
+    QP_ACT_RELU = 4,
+    QP_ACT_SIGMOID = 5,
+    QP_ACT_GELU_QUICK = 6,
+};
 
 /* QP_OP_GET_ROWS  dst[., ., r] = scale * table[ids[r]]
  *   src[0] table {n, rows of the table}, any format, QP_LAYOUT_GGUF or packed with QP_WEIGHT_ROWS
@@ -336,7 +351,14 @@ typedef struct qp_attention_params {
  *   ADD a + b · MUL a·b · SCALE scale·a + offset · ACT act(a) · GLU act(a)·b · SOFTCAP scale·tanh(a/scale)
  *   src[0] a F32; src[1] b F32 or none; dst F32, may be a or b */
 enum { QP_ELEMENTWISE_A = 0, QP_ELEMENTWISE_B = 1 };
-enum { QP_ELEMENTWISE_ADD = 0, QP_ELEMENTWISE_MUL = 1, QP_ELEMENTWISE_SCALE = 2, QP_ELEMENTWISE_ACT = 3, QP_ELEMENTWISE_GLU = 4, QP_ELEMENTWISE_SOFTCAP = 5 };
+enum {
+    QP_ELEMENTWISE_ADD = 0,
+    QP_ELEMENTWISE_MUL = 1,
+    QP_ELEMENTWISE_SCALE = 2,
+    QP_ELEMENTWISE_ACT = 3,
+    QP_ELEMENTWISE_GLU = 4,
+    QP_ELEMENTWISE_SOFTCAP = 5,
+};
 typedef struct qp_elementwise_params {
     uint32_t function;
     qp_activation act;
@@ -437,7 +459,7 @@ typedef struct qp_program_desc {
     uint32_t op_count;
     uint32_t reserved;
     qp_range step;    /* buffer NULL: the program has no step block */
-    /* At least program_measure's scratch_bytes. Its contents are undefined when a run begins, so programs of one device share it. */
+    /* At least program_measure's scratch_bytes. Its contents are undefined when a run begins: programs of one device share it. */
     qp_range scratch;
     /* Values that nobody reads once a run is over (core's arena): a plugin that fuses an op with all that read its result may leave
      * the result here unwritten. Every run writes what it reads here. buffer NULL: none. */
@@ -463,7 +485,8 @@ typedef struct qp_run {
     uint32_t wait_count, signal_count;
     uint32_t reserved;
     const void *step; /* step.size bytes, copied before program_run returns; NULL: leave the block as it is */
-    const qp_signal *waits;   /* timelines of the program's device; a value may be waited for before anybody has asked to signal it */
+    /* Timelines of the program's device. A value may be waited for before anybody has asked to signal it. */
+    const qp_signal *waits;
     const qp_signal *signals; /* each larger than any value its timeline has or is about to get */
 } qp_run;
 
@@ -476,7 +499,8 @@ typedef struct qp_backend {
     /* Devices. Thread rule: any. Indices are stable while the plugin is loaded. */
     uint32_t (*device_count)(void);
     qp_status (*device_info)(uint32_t index, qp_device_info *info, qp_text *error); /* budgets are those of now */
-    qp_status (*device_open)(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error); /* options may be NULL */
+    /* options may be NULL. A variant that the device does not have: QP_ERR_NOT_FOUND, the text lists those it has. */
+    qp_status (*device_open)(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error);
     void (*device_close)(qp_device *device); /* waits for what runs */
 
     /* Buffers. Thread rule: any. Contents are undefined at first. map gives an address that stays valid until destroy, for

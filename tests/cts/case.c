@@ -10,7 +10,8 @@
 const char *format_name(qp_format format)
 {
     switch (format) {
-#define CASE(name, number, elements, bytes, quantised) case number: return #name;
+#define CASE(name, number, elements, bytes, quantised)                                                                             \
+    case number: return #name;
         QP_FORMAT_LIST(CASE)
 #undef CASE
     default: return "?";
@@ -19,7 +20,8 @@ const char *format_name(qp_format format)
 
 int required_format(qp_format format)
 {
-    return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16 || format == QP_FORMAT_Q8_0 || format == QP_FORMAT_Q4_0;
+    return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16 || format == QP_FORMAT_Q8_0 ||
+           format == QP_FORMAT_Q4_0;
 }
 
 /* NaN in F32, F16 and BF16, with random low bits, so that reading it shows. Made once: it takes longer than most cases. */

@@ -82,10 +82,11 @@ void case_random_live(cts_case *c, int64_t rows);
 case_result case_run(cts_case *c);
 
 typedef struct case_error {
-    double nmse;    /* Σ(got − expected)² / Σ expected² over live elements; 0 when both are 0 */
-    double largest; /* max |got − expected| / (|expected| + largest |expected| · 1e-3) */
-    double coarse;  /* the nmse of the reference with int8 activations */
-    int64_t not_finite; /* elements that are NaN or infinite where the reference is not, or the other way round */
+    double nmse;          /* Σ(got − expected)² / Σ expected² over live elements; 0 when both are 0 */
+    double largest;       /* max |got − expected| / (|expected| + largest |expected| · 1e-3) */
+    double coarse;        /* the nmse of the reference with int8 activations */
+    double error, energy; /* the two sums */
+    int64_t not_finite;   /* elements that are NaN or infinite where the reference is not, or the other way round */
     int64_t count;
 } case_error;
 case_error case_compare(cts_case *c, int tensor);
@@ -99,6 +100,7 @@ int case_random_blocks(cts *t, qp_format format, case_fill_kind kind, void *dst,
 typedef struct tally {
     int ran, refused, failed;
     double worst;
+    double error, energy, pool_bound; /* over all cases; pool_bound 0: not judged */
     char refusal[600], first[1300];
 } tally;
 

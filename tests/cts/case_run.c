@@ -30,7 +30,8 @@ static int pack(cts_case *c, case_tensor_info *w)
     for (int64_t row = 0, n; row < rows; row += n) { /* slices of random length, as a loader would */
         n = cts_between(t, 1, rows / step + 1) * step;
         n = n > rows - row ? rows - row : n;
-        if (t->backend->weight_pack(t->device, &w->desc, w->gguf + (uint64_t)row * row_bytes, (uint64_t)n * row_bytes, row, n, range, cts_words(t)))
+        if (t->backend->weight_pack(t->device, &w->desc, w->gguf + (uint64_t)row * row_bytes, (uint64_t)n * row_bytes, row, n,
+                                    range, cts_words(t)))
             return -1;
     }
     return 0;
@@ -102,8 +103,12 @@ static case_result create_and_run(cts_case *c, const qp_program_desc *desc)
 static case_result run_with_scratch(cts_case *c)
 {
     cts *t = c->t;
-    qp_program_desc desc = {.struct_size = sizeof desc, .op_stride = sizeof(qp_op), .ops = c->ops, .op_count = (uint32_t)c->op_count,
-                            .step = {c->pool, c->step_offset, CASE_STEP}, .transient = c->transient};
+    qp_program_desc desc = {.struct_size = sizeof desc,
+                            .op_stride = sizeof(qp_op),
+                            .ops = c->ops,
+                            .op_count = (uint32_t)c->op_count,
+                            .step = {c->pool, c->step_offset, CASE_STEP},
+                            .transient = c->transient};
     qp_program_memory memory = {.struct_size = sizeof memory};
     if (t->backend->program_measure(t->device, &desc, &memory, cts_words(t)) != QP_OK)
         return fail(c, "program_measure refuses what op_query took: %s", t->words);
@@ -187,7 +192,8 @@ static void run_reference(cts_case *c, uint8_t *image, int coarse)
         for (int s = 0; s < QP_OP_SOURCES; s++)
             op.src[s] = here(c, image, c->src[n][s]);
         float *rows = NULL;
-        if (coarse && op.kind == QP_OP_MATMUL && is_quantised(op.src[QP_MATMUL_W].format) && !(op.p.matmul.flags & QP_MATMUL_FLOAT)) {
+        if (coarse && op.kind == QP_OP_MATMUL && is_quantised(op.src[QP_MATMUL_W].format) &&
+            !(op.p.matmul.flags & QP_MATMUL_FLOAT)) {
             qk_tensor *x = &op.src[QP_MATMUL_X];
             rows = int8_rows(x);
             x->data = rows;
@@ -233,7 +239,8 @@ static case_result check_others(cts_case *c)
     memcpy(c->before + c->step_offset, c->image + c->step_offset, CASE_STEP);
     for (uint64_t i = 0; i < c->used; i++)
         if (!c->written[i] && c->after[i] != c->before[i] && !(c->transient.buffer && i - c->transient.offset < c->transient.size))
-            return fail(c, "byte %llu, which no op writes, is changed from %02x to %02x", (unsigned long long)i, c->before[i], c->after[i]);
+            return fail(c, "byte %llu, which no op writes, is changed from %02x to %02x", (unsigned long long)i, c->before[i],
+                        c->after[i]);
     return CASE_RAN;
 }
 
@@ -247,7 +254,8 @@ static case_result query_ops(cts_case *c)
         if (status == QP_OK)
             continue;
         snprintf(c->why, sizeof c->why, "%s", c->t->words);
-        return status == QP_ERR_UNSUPPORTED && c->why[0] ? CASE_REFUSED : fail(c, "op_query of op %d: status %d: %s", n, status, c->t->words);
+        return status == QP_ERR_UNSUPPORTED && c->why[0] ? CASE_REFUSED
+                                                         : fail(c, "op_query of op %d: status %d: %s", n, status, c->t->words);
     }
     return CASE_RAN;
 }
@@ -263,7 +271,8 @@ static void describe(cts_case *c)
         used = n > 0 && used + (size_t)n < sizeof c->what ? used + (size_t)n : sizeof c->what - 1;
     }
     if (c->op_count && c->live[0] >= 0)
-        snprintf(c->what + used, sizeof c->what - used, " live %d", *(const int32_t *)(const void *)(c->image + c->ops[0].live.offset));
+        snprintf(c->what + used, sizeof c->what - used, " live %d",
+                 *(const int32_t *)(const void *)(c->image + c->ops[0].live.offset));
 }
 
 case_result case_run(cts_case *c)
@@ -310,7 +319,8 @@ static void compare_piece(cts_case *c, const qp_tensor *t, int64_t i1, int64_t i
     load_row(t, c->after, i1, i2, begin, n, got);
     load_row(t, c->expected, i1, i2, begin, n, expected);
     load_row(t, c->coarse, i1, i2, begin, n, coarse);
-    uint64_t first = t->offset + (uint64_t)(i1 * t->nb[1] + i2 * t->nb[2]) + (uint64_t)begin / qk_block_elements(t->format) * qk_block_bytes(t->format);
+    uint64_t first = t->offset + (uint64_t)(i1 * t->nb[1] + i2 * t->nb[2]) +
+                     (uint64_t)begin / qk_block_elements(t->format) * qk_block_bytes(t->format);
     for (int64_t i = 0; i < n; i++) {
         if (!c->written[first + (uint64_t)i / qk_block_elements(t->format) * qk_block_bytes(t->format)])
             continue;
@@ -339,6 +349,8 @@ case_error case_compare(cts_case *c, int tensor)
                 compare_piece(c, t, i1, i2, begin, t->ne[0] - begin < 256 ? t->ne[0] - begin : 256, &e, &s);
     e.nmse = s.error > 0 ? s.error / (s.energy > 0 ? s.energy : 1e-60) : 0;
     e.coarse = s.energy > 0 ? s.coarse / s.energy : 0;
+    e.error = s.error;
+    e.energy = s.energy;
     e.largest = s.most > 0 ? s.most_error / s.most : s.most_error;
     return e;
 }
@@ -386,9 +398,12 @@ void tally_case(tally *y, cts_case *c, int dst, double bound, double slack)
         case_error e = case_compare(c, dst);
         double allowed = bound + slack * e.coarse;
         y->worst = fmax(y->worst, e.nmse);
+        y->error += e.error;
+        y->energy += e.energy;
         if (!(e.nmse <= allowed) || e.not_finite) {
             char words[200];
-            snprintf(words, sizeof words, "NMSE %.3g, allowed %.3g, %lld of %lld not finite where they should be or the other way round", e.nmse,
+            snprintf(words, sizeof words,
+                     "NMSE %.3g, allowed %.3g, %lld of %lld not finite where they should be or the other way round", e.nmse,
                      allowed, (long long)e.not_finite, (long long)e.count);
             tally_failure(y, c, words);
         }
@@ -419,7 +434,10 @@ void tally_point(cts *t, const tally *y, int required, const char *format, ...)
     va_start(args, format);
     vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    if (y->failed)
+    double pooled = y->energy > 0 ? y->error / y->energy : 0;
+    if (!y->failed && y->pool_bound > 0 && pooled > y->pool_bound)
+        ok(0, "%s: NMSE %.3g over all %d cases, allowed %.3g", words, pooled, y->ran, y->pool_bound);
+    else if (y->failed)
         ok(0, "%s: %d of %d cases fail: %s", words, y->failed, y->ran + y->failed, y->first);
     else if (y->refused && required && t->strict)
         ok(0, "%s: required, but %d of %d cases are refused: %s", words, y->refused, y->ran + y->refused, y->refusal);
@@ -428,5 +446,5 @@ void tally_point(cts *t, const tally *y, int required, const char *format, ...)
     else if (!t->computes)
         cts_skip("a null device computes nothing; the programs ran", "%s (%d cases)", words, y->ran);
     else
-        ok(1, "%s: %d cases%s, worst NMSE %.2g", words, y->ran, y->refused ? ", others refused" : "", y->worst);
+        ok(1, "%s: %d cases%s, NMSE %.2g, worst case %.2g", words, y->ran, y->refused ? ", others refused" : "", pooled, y->worst);
 }

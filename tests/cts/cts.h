@@ -46,7 +46,7 @@ int cts_worked(cts *t, qp_status status, const char *what);
 
 uint64_t cts_random(cts *t);
 int64_t cts_between(cts *t, int64_t low, int64_t high); /* both included */
-double cts_uniform(cts *t);                              /* [0, 1) */
+double cts_uniform(cts *t);                             /* [0, 1) */
 double cts_normal(cts *t);
 
 /* ---- the host (host.c) ---- */

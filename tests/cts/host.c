@@ -145,7 +145,10 @@ const qp_host cts_host = {
 
 cts_host_counts cts_host_now(void)
 {
-    return (cts_host_counts){.blocks = atomic_load(&blocks), .bytes = atomic_load(&bytes), .threads = atomic_load(&threads), .calls = atomic_load(&calls)};
+    return (cts_host_counts){.blocks = atomic_load(&blocks),
+                             .bytes = atomic_load(&bytes),
+                             .threads = atomic_load(&threads),
+                             .calls = atomic_load(&calls)};
 }
 
 uint64_t cts_clock(void)

@@ -93,7 +93,8 @@ int cts_ok(int pass, const char *file, int line, const char *format, ...)
         printf(" # TODO %s", reason);
     printf("\n");
     if (!pass)
-        printf("# %s at %s:%d, seed %llu\n", reason ? "failed as expected" : "failed", file, line, (unsigned long long)current_seed);
+        printf("# %s at %s:%d, seed %llu\n", reason ? "failed as expected" : "failed", file, line,
+               (unsigned long long)current_seed);
     failed += reason ? pass : !pass; /* one that passes against expectation is news too */
     fflush(stdout);
     return pass;
@@ -132,8 +133,8 @@ void cts_refused(cts *t, qp_status status, qp_status wanted, const char *what)
 {
     int ended = memchr(t->words, 0, sizeof t->words) != NULL;
     t->words[sizeof t->words - 1] = 0;
-    ok(status < 0 && (wanted == QP_OK || status == wanted) && ended && strlen(t->words) > 4, "%s is refused in words (status %d: %s)", what, status,
-       t->words);
+    ok(status < 0 && (wanted == QP_OK || status == wanted) && ended && strlen(t->words) > 4,
+       "%s is refused in words (status %d: %s)", what, status, t->words);
 }
 
 int cts_worked(cts *t, qp_status status, const char *what)
@@ -184,8 +185,8 @@ enum { HANG_SECONDS = 240 };
 static void on_signal(int number)
 {
     char line[256];
-    int n = snprintf(line, sizeof line, "Bail out! %s in %s (seed %llu)\n", number == SIGALRM ? "no end in sight" : "a crash", current,
-                     (unsigned long long)current_seed);
+    int n = snprintf(line, sizeof line, "Bail out! %s in %s (seed %llu)\n", number == SIGALRM ? "no end in sight" : "a crash",
+                     current, (unsigned long long)current_seed);
     (void)!write(1, line, (size_t)n);
     _exit(99);
 }
@@ -229,7 +230,8 @@ static int load(cts *t, const char *path)
         return -1;
     }
     t->plugin = dlsym(handle, QP_PLUGIN_SYMBOL);
-    if (!t->plugin || t->plugin->magic != QP_MAGIC || t->plugin->struct_size < sizeof(qp_plugin) || t->plugin->abi_major != QP_ABI_MAJOR) {
+    if (!t->plugin || t->plugin->magic != QP_MAGIC || t->plugin->struct_size < sizeof(qp_plugin) ||
+        t->plugin->abi_major != QP_ABI_MAJOR) {
         printf("Bail out! %s: no " QP_PLUGIN_SYMBOL " of ABI major %u\n", path, QP_ABI_MAJOR);
         return -1;
     }
@@ -260,22 +262,37 @@ static int choose_device(cts *t)
     return 0;
 }
 
+/* 0: the device opens. 1: it lacks the variant, and that is not held against it. */
+static int try_variant(cts *t, int if_available)
+{
+    if (!if_available)
+        return 0;
+    qp_status status = t->backend->device_open(t->index, &t->options, &t->device, cts_words(t));
+    if (status == QP_OK)
+        t->backend->device_close(t->device);
+    if (status != QP_ERR_NOT_FOUND)
+        return 0;
+    printf("1..0 # SKIP %s\n", t->words);
+    return 1;
+}
+
 static int usage(FILE *file)
 {
-    fprintf(file,
-            "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--filter STR] [--seed N] [--strict] [--todo PART=REASON] [--verbose]\n"
-            "quern-cts --list\n\n"
-            "Checks a compute plugin against the ABI and the reference kernels, and prints TAP.\n"
-            "  --filter STR        only tests whose name holds STR (may be given once)\n"
-            "  --seed N            of the random shapes and values; without it the time chooses, and it is printed\n"
-            "  --strict            an op of the required set (docs/abi.md) that the device refuses is a failure, not a skip\n"
-            "  --todo PART=REASON  points whose text holds PART are expected to fail, and fail the suite when they pass\n");
+    fprintf(file, "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--filter STR] [--seed N] [--strict] [--todo "
+                  "PART=REASON] [--if-available] [--verbose]\n"
+                  "quern-cts --list\n\n"
+                  "Checks a compute plugin against the ABI and the reference kernels, and prints TAP.\n"
+                  "  --filter STR        only tests whose name holds STR (may be given once)\n"
+                  "  --seed N            of the random shapes and values; without it the time chooses, and it is printed\n"
+                  "  --strict            an op of the required set (docs/abi.md) that the device refuses is a failure, not a skip\n"
+                  "  --if-available      a variant that the device does not have skips the whole suite\n"
+                  "  --todo PART=REASON  points whose text holds PART are expected to fail, and fail the suite when they pass\n");
     return file == stderr ? 2 : 0;
 }
 
 typedef struct arguments {
     const char *path, *filter;
-    int list, help;
+    int list, help, if_available;
 } arguments;
 
 /* 0, or −1 for arguments that make no sense. */
@@ -289,6 +306,8 @@ static int parse(int argc, char **argv, cts *t, arguments *a)
             t->strict = 1;
         else if (!strcmp(arg, "--verbose"))
             cts_verbose = 1;
+        else if (!strcmp(arg, "--if-available"))
+            a->if_available = 1;
         else if (!strcmp(arg, "--help"))
             a->help = 1;
         else if (arg[0] != '-' && !a->path)
@@ -333,6 +352,8 @@ int main(int argc, char **argv)
     int loaded = load(&t, a.path);
     if (!loaded)
         loaded = choose_device(&t);
+    if (!loaded)
+        loaded = try_variant(&t, a.if_available);
     if (loaded)
         return loaded < 0;
     int chosen = 0;

@@ -54,8 +54,9 @@ static cts_case *attention_case(cts *t, options o, int *dst)
         cells = cells > 130 ? 130 : cells;
     int32_t positions[20];
     fill_positions(t, positions, rows, cells);
-    int src[5] = {case_tensor(c, QP_FORMAT_F32, size, heads, rows, cts_between(t, 0, 1) ? SPACED : PLAIN), cache(c, o.format, size, kv_heads, cells),
-                  cache(c, o.format, v_size, kv_heads, cells), case_ints(c, positions, rows), -1};
+    int src[5] = {case_tensor(c, QP_FORMAT_F32, size, heads, rows, cts_between(t, 0, 1) ? SPACED : PLAIN),
+                  cache(c, o.format, size, kv_heads, cells), cache(c, o.format, v_size, kv_heads, cells),
+                  case_ints(c, positions, rows), -1};
     case_fill(c, src[0], NORMAL);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t h = 0; h < heads; h++)
@@ -106,5 +107,6 @@ void test_op_attention_extreme(cts *t)
     attention_point(t, (options){.format = QP_FORMAT_F32, .loud = 300}, 1e-7, 1, ", scores of some hundred");
     attention_point(t, (options){.format = QP_FORMAT_F16, .loud = 30}, 1e-3, 1, ", scores of some ten");
     attention_point(t, (options){.format = QP_FORMAT_F32, .loud = 0}, 1e-9, 1, ", scores all zero");
-    attention_point(t, (options){.format = QP_FORMAT_F32, .loud = 300, .softcap = 1, .sinks = 1}, 1e-7, 1, ", loud, capped, with sinks");
+    attention_point(t, (options){.format = QP_FORMAT_F32, .loud = 300, .softcap = 1, .sinks = 1}, 1e-7, 1,
+                    ", loud, capped, with sinks");
 }

@@ -27,7 +27,8 @@ void test_buffer_create(cts *t)
         qp_buffer *buffer = (qp_buffer *)t;
         cts_refused(t, b->buffer_create(t->device, heap, 0, &buffer, cts_words(t)), QP_OK, "a buffer of 0 bytes");
         cts_refused(t, b->buffer_create(t->device, heap, UINT64_MAX, &buffer, cts_words(t)), QP_OK, "a buffer of 2^64 - 1 bytes");
-        cts_refused(t, b->buffer_create(t->device, heap, UINT64_MAX - 4096, &buffer, cts_words(t)), QP_OK, "a buffer that overflows when rounded up");
+        cts_refused(t, b->buffer_create(t->device, heap, UINT64_MAX - 4096, &buffer, cts_words(t)), QP_OK,
+                    "a buffer that overflows when rounded up");
         if (t->info.heaps[heap].max_allocation < UINT64_MAX)
             cts_refused(t, b->buffer_create(t->device, heap, t->info.heaps[heap].max_allocation + 1, &buffer, cts_words(t)), QP_OK,
                         "a buffer of one byte more than max_allocation");
@@ -66,11 +67,14 @@ static void transfers(cts *t, uint32_t heap)
         } outside[] = {{0, SIZE + 1}, {SIZE, 1}, {SIZE - 1, 2}, {UINT64_MAX, 2}, {UINT64_MAX - 15, 64}, {1, UINT64_MAX}};
         int refused = 0;
         for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
-            refused += b->buffer_write(buffer, outside[i].offset, mirror, outside[i].size, cts_words(t)) == QP_ERR_INVALID && t->words[0];
-            refused += b->buffer_read(buffer, outside[i].offset, got, outside[i].size, cts_words(t)) == QP_ERR_INVALID && t->words[0];
+            refused +=
+                b->buffer_write(buffer, outside[i].offset, mirror, outside[i].size, cts_words(t)) == QP_ERR_INVALID && t->words[0];
+            refused +=
+                b->buffer_read(buffer, outside[i].offset, got, outside[i].size, cts_words(t)) == QP_ERR_INVALID && t->words[0];
         }
         ok(refused == 12, "heap %u: transfers past the end are refused in words (%d of 12)", heap, refused);
-        ok(b->buffer_write(buffer, SIZE, mirror, 0, cts_words(t)) == QP_OK && b->buffer_read(buffer, 7, NULL, 0, cts_words(t)) == QP_OK,
+        ok(b->buffer_write(buffer, SIZE, mirror, 0, cts_words(t)) == QP_OK &&
+               b->buffer_read(buffer, 7, NULL, 0, cts_words(t)) == QP_OK,
            "heap %u: nothing at all can be transferred", heap);
         failed = b->buffer_read(buffer, 0, got, SIZE, cts_words(t)) != QP_OK;
         ok(!failed && !memcmp(got, mirror, SIZE), "heap %u: refused writes wrote nothing", heap);
@@ -104,7 +108,8 @@ static void mapping(cts *t, uint32_t heap)
         ok(status == QP_OK && !memcmp(got, bytes, sizeof got), "heap %u: what is written through a mapping is read back", heap);
         random_bytes(t, bytes, 333);
         status = b->buffer_write(buffer, 1001, bytes, 333, cts_words(t));
-        ok(status == QP_OK && !memcmp((char *)address + 1001, bytes, 333), "heap %u: what is transferred shows in the mapping", heap);
+        ok(status == QP_OK && !memcmp((char *)address + 1001, bytes, 333), "heap %u: what is transferred shows in the mapping",
+           heap);
         status = b->buffer_map(buffer, &again, cts_words(t));
         ok(status == QP_OK && again == address, "heap %u: the address stays", heap);
         ok(((uintptr_t)address & (t->info.heaps[heap].alignment - 1)) == 0, "heap %u: the address has the heap's alignment", heap);
@@ -156,7 +161,8 @@ static void *work(void *arg)
     for (int round = 0; round < 40; round++) {
         memset(bytes, (int)(w->number * 50 + (unsigned)round), sizeof bytes);
         w->failed += w->backend->buffer_write(w->buffer, w->number * REGION, bytes, REGION, NULL) != QP_OK;
-        w->failed += w->backend->buffer_read(w->buffer, w->number * REGION, got, REGION, NULL) != QP_OK || memcmp(bytes, got, REGION) != 0;
+        w->failed +=
+            w->backend->buffer_read(w->buffer, w->number * REGION, got, REGION, NULL) != QP_OK || memcmp(bytes, got, REGION) != 0;
     }
     return NULL;
 }
@@ -164,7 +170,8 @@ static void *work(void *arg)
 void test_buffer_threads(cts *t)
 {
     qp_buffer *buffer = NULL;
-    if (!cts_worked(t, t->backend->buffer_create(t->device, t->info.weight_heap, WORKERS * REGION, &buffer, cts_words(t)), "a buffer for four threads"))
+    if (!cts_worked(t, t->backend->buffer_create(t->device, t->info.weight_heap, WORKERS * REGION, &buffer, cts_words(t)),
+                    "a buffer for four threads"))
         return;
     pthread_t threads[WORKERS];
     worker workers[WORKERS];

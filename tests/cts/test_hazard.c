@@ -182,8 +182,10 @@ static cts_case *layer_case(cts *t, int *dst)
         positions[i] = CELLS - ROWS + i;
     int at = case_ints(c, positions, ROWS), x = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN), w[2];
     int norm = case_tensor(c, QP_FORMAT_F32, WIDE, 1, 1, PLAIN), y = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN);
-    int q_flat = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN), q = case_part(c, q_flat, 0, SIZE, HEADS, ROWS, SIZE * 4, WIDE * 4);
-    int a = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN), a_heads = case_part(c, a, 0, SIZE, HEADS, ROWS, SIZE * 4, WIDE * 4);
+    int q_flat = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN),
+        q = case_part(c, q_flat, 0, SIZE, HEADS, ROWS, SIZE * 4, WIDE * 4);
+    int a = case_tensor(c, QP_FORMAT_F32, WIDE, 1, ROWS, PLAIN),
+        a_heads = case_part(c, a, 0, SIZE, HEADS, ROWS, SIZE * 4, WIDE * 4);
     int k = case_tensor(c, QP_FORMAT_F16, SIZE, 2, CELLS, PLAIN), v = case_tensor(c, QP_FORMAT_F16, SIZE, 2, CELLS, PLAIN);
     for (int i = 0; i < 2; i++)
         w[i] = case_weight(c, QP_FORMAT_Q8_0, WIDE, WIDE, QP_WEIGHT_MATMUL);

@@ -34,7 +34,8 @@ static cts_case *get_rows_case(cts *t, qp_format format, int packed, int *dst)
     cts_case *c = case_new(t);
     if (!c)
         return NULL;
-    int64_t block = qk_block_elements(format), n = block * cts_between(t, 1, block > 1 ? 5 : 150), table_rows = cts_between(t, 1, 70);
+    int64_t block = qk_block_elements(format), n = block * cts_between(t, 1, block > 1 ? 5 : 150),
+            table_rows = cts_between(t, 1, 70);
     int64_t rows = cts_between(t, 1, 9);
     int32_t ids[9];
     for (int64_t r = 0; r < rows; r++)
@@ -84,7 +85,8 @@ static cts_case *norm_case(cts *t, uint32_t kind, case_fill_kind fill, int *dst)
     cts_case *c = case_new(t);
     if (!c)
         return NULL;
-    int64_t n = cts_between(t, 1, cts_between(t, 0, 3) ? 130 : 3000), heads = cts_between(t, 0, 1) ? 1 : cts_between(t, 2, 7), rows = cts_between(t, 1, 6);
+    int64_t n = cts_between(t, 1, cts_between(t, 0, 3) ? 130 : 3000), heads = cts_between(t, 0, 1) ? 1 : cts_between(t, 2, 7),
+            rows = cts_between(t, 1, 6);
     int x = case_tensor(c, QP_FORMAT_F32, n, heads, rows, any_style(t)), src[3] = {x, -1, -1};
     case_fill(c, x, fill);
     if (cts_between(t, 0, 3))
@@ -93,7 +95,8 @@ static cts_case *norm_case(cts *t, uint32_t kind, case_fill_kind fill, int *dst)
         case_fill(c, src[QP_NORM_BIAS] = case_tensor(c, QP_FORMAT_F32, n, 1, 1, PLAIN), NORMAL);
     *dst = cts_between(t, 0, 2) ? case_tensor(c, QP_FORMAT_F32, n, heads, rows, any_style(t)) : x;
     qp_op *op = case_op(c, QP_OP_NORM, *dst, src, 3);
-    op->p.norm = (qp_norm_params){.kind = kind, .eps = cts_between(t, 0, 1) ? 1e-5f : 1e-6f, .weight_offset = cts_between(t, 0, 3) ? 0 : 1.0f};
+    op->p.norm = (qp_norm_params){
+        .kind = kind, .eps = cts_between(t, 0, 1) ? 1e-5f : 1e-6f, .weight_offset = cts_between(t, 0, 3) ? 0 : 1.0f};
     case_random_live(c, rows);
     return c;
 }
@@ -142,8 +145,14 @@ static cts_case *rope_case(cts *t, uint32_t mode, int kind, int32_t farthest, in
     }
     *dst = cts_between(t, 0, 1) ? case_tensor(c, QP_FORMAT_F32, size, heads, rows, any_style(t)) : x;
     qp_op *op = case_op(c, QP_OP_ROPE, *dst, src, 3);
-    op->p.rope = (qp_rope_params){.mode = mode, .n_dims = (uint32_t)n_dims, .freq_base = cts_between(t, 0, 1) ? 10000 : 500000, .freq_scale = 1,
-                                  .attn_factor = 1, .beta_fast = 32, .beta_slow = 1, .original_context = 4096};
+    op->p.rope = (qp_rope_params){.mode = mode,
+                                  .n_dims = (uint32_t)n_dims,
+                                  .freq_base = cts_between(t, 0, 1) ? 10000 : 500000,
+                                  .freq_scale = 1,
+                                  .attn_factor = 1,
+                                  .beta_fast = 32,
+                                  .beta_slow = 1,
+                                  .original_context = 4096};
     if (kind == ROPE_LINEAR || kind == ROPE_YARN)
         op->p.rope.freq_scale = 0.25f;
     if (kind == ROPE_YARN) {
@@ -156,7 +165,8 @@ static cts_case *rope_case(cts *t, uint32_t mode, int kind, int32_t farthest, in
 
 void test_op_rope(cts *t)
 {
-    static const char *const modes[] = {"normal", "neox"}, *const kinds[] = {"plain", "linear scaling", "frequency factors", "YaRN"};
+    static const char *const modes[] = {"normal", "neox"}, *const kinds[] = {"plain", "linear scaling", "frequency factors",
+                                                                             "YaRN"};
     for (uint32_t mode = QP_ROPE_NORMAL; mode <= QP_ROPE_NEOX; mode++) {
         for (int kind = 0; kind < ROPE_KINDS; kind++) {
             tally y = {0};
@@ -239,7 +249,9 @@ static cts_case *elementwise_case(cts *t, uint32_t function, qp_activation act, 
     if (two)
         case_fill(c, src[1] = case_tensor(c, QP_FORMAT_F32, n, heads, b_rows, any_style(t)), fill);
     int64_t place = cts_between(t, 0, 2);
-    *dst = place == 0 ? a : place == 1 && two && b_rows == rows ? src[1] : case_tensor(c, QP_FORMAT_F32, n, heads, rows, any_style(t));
+    *dst = place == 0                            ? a
+           : place == 1 && two && b_rows == rows ? src[1]
+                                                 : case_tensor(c, QP_FORMAT_F32, n, heads, rows, any_style(t));
     qp_op *op = case_op(c, QP_OP_ELEMENTWISE, *dst, src, 2);
     op->p.elementwise = (qp_elementwise_params){.function = function, .act = act, .scale = 30, .offset = (float)cts_normal(t)};
     case_random_live(c, rows);
@@ -273,7 +285,8 @@ static cts_case *copy_case(cts *t, qp_format from, qp_format to, int *dst)
     if (!c)
         return NULL;
     int64_t a = qk_block_elements(from), b = qk_block_elements(to), block = a > b ? a : b;
-    int64_t n = block > 1 ? block * cts_between(t, 1, 4) : cts_between(t, 1, 200), heads = cts_between(t, 1, 4), rows = cts_between(t, 1, 6);
+    int64_t n = block > 1 ? block * cts_between(t, 1, 4) : cts_between(t, 1, 200), heads = cts_between(t, 1, 4),
+            rows = cts_between(t, 1, 6);
     int src = case_tensor(c, from, n, heads, rows, any_style(t));
     case_fill(c, src, NORMAL);
     *dst = case_tensor(c, to, n, heads, rows, any_style(t));
@@ -297,8 +310,8 @@ void test_op_copy(cts *t)
             else
                 tally_case(&y, c, dst, to == QP_FORMAT_Q4_0 ? 1e-3 : conversion_bound(to), 0);
         }
-        tally_point(t, &y, from == to ? from == QP_FORMAT_F32 : qk_block_elements(from) == 1 && qk_block_elements(to) == 1, "copy of %s to %s",
-                    format_name(from), format_name(to));
+        tally_point(t, &y, from == to ? from == QP_FORMAT_F32 : qk_block_elements(from) == 1 && qk_block_elements(to) == 1,
+                    "copy of %s to %s", format_name(from), format_name(to));
     }
 }
 

@@ -30,7 +30,8 @@ static qp_tensor f32(qp_buffer *buffer, uint64_t offset, int64_t n, int64_t rows
 
 static qp_tensor i32(qp_buffer *buffer, uint64_t offset, int64_t n)
 {
-    return (qp_tensor){.buffer = buffer, .offset = offset, .format = QP_FORMAT_I32, .ne = {n, 1, 1, 1}, .nb = {4, 4 * n, 4 * n, 4 * n}};
+    return (qp_tensor){
+        .buffer = buffer, .offset = offset, .format = QP_FORMAT_I32, .ne = {n, 1, 1, 1}, .nb = {4, 4 * n, 4 * n, 4 * n}};
 }
 
 static qp_op increment(const world *w)
@@ -74,8 +75,12 @@ static void close_world(world *w)
 
 static qp_program_desc describe(const world *w)
 {
-    return (qp_program_desc){.struct_size = sizeof(qp_program_desc), .op_stride = sizeof(qp_op), .ops = w->ops, .op_count = w->count,
-                             .step = w->step_range, .scratch = w->scratch_range};
+    return (qp_program_desc){.struct_size = sizeof(qp_program_desc),
+                             .op_stride = sizeof(qp_op),
+                             .ops = w->ops,
+                             .op_count = w->count,
+                             .step = w->step_range,
+                             .scratch = w->scratch_range};
 }
 
 /* Makes the program of w->ops. A refusal of the ops is a skip, which the caller passes on. */
@@ -93,7 +98,8 @@ static int make_program(world *w)
     if (!cts_worked(t, b->program_measure(t->device, &desc, &memory, cts_words(t)), "measure"))
         return 0;
     if (memory.scratch_bytes && !w->scratch) {
-        if (!cts_worked(t, b->buffer_create(t->device, t->info.weight_heap, memory.scratch_bytes, &w->scratch, cts_words(t)), "scratch"))
+        if (!cts_worked(t, b->buffer_create(t->device, t->info.weight_heap, memory.scratch_bytes, &w->scratch, cts_words(t)),
+                        "scratch"))
             return 0;
         desc.scratch = w->scratch_range = (qp_range){w->scratch, 0, memory.scratch_bytes};
     }
@@ -103,7 +109,12 @@ static int make_program(world *w)
 static qp_status start(world *w, const void *step, uint64_t wait, uint64_t signal)
 {
     qp_signal waits = {w->gate, wait}, signals = {w->done, signal};
-    qp_run run = {.struct_size = sizeof run, .wait_count = wait != 0, .signal_count = signal != 0, .step = step, .waits = &waits, .signals = &signals};
+    qp_run run = {.struct_size = sizeof run,
+                  .wait_count = wait != 0,
+                  .signal_count = signal != 0,
+                  .step = step,
+                  .waits = &waits,
+                  .signals = &signals};
     return w->t->backend->program_run(w->program, &run, cts_words(w->t));
 }
 
@@ -149,7 +160,8 @@ void test_program_lifecycle(cts *t)
             for (uint64_t i = 2; i < 100; i++)
                 failed += start(&w, NULL, 0, i) != QP_OK || wait_done(&w, i) != QP_OK;
             after = cts_host_now();
-            ok(!failed && after.calls == before.calls, "98 runs ask the host for no memory (%lld times)", (long long)(after.calls - before.calls));
+            ok(!failed && after.calls == before.calls, "98 runs ask the host for no memory (%lld times)",
+               (long long)(after.calls - before.calls));
             uint8_t wide[3][sizeof(qp_op) + 32];
             memset(wide, 0x77, sizeof wide);
             for (int i = 0; i < 3; i++) {
@@ -265,8 +277,11 @@ void test_program_queue(cts *t)
             for (uint64_t i = 1; i <= QP_RUNS_QUEUED; i++)
                 failed += start(&w, NULL, i == 1 ? 7 : 0, i) != QP_OK;
             uint64_t value = 99;
-            ok(!failed, "%d runs are queued behind a timeline that nobody has signalled%s%s", QP_RUNS_QUEUED, failed ? ": " : "", t->words);
-            ok(b->timeline_wait(w.done, 1, 30000000, NULL) == QP_TIMEOUT && b->timeline_value(w.done, &value) == QP_OK && value == 0, "none has run");
+            ok(!failed, "%d runs are queued behind a timeline that nobody has signalled%s%s", QP_RUNS_QUEUED, failed ? ": " : "",
+               t->words);
+            ok(b->timeline_wait(w.done, 1, 30000000, NULL) == QP_TIMEOUT && b->timeline_value(w.done, &value) == QP_OK &&
+                   value == 0,
+               "none has run");
             b->timeline_signal(w.gate, 6, NULL);
             ok(b->timeline_wait(w.done, 1, 30000000, NULL) == QP_TIMEOUT, "nor after a smaller value");
             b->timeline_signal(w.gate, 7, NULL);
@@ -278,14 +293,16 @@ void test_program_queue(cts *t)
             failed += wait_done(&w, QP_RUNS_QUEUED + 300) != QP_OK;
             ok(!failed, "300 runs are submitted without waiting%s%s", failed ? ": " : "", t->words);
             if (t->computes)
-                ok(first_of(&w, X_AT) == QP_RUNS_QUEUED + 300, "each saw what the one before it wrote: %g", (double)first_of(&w, X_AT));
+                ok(first_of(&w, X_AT) == QP_RUNS_QUEUED + 300, "each saw what the one before it wrote: %g",
+                   (double)first_of(&w, X_AT));
             /* Two timelines in and out. */
             qp_signal waits[2] = {{w.gate, 7}, {w.done, 2}}, signals[2] = {{w.gate, 20}, {w.done, 1000}};
             qp_run run = {.struct_size = sizeof run, .wait_count = 2, .signal_count = 2, .waits = waits, .signals = signals};
             failed = b->program_run(w.program, &run, cts_words(t)) != QP_OK || wait_done(&w, 1000) != QP_OK;
             ok(!failed && b->timeline_wait(w.gate, 20, SECOND, NULL) == QP_OK, "a run waits for two timelines and signals two");
             run = (qp_run){.struct_size = sizeof run};
-            failed = b->program_run(w.program, &run, cts_words(t)) != QP_OK || start(&w, NULL, 0, 1001) != QP_OK || wait_done(&w, 1001) != QP_OK;
+            failed = b->program_run(w.program, &run, cts_words(t)) != QP_OK || start(&w, NULL, 0, 1001) != QP_OK ||
+                     wait_done(&w, 1001) != QP_OK;
             ok(!failed, "a run that waits for nothing and signals nothing");
         }
     }
@@ -320,7 +337,8 @@ void test_program_step(cts *t)
             cell = 20;
             failed = start(&w, &cell, 0, 100) != QP_OK || start(&w, NULL, 0, 101) != QP_OK || wait_done(&w, 101) != QP_OK;
             if (t->computes)
-                ok(!failed && first_of(&w, CACHE_AT + 20 * N * 4) == QP_RUNS_QUEUED + 2, "a run without one leaves the block as it was");
+                ok(!failed && first_of(&w, CACHE_AT + 20 * N * 4) == QP_RUNS_QUEUED + 2,
+                   "a run without one leaves the block as it was");
             cell = -1;
             failed = start(&w, &cell, 0, 102) != QP_OK || wait_done(&w, 102) != QP_OK;
             cell = SLOTS;
@@ -352,7 +370,8 @@ void test_program_live(cts *t)
                 for (int j = 0; j < live * N; j++)
                     expected[j] += 1;
                 if (t->computes)
-                    ok(!failed && !memcmp(expected, got, sizeof got), "a live count of %d changes %d of %d rows", counts[i], live, ROWS);
+                    ok(!failed && !memcmp(expected, got, sizeof got), "a live count of %d changes %d of %d rows", counts[i], live,
+                       ROWS);
                 else
                     ok(!failed, "a live count of %d runs", counts[i]);
             }

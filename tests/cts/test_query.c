@@ -78,7 +78,8 @@ static qp_op sample_op(int i)
 
 void test_query_ops(cts *t)
 {
-    static const char *const names[] = {"get_rows", "norm", "F32 matmul", "F16 matmul", "rope", "KV append", "attention", "elementwise", "copy", "sample"};
+    static const char *const names[] = {"get_rows",  "norm",      "F32 matmul",  "F16 matmul", "rope",
+                                        "KV append", "attention", "elementwise", "copy",       "sample"};
     for (int i = 0; i < SAMPLES; i++) {
         qp_op op = sample_op(i);
         qp_op_info info = {.struct_size = sizeof info};
@@ -117,12 +118,12 @@ void test_query_refusals(cts *t)
         qp_op op;
     } cases[20];
     int n = 0;
-#define BAD(words, base, change)      \
-    do {                              \
-        qp_op op = sample_op(base);   \
-        change;                       \
-        cases[n].what = words;        \
-        cases[n++].op = op;           \
+#define BAD(words, base, change)                                                                                                   \
+    do {                                                                                                                           \
+        qp_op op = sample_op(base);                                                                                                \
+        change;                                                                                                                    \
+        cases[n].what = words;                                                                                                     \
+        cases[n++].op = op;                                                                                                        \
     } while (0)
     BAD("a matmul whose W and x have different K", 2, op.src[1].ne[0] = 63);
     BAD("a matmul whose dst has not M columns", 2, op.dst.ne[0] = 31);
@@ -155,7 +156,8 @@ void test_query_refusals(cts *t)
 
 static int64_t odd_number(cts *t)
 {
-    static const int64_t numbers[] = {0, 1, -1, 2, 31, 32, 33, 64, 1 << 20, INT32_MAX, INT64_MAX, INT64_MIN, INT64_MAX / 4, INT64_MAX - 31};
+    static const int64_t numbers[] = {
+        0, 1, -1, 2, 31, 32, 33, 64, 1 << 20, INT32_MAX, INT64_MAX, INT64_MIN, INT64_MAX / 4, INT64_MAX - 31};
     return numbers[cts_between(t, 0, sizeof numbers / sizeof *numbers - 1)];
 }
 

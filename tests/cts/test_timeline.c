@@ -20,12 +20,14 @@ void test_timeline_host(cts *t)
     uint64_t start = cts_clock();
     qp_status status = b->timeline_wait(line, 6, 30000000, cts_words(t));
     uint64_t took = cts_clock() - start;
-    ok(status == QP_TIMEOUT && took >= 25000000 && took < 5000000000u, "a timeout of 30 ms takes about that (%.1f ms)", (double)took / 1e6);
+    ok(status == QP_TIMEOUT && took >= 25000000 && took < 5000000000u, "a timeout of 30 ms takes about that (%.1f ms)",
+       (double)took / 1e6);
     cts_worked(t, b->timeline_signal(line, 6, cts_words(t)), "signal 6");
     ok(b->timeline_wait(line, 6, 0, cts_words(t)) == QP_OK, "6 is reached");
     cts_refused(t, b->timeline_signal(line, 6, cts_words(t)), QP_ERR_INVALID, "signalling the same value again");
     cts_refused(t, b->timeline_signal(line, 2, cts_words(t)), QP_ERR_INVALID, "signalling backwards");
-    ok(b->timeline_value(line, &value) == QP_OK && value == 6, "a refused signal changes nothing (%llu)", (unsigned long long)value);
+    ok(b->timeline_value(line, &value) == QP_OK && value == 6, "a refused signal changes nothing (%llu)",
+       (unsigned long long)value);
     cts_worked(t, b->timeline_signal(line, 1000000, cts_words(t)), "a long step forward");
     ok(b->timeline_wait(line, 999999, 1000000, cts_words(t)) == QP_OK, "values between are reached with it");
     b->timeline_destroy(line);

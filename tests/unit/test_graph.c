@@ -50,7 +50,8 @@ static void test_arena(void)
         uint64_t alignment = 1u << random_below(9), total = 0, total_again = 0;
         for (int i = 0; i < N; i++) {
             uint32_t first = random_below(TIMES), last = first + random_below(random_below(4) ? 4 : TIMES);
-            blocks[i] = (arena_block){.size = random_below(8) ? random_below(5000) : 0, .first = first, .last = last < TIMES ? last : TIMES - 1};
+            blocks[i] = (arena_block){
+                .size = random_below(8) ? random_below(5000) : 0, .first = first, .last = last < TIMES ? last : TIMES - 1};
         }
         memcpy(again, blocks, sizeof again);
         arena_place(blocks, N, alignment, &total);
@@ -70,15 +71,16 @@ static void test_arena(void)
     ok(!clash, "no two blocks alive together share a byte");
     ok(!misaligned && !outside, "offsets are aligned and inside the total");
     ok(!differs, "the same blocks get the same offsets");
-    ok(!below && worst < 1.35 && sum_ratio / ROUNDS < 1.10, "the total is near what is alive at once: %.3f times it on average, %.3f at worst",
-       sum_ratio / ROUNDS, worst);
+    ok(!below && worst < 1.35 && sum_ratio / ROUNDS < 1.10,
+       "the total is near what is alive at once: %.3f times it on average, %.3f at worst", sum_ratio / ROUNDS, worst);
 }
 
 static void test_arena_edges(void)
 {
     uint64_t total = 99;
     ok(arena_place(NULL, 0, 64, &total) == 0 && total == 0, "no blocks need no bytes");
-    arena_block same[3] = {{.size = 100, .first = 0, .last = 0}, {.size = 100, .first = 1, .last = 1}, {.size = 100, .first = 2, .last = 2}};
+    arena_block same[3] = {
+        {.size = 100, .first = 0, .last = 0}, {.size = 100, .first = 1, .last = 1}, {.size = 100, .first = 2, .last = 2}};
     ok(arena_place(same, 3, 64, &total) == 0 && total == 128, "blocks that never meet share their room");
     arena_block big[2] = {{.size = UINT64_MAX - 10, .first = 0, .last = 0}, {.size = 4096, .first = 0, .last = 0}};
     ok(arena_place(big, 2, 64, &total) == -1, "sizes that overflow are refused");
@@ -117,11 +119,13 @@ static uint32_t add_random_value(quern_graph *g, model *m, uint32_t choice)
     m->root[i] = (int)i;
     uint32_t base = i ? random_below(i) : 0;
     if (choice == 0) { /* bound */
-        qp_tensor t = {.buffer = (qp_buffer *)(uintptr_t)(0x1000 + 16 * i), .ne = {n, 1, rows, 1}, .nb = {4, 4 * n, 4 * n, 4 * n * rows}};
+        qp_tensor t = {
+            .buffer = (qp_buffer *)(uintptr_t)(0x1000 + 16 * i), .ne = {n, 1, rows, 1}, .nb = {4, 4 * n, 4 * n, 4 * n * rows}};
         m->root[i] = -1;
         m->id[i] = quern_graph_bind(g, &t);
     } else if (choice == 1 && i && m->root[base] >= 0) { /* a view of the base's first half, or of the whole */
-        int64_t part = (int64_t)(m->bytes[base] / 4 + random_below(2)) / (1 + random_below(2)), ne[4] = {part > 0 ? part : 1, 1, 1, 1};
+        int64_t part = (int64_t)(m->bytes[base] / 4 + random_below(2)) / (1 + random_below(2)),
+                ne[4] = {part > 0 ? part : 1, 1, 1, 1};
         if ((uint64_t)ne[0] * 4 > m->bytes[base])
             ne[0] = (int64_t)(m->bytes[base] / 4);
         m->bytes[i] = (uint64_t)ne[0] * 4;
@@ -205,7 +209,8 @@ static void test_random_graphs(void)
             above += total > sum;
             const qp_op *list;
             uint32_t count;
-            lost += quern_graph_ops(g, NULL, 0, &list, &count, &error) != QP_OK || (int)count != ops || list[count - 1].tag != count - 1;
+            lost += quern_graph_ops(g, NULL, 0, &list, &count, &error) != QP_OK || (int)count != ops ||
+                    list[count - 1].tag != count - 1;
         }
         quern_graph_destroy(g);
     }
@@ -242,7 +247,8 @@ static void refused(quern_graph *g, const char *words, const char *what)
 {
     quern_error error = {0};
     quern_status status = quern_graph_plan(g, 64, NULL, &error);
-    ok(status == QP_ERR_INVALID && strstr(error.text, words), "refused: %s (%s)", what, status == QP_OK ? "it was planned" : error.text);
+    ok(status == QP_ERR_INVALID && strstr(error.text, words), "refused: %s (%s)", what,
+       status == QP_OK ? "it was planned" : error.text);
     quern_graph_destroy(g);
 }
 
@@ -351,7 +357,7 @@ static void test_views(void)
     quern_value k1 = quern_graph_view(g, k, 64, one, strides);
     other = quern_graph_temp(g, QP_FORMAT_F32, 96, 1, 4);
     add(g, other, x, 0);
-    add(g, q, q, k);  /* columns of one matrix: woven, but no byte shared */
+    add(g, q, q, k); /* columns of one matrix: woven, but no byte shared */
     add(g, k1, k1, q);
     uint64_t bytes = 0;
     quern_status status = quern_graph_plan(g, 256, &bytes, &error);
@@ -360,7 +366,8 @@ static void test_views(void)
     quern_graph_tensor(g, k1, &t, NULL);
     quern_graph_tensor(g, qkv, &base, NULL);
     quern_graph_tensor(g, other, &o, NULL);
-    ok(t.offset == base.offset + 192 && t.nb[1] == 64 && t.nb[2] == 384, "a view of a view keeps the base's strides where 0 is given");
+    ok(t.offset == base.offset + 192 && t.nb[1] == 64 && t.nb[2] == 384,
+       "a view of a view keeps the base's strides where 0 is given");
     ok(o.offset != base.offset && bytes == 2 * 1536, "a view keeps its base alive");
     status = quern_graph_tensor(g, 77, &t, &error);
     ok(status == QP_ERR_NOT_FOUND, "an unknown value is not found: %s", error.text);
@@ -399,8 +406,7 @@ static void test_growth(void)
     }
     uint64_t bytes = 0;
     quern_status status = quern_graph_plan(g, 64, &bytes, &error);
-    ok(status == QP_OK && bytes == 2 * 512, "a chain of 2000 values needs room for two (%llu bytes)",
-       (unsigned long long)bytes);
+    ok(status == QP_OK && bytes == 2 * 512, "a chain of 2000 values needs room for two (%llu bytes)", (unsigned long long)bytes);
     quern_graph_destroy(g);
 }
 
