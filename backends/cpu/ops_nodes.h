@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ * backends/cpu/ops_nodes.h: what each kind of node needs while it runs: addresses and numbers, nothing to look up. */
+#ifndef QUERN_BACKENDS_CPU_OPS_NODES_H
+#define QUERN_BACKENDS_CPU_OPS_NODES_H
+
+#include "kernels/cpu/kernels.h"
+
+/* A tensor of float rows: head h of row r is at data + h·head + r·row. */
+typedef struct qc_rows {
+    char *data;
+    int64_t head, row; /* bytes */
+} qc_rows;
+
+static inline float *qc_row_at(const qc_rows *rows, int64_t h, int64_t r)
+{
+    return (float *)(void *)(rows->data + h * rows->head + r * rows->row);
+}
+
+typedef struct qc_get_rows_node {
+    const char *table;
+    int64_t stride, count, n;
+    qp_format format;
+    int packed;
+    float scale;
+    const int32_t *ids;
+    qc_rows dst;
+} qc_get_rows_node;
+
+typedef struct qc_norm_node {
+    qc_rows x, dst;
+    int64_t n, heads;
+    const float *weight, *bias;
+    qp_norm_params p;
+} qc_norm_node;
+
+typedef struct qc_quantise_node {
+    qc_rows x, dst;
+    int64_t k;
+} qc_quantise_node;
+
+typedef struct qc_weight {
+    const char *data;
+    int64_t stride;         /* bytes of a strip of 16 rows */
+    int64_t row_stride;     /* in place */
+    qk_matmul_fn multiply;
+    const char *x;
+    int64_t x_stride;
+    int unpack;             /* panels for float activations: a strip is dequantised into the thread's scratch first */
+    qp_format format;
+} qc_weight;
+
+typedef struct qc_matmul_node {
+    qc_weight w, w2; /* w2.data NULL: no second weight */
+    int64_t k, m;
+    int64_t group;          /* strips of 16 rows in a unit */
+    int64_t tile;           /* tokens in a unit */
+    const float *bias, *bias2;
+    qc_rows residual, dst;  /* residual.data NULL: none */
+    qp_matmul_params p;
+} qc_matmul_node;
+
+typedef struct qc_rope_table_node {
+    const int32_t *positions;
+    const float *factors;   /* NULL: all 1 */
+    const double *turns;    /* of a pair, per position, before its factor: interpolated and extrapolated mixed */
+    double magnitude;
+    int64_t pairs;
+    qc_rows table;
+} qc_rope_table_node;
+
+typedef struct qc_rope_node {
+    qc_rows x, dst, table;
+    int64_t n, heads, n_dims;
+    uint32_t mode;
+} qc_rope_node;
+
+typedef struct qc_kv_append_node {
+    qc_rows x;
+    char *cache;
+    int64_t cache_head, cache_cell; /* bytes */
+    int64_t n, heads, cells;
+    qp_format format;
+    const int32_t *slots;
+} qc_kv_append_node;
+
+typedef struct qc_attention_node {
+    qc_rows q, dst;
+    const char *k, *v;
+    int64_t k_head, k_cell, v_head, v_cell; /* bytes */
+    int64_t k_size, v_size, heads, kv_heads, cells;
+    qk_attention_fn attend;
+    const int32_t *positions;
+    const float *sinks;
+    qp_attention_params p;
+    int64_t stretch;           /* cells that are done at a time; their results are merged in order */
+    int64_t row_block;         /* rows a unit does together; 0: stretches are units of their own */
+    int64_t stretches;         /* that a row can have */
+    char *partial;             /* stretches' states, where they are units */
+    _Atomic uint32_t *done;    /* stretches done of each row and KV head */
+} qc_attention_node;
+
+typedef struct qc_elementwise_node {
+    qc_rows a, b, dst;
+    int64_t n, heads;
+    qp_elementwise_params p;
+} qc_elementwise_node;
+
+typedef struct qc_copy_node {
+    const char *src;
+    char *dst;
+    int64_t ne[4], src_nb[4], dst_nb[4];
+    qp_format from, to;
+    int64_t chunk;             /* elements converted at a time */
+} qc_copy_node;
+
+typedef struct qc_sample_node {
+    qc_rows logits;
+    char *dst;
+    int64_t dst_stride, n;
+} qc_sample_node;
+
+typedef struct qc_reference_node {
+    const void *op; /* qk_op, all but live */
+} qc_reference_node;
+
+typedef union qc_node_args {
+    qc_get_rows_node get_rows;
+    qc_norm_node norm;
+    qc_quantise_node quantise;
+    qc_matmul_node matmul;
+    qc_rope_table_node rope_table;
+    qc_rope_node rope;
+    qc_kv_append_node kv_append;
+    qc_attention_node attention;
+    qc_elementwise_node elementwise;
+    qc_copy_node copy;
+    qc_sample_node sample;
+    qc_reference_node reference;
+} qc_node_args;
+
+#endif
