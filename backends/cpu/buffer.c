@@ -118,7 +118,7 @@ qp_status qc_range_address(const qp_range *range, const char *what, char **out, 
 qp_status qc_buffer_write(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error)
 {
     qp_range range = {buffer, offset, size};
-    char *to;
+    char *to = NULL;
     if (size && !data)
         return qc_fail(error, QP_ERR_INVALID, "buffer_write has no data");
     qp_status status = qc_range_address(&range, "buffer_write", &to, error);
@@ -130,7 +130,7 @@ qp_status qc_buffer_write(qp_buffer *buffer, uint64_t offset, const void *data, 
 qp_status qc_buffer_read(qp_buffer *buffer, uint64_t offset, void *data, uint64_t size, qp_text *error)
 {
     qp_range range = {buffer, offset, size};
-    char *from;
+    char *from = NULL;
     if (size && !data)
         return qc_fail(error, QP_ERR_INVALID, "buffer_read has no place for the data");
     qp_status status = qc_range_address(&range, "buffer_read", &from, error);

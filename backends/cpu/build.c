@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { NONE = -1 };
+#define ONE_ROW (UINTPTR_MAX / 2) /* the pitch of what has one row */
 
 typedef struct node_meta {
     uint32_t first_access, access_count;
@@ -213,26 +214,39 @@ void qc_node_touches(qc_builder *b, const void *data, uint64_t pitch, uint64_t b
     uintptr_t lo = (uintptr_t)data;
     *access = (qc_access){.lo = lo, .hi = lo + (uintptr_t)(rows - 1) * pitch + bytes, .bytes = bytes, .write = write, .by_row = by_row};
     if (rows == 1)
-        access->pitch = UINTPTR_MAX / 2; /* one row: whatever shape the others have, it is row 0 that they meet */
+        access->pitch = ONE_ROW;
     else if (bytes <= pitch)
         access->pitch = pitch;
     meta_at(b, b->metas.count - 1)->access_count++;
 }
 
-static void touches(qc_builder *b, const qk_tensor *t, int write, int by_row)
+/* rows of it, bytes of one and the distance between them; pitch 0 where rows are not told apart. */
+static void describe(const qk_tensor *t, qc_access *out)
 {
-    if (!t->data)
-        return;
     qp_tensor all = {.format = t->format, .layout = t->layout};
     memcpy(all.ne, t->ne, sizeof all.ne);
     memcpy(all.nb, t->nb, sizeof all.nb);
-    uint64_t bytes = qc_tensor_bytes(&all);
-    if (t->layout != QP_LAYOUT_GGUF || t->ne[3] != 1) {
-        qc_node_touches(b, t->data, 0, bytes, 1, write, 0);
+    uintptr_t lo = (uintptr_t)t->data;
+    *out = (qc_access){.lo = lo, .hi = lo + qc_tensor_bytes(&all)};
+    int flat = t->layout != QP_LAYOUT_GGUF || t->ne[3] != 1;
+    if (!flat)
+        all.ne[2] = 1;
+    out->bytes = qc_tensor_bytes(&all);
+    if (flat || t->ne[2] == 1) /* one row: whatever shape the others have, it is row 0 that they meet */
+        out->pitch = flat ? 0 : ONE_ROW;
+    else if (out->bytes <= (uint64_t)t->nb[2])
+        out->pitch = (uintptr_t)t->nb[2];
+}
+
+static void touches(qc_builder *b, const qk_tensor *t, int write, int by_row)
+{
+    qc_access *access = t->data ? list_add(b, &b->accesses, sizeof *access) : NULL;
+    if (!access)
         return;
-    }
-    all.ne[2] = 1;
-    qc_node_touches(b, t->data, (uint64_t)t->nb[2], qc_tensor_bytes(&all), t->ne[2], write, by_row && t->ne[2] > 0);
+    describe(t, access);
+    access->write = write;
+    access->by_row = by_row;
+    meta_at(b, b->metas.count - 1)->access_count++;
 }
 
 /* A tensor of one row that an op of many uses for all of them (b of elementwise) is only ever read. */
@@ -373,6 +387,27 @@ static qp_status resolve_op(qc_builder *b, const qc_op_row *row, const qp_op *op
     return status;
 }
 
+/* dst may be a source only where the op says so, and then it is the whole of it. */
+static qp_status check_overlap(const qc_op_row *row, const qk_op *op, qp_text *error)
+{
+    qc_access dst, source;
+    describe(&op->dst, &dst);
+    dst.write = 1;
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++) {
+        const qk_tensor *t = &op->src[i];
+        if (!t->data)
+            continue;
+        describe(t, &source);
+        if (compare_access(&dst, &source) == APART)
+            continue;
+        int same = t->data == op->dst.data && !memcmp(t->ne, op->dst.ne, sizeof t->ne) && !memcmp(t->nb, op->dst.nb, sizeof t->nb);
+        if (!same || !(row->in_place >> i & 1))
+            return qc_fail(error, QP_ERR_INVALID, "dst shares bytes with %s%s", row->sources[i],
+                           row->in_place >> i & 1 ? ", but is not the same tensor" : "");
+    }
+    return QP_OK;
+}
+
 static void reference_run(const qc_node *node, int64_t live, int64_t begin, int64_t end, const qc_work *work)
 {
     (void)begin;
@@ -453,6 +488,8 @@ static qp_status add_op(qc_builder *b, const qp_program_desc *desc, uint32_t i, 
         return status;
     const qc_op_row *row = qc_op_find(op.kind);
     status = resolve_op(b, row, &op, &resolved, &text);
+    if (!status)
+        status = check_overlap(row, &resolved, &text);
     if (!status)
         status = b->info.device->reference ? launch_reference(b, &resolved) : row->launch(b, &op, &resolved, &text);
     if (!status)

@@ -3,19 +3,20 @@
 #include "backends/cpu/ops.h"
 
 #include "backends/cpu/status.h"
+#include "kernels/ref/ref.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-static const qc_op_row *const rows[] = {&qc_get_rows_row,  &qc_norm_row,        &qc_matmul_row, &qc_rope_row,  &qc_kv_append_row,
+static const qc_op_row *const op_rows[] = {&qc_get_rows_row,  &qc_norm_row,        &qc_matmul_row, &qc_rope_row,  &qc_kv_append_row,
                                         &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row};
 
 const qc_op_row *qc_op_find(qp_op_kind kind)
 {
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i]->kind == kind)
-            return rows[i];
+    for (size_t i = 0; i < sizeof op_rows / sizeof *op_rows; i++)
+        if (op_rows[i]->kind == kind)
+            return op_rows[i];
     return NULL;
 }
 
@@ -142,6 +143,24 @@ void qc_name_kernel(qp_op_info *info, const char *op, const char *format, const 
     snprintf(info->kernel, sizeof info->kernel, "%s%s%s.%s", op, format ? "_" : "", format ? format : "", isa);
     for (char *c = info->kernel; *c; c++)
         *c = (char)tolower((unsigned char)*c);
+}
+
+int qc_reference_has(qp_format format)
+{
+    float f = 0;
+    return qr_dequantise(format, &f, &f, 0) == 0;
+}
+
+int qc_reference_makes(qp_format format)
+{
+    float f = 0;
+    return qr_quantise(format, &f, &f, 0) == 0;
+}
+
+int64_t qc_row_grain(const qp_device *device, int64_t rows)
+{
+    int64_t grain = rows / (8 * (int64_t)device->threads);
+    return grain < 1 ? 1 : grain > 16 ? 16 : grain;
 }
 
 /* ---- one op -------------------------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@ typedef struct qc_op_row {
     const char *const *sources;         /* names, in order */
     uint32_t required, optional;        /* bits of sources */
     uint32_t packed;                    /* bits of sources that may lie in panels */
+    uint32_t in_place;                  /* bits of sources that dst may be */
     uint32_t strided;                   /* bits of sources whose blocks may lie apart; bit 31: dst */
     /* Adds to what is true of every op. Fills kernel, bytes and operations of info (never NULL). */
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
@@ -24,7 +25,7 @@ typedef struct qc_op_row {
 extern const qc_op_row qc_get_rows_row, qc_norm_row, qc_matmul_row, qc_rope_row, qc_kv_append_row, qc_attention_row, qc_elementwise_row,
     qc_copy_row, qc_sample_row;
 
-enum { QC_STRIDED_DST = 1u << 31 };
+#define QC_STRIDED_DST (1u << 31)
 
 const qc_op_row *qc_op_find(qp_op_kind kind); /* NULL: this device has no such op */
 
@@ -54,6 +55,10 @@ qp_status qc_need_format(const qp_tensor *tensor, const char *name, qp_format fo
 qp_status qc_need_shape(const qp_tensor *tensor, const char *name, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason);
 qp_status qc_need_index(const qp_tensor *tensor, const char *name, int64_t rows, qp_text *reason); /* I32 {rows} */
 qp_status qc_need_floats(const qp_tensor *tensor, const char *name, int64_t n, qp_text *reason);   /* F32 {n} */
+int qc_reference_has(qp_format format);                 /* can kernels/ref read it? */
+int qc_reference_makes(qp_format format);               /* and write it? */
+/* Units of cheap row-by-row work to take at a time. */
+int64_t qc_row_grain(const qp_device *device, int64_t rows);
 void qc_name_kernel(qp_op_info *info, const char *op, const char *format, const char *isa);
 
 #endif
