@@ -29,7 +29,7 @@ uint32_t qc_format_alignment(qp_format format)
 {
     switch (format) {
     case QP_FORMAT_F64:
-    case QP_FORMAT_I64: return 8;
+    case QP_FORMAT_I64: /* only ever moved as bytes, or read by kernels/ref, which wants no alignment */
     case QP_FORMAT_F32:
     case QP_FORMAT_I32: return 4;
     case QP_FORMAT_I8:

@@ -14,12 +14,12 @@
 static void sleep_on(_Atomic uint32_t *word, uint32_t seen, uint64_t ns)
 {
     struct timespec time = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
-    syscall(SYS_futex, (void *)word, FUTEX_WAIT_PRIVATE, seen, ns == QC_FOREVER ? NULL : &time, NULL, 0);
+    syscall(SYS_futex, (uint32_t *)(uintptr_t)word, FUTEX_WAIT_PRIVATE, seen, ns == QC_FOREVER ? NULL : &time, NULL, 0);
 }
 
 static void wake_all(_Atomic uint32_t *word)
 {
-    syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, (uint32_t *)(uintptr_t)word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 #else
 static void sleep_on(_Atomic uint32_t *word, uint32_t seen, uint64_t ns)
