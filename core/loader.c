@@ -172,8 +172,11 @@ void qi_module_put(qi_module *module)
 
 /* ---- what a plugin says of a device ---- */
 
-static quern_status check_info(const qp_device_info *info, quern_error *error)
+quern_status qi_info_check(qp_device_info *info, quern_error *error)
 {
+    info->name[sizeof info->name - 1] = '\0';
+    info->driver[sizeof info->driver - 1] = '\0';
+    info->features[sizeof info->features - 1] = '\0';
     if (!info->name[0])
         return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives it no name");
     if (info->heap_count < 1 || info->heap_count > QP_MAX_HEAPS)
@@ -197,10 +200,7 @@ quern_status qi_module_info(const qi_module *module, uint32_t index, qp_device_i
     if (status)
         return qi_result(status, words, "the plugin cannot describe the device and gives no reason", error);
     fresh.struct_size = sizeof fresh;
-    fresh.name[sizeof fresh.name - 1] = '\0';
-    fresh.driver[sizeof fresh.driver - 1] = '\0';
-    fresh.features[sizeof fresh.features - 1] = '\0';
-    status = check_info(&fresh, error);
+    status = qi_info_check(&fresh, error);
     if (!status)
         *info = fresh;
     return status;

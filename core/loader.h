@@ -57,6 +57,9 @@ quern_status qi_module_get(const qi_file *file, const quern_topology *topology, 
                            quern_error *error);
 void qi_module_put(qi_module *module);
 
+/* Are the numbers within bounds? Ends every text, too. */
+quern_status qi_info_check(qp_device_info *info, quern_error *error);
+
 /* Fills *info for device `index`, every text ended and every number within bounds, or says what is wrong with it. */
 quern_status qi_module_info(const qi_module *module, uint32_t index, qp_device_info *info, quern_error *error);
 

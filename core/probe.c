@@ -48,13 +48,6 @@ void qi_probe_here(const qi_file *file, const quern_topology *topology, qi_stage
     qi_module_put(module);
 }
 
-void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, const quern_topology *topology, qi_report *reports)
-{
-    (void)timeout_ms;
-    for (uint32_t i = 0; i < count; i++)
-        qi_probe_here(&files[i], topology, NULL, NULL, &reports[i]);
-}
-
 void qi_report_free(qi_report *report)
 {
     free(report->devices);

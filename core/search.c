@@ -56,10 +56,20 @@ static int add_file(qi_files *files, const char *folder, const char *entry, cons
     return 1;
 }
 
+/* Is the folder in the list of those searched? */
+static int was_searched(const qi_files *files, const char *folder)
+{
+    size_t length = strlen(folder);
+    for (const char *at = files->searched; (at = strstr(at, folder)); at += length)
+        if ((at == files->searched || at[-1] == ' ') && (at[length] == ',' || !at[length]))
+            return 1;
+    return 0;
+}
+
 static int search_folder(qi_files *files, const char *folder, const char *only)
 {
     char full[PATH_MAX], name[QI_NAME_SIZE];
-    if (!realpath(folder, full))
+    if (!realpath(folder, full) || was_searched(files, full))
         return 1;
     size_t used = strlen(files->searched);
     snprintf(files->searched + used, sizeof files->searched - used, "%s%s", used ? ", " : "", full);
