@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT
+ * tests/unit/test_quantize.c: models written in other formats, value by value; what must be refused; nothing left behind. */
+#include "gguf_builder.h"
+#include "tap.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[64];
+static quern_device *device;
+
+static const char *in_folder(const char *name)
+{
+    static char paths[4][128];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static int write_file(const char *path, const void *data, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    int good = file && fwrite(data, 1, size, file) == size;
+    return file && !fclose(file) && good;
+}
+
+/* How many files there are, so that forgotten ones show. */
+static int count_files(void)
+{
+    DIR *dir = opendir(folder);
+    int count = -2; /* . and .. */
+    while (dir && readdir(dir))
+        count++;
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
+/* ---- a model ------------------------------------------------------------------------------------------------------ */
+
+enum { EMBEDDINGS, QUERY, NORM, GATE, ODD, OUTPUT, TENSORS };
+
+static const struct shape {
+    const char *name;
+    uint32_t dims;
+    uint64_t ne[4];
+} shapes[TENSORS] = {
+    {"token_embd.weight", 2, {64, 10, 1, 1}}, {"blk.0.attn_q.weight", 3, {64, 5, 3, 1}},
+    {"output_norm.weight", 1, {64, 1, 1, 1}}, {"blk.0.ffn_gate_inp.weight", 2, {64, 4, 1, 1}},
+    {"blk.0.odd.weight", 2, {40, 6, 1, 1}},   {"output.weight", 2, {64, 10, 1, 1}},
+};
+
+static float value_of(size_t tensor, uint64_t i)
+{
+    uint64_t z = (i + 1) * 0x9e3779b97f4a7c15u ^ (tensor + 7) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 31) * 0x94d049bb133111ebu;
+    return (float)((double)(z >> 11) * 0x1p-53 * 4 - 2) * (i % 97 == 0 ? 8.0f : 1.0f);
+}
+
+static uint64_t elements_of(const struct shape *s)
+{
+    return s->ne[0] * s->ne[1] * s->ne[2] * s->ne[3];
+}
+
+/* count: the last tensors may be left out. bad: an element of `token_embd.weight` that is not a number, or -1. */
+static void build_model(builder *b, size_t count, int bad)
+{
+    uint64_t offset = 0;
+    put_header(b, 3, count, 6);
+    put_kv_string(b, "general.architecture", "llama");
+    put_kv_u32(b, "general.file_type", 0);
+    put_kv_u32(b, "general.alignment", 64);
+    put_kv_strings(b, "some.words", (const char *const[]){"a", "", "ccc"}, 3);
+    put_kv_ints(b, "some.numbers", (const int32_t[]){-1, 2}, 2);
+    put_kv_bool(b, "some.flag", 1);
+    for (size_t i = 0; i < count; i++) {
+        put_tensor(b, shapes[i].name, shapes[i].dims, shapes[i].ne, QP_FORMAT_F32, offset);
+        offset = (offset + elements_of(&shapes[i]) * 4 + 63) & ~(uint64_t)63;
+    }
+    for (size_t t = 0; t < count; t++) {
+        put_padding(b, 64);
+        for (uint64_t i = 0; i < elements_of(&shapes[t]); i++)
+            put_f32(b, t == EMBEDDINGS && (int)i == bad ? NAN : value_of(t, i));
+    }
+}
+
+static quern_gguf *open_model(size_t count, int bad)
+{
+    builder b = {0};
+    quern_gguf *g = NULL;
+    build_model(&b, count, bad);
+    if (write_file(in_folder("in.gguf"), b.data, b.size))
+        quern_gguf_open(in_folder("in.gguf"), &g, NULL);
+    builder_free(&b);
+    return g;
+}
+
+/* ---- reading what was written ------------------------------------------------------------------------------------- */
+
+static float half(const unsigned char *at)
+{
+    uint16_t bits;
+    memcpy(&bits, at, 2);
+    int exponent = bits >> 10 & 31;
+    float magnitude = exponent ? ldexpf((float)(1024 + (bits & 1023)), exponent - 25) : ldexpf((float)(bits & 1023), -24);
+    return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+/* Element i of a row of blocks. */
+static float element(const unsigned char *data, qp_format format, uint64_t i)
+{
+    const unsigned char *block = data + i / 32 * (format == QP_FORMAT_Q8_0 ? 34 : 18);
+    unsigned j = (unsigned)(i % 32);
+    float f;
+    uint32_t bits = 0;
+    switch (format) {
+    case QP_FORMAT_F32: memcpy(&f, data + 4 * i, 4); return f;
+    case QP_FORMAT_F16: return half(data + 2 * i);
+    case QP_FORMAT_BF16:
+        memcpy((char *)&bits + 2, data + 2 * i, 2);
+        memcpy(&f, &bits, 4);
+        return f;
+    case QP_FORMAT_Q8_0: return half(block) * (float)(signed char)block[2 + j];
+    case QP_FORMAT_Q4_0: return half(block) * (float)((j < 16 ? block[2 + j] & 15 : block[2 + j - 16] >> 4) - 8);
+    default: return NAN;
+    }
+}
+
+/* The largest error as a share of what the format allows: of the largest value among the 32 neighbours. */
+static double worst_error(const unsigned char *data, qp_format format, size_t tensor, uint64_t count)
+{
+    double worst = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double largest = 0, x = (double)value_of(tensor, i), allowed = 0;
+        for (uint64_t n = i / 32 * 32; n < i / 32 * 32 + 32 && n < count; n++)
+            largest = fmax(largest, fabs((double)value_of(tensor, n)));
+        switch (format) {
+        case QP_FORMAT_F16: allowed = fmax(fabs(x) * 0x1p-11, 0x1p-25); break;
+        case QP_FORMAT_BF16: allowed = fabs(x) * 0x1p-8; break;
+        case QP_FORMAT_Q8_0: allowed = largest / 127 * 0.52; break; /* half a step, and the scale's own rounding */
+        case QP_FORMAT_Q4_0: allowed = largest / 8 * 1.02; break;   /* a whole one at the end that has no step left */
+        default: allowed = 0; break;
+        }
+        double error = fabs((double)element(data, format, i) - x);
+        worst = fmax(worst, error > 0 ? error / (allowed > 0 ? allowed : 1e-30) : 0);
+    }
+    return worst;
+}
+
+static void check_tensor(const quern_gguf *g, size_t tensor, qp_format format)
+{
+    const quern_gguf_tensor *t = quern_gguf_tensor_at(g, tensor);
+    unsigned char *data = t ? malloc(t->bytes) : NULL;
+    if (!data || quern_gguf_read(g, t, 0, data, t->bytes, NULL)) {
+        ok(0, "%s can be read", shapes[tensor].name);
+        free(data);
+        return;
+    }
+    uint64_t count = elements_of(&shapes[tensor]);
+    double worst = t->format == format ? worst_error(data, format, tensor, count) : 0;
+    ok(t->format == format && !strcmp(t->name.data, shapes[tensor].name) && t->dims == shapes[tensor].dims &&
+           (uint64_t)t->ne[2] == shapes[tensor].ne[2] && worst <= 1,
+       "%s is %s, worst error %.2f of the bound", shapes[tensor].name, quern_format_get(t->format)->name, worst);
+    free(data);
+}
+
+static void check_metadata(const quern_gguf *g, uint64_t file_type, int quantised)
+{
+    uint64_t type = 99, version = 0, flag = 0;
+    int64_t number = 0;
+    quern_string word = {0};
+    (void)quern_gguf_get_u64(g, "general.quantization_version", 0, &version, NULL);
+    ok(!quern_gguf_get_u64(g, "general.file_type", 0, &type, NULL) && type == file_type && version == (quantised ? 2u : 0u),
+       "general.file_type is %u, general.quantization_version %u", (unsigned)type, (unsigned)version);
+    ok(quern_gguf_version(g) == 3 && quern_gguf_alignment(g) == 64 && !quern_gguf_get_string(g, "some.words", 2, &word, NULL) &&
+           word.size == 3 && !quern_gguf_get_i64(g, "some.numbers", 0, &number, NULL) && number == -1 &&
+           !quern_gguf_get_u64(g, "some.flag", 0, &flag, NULL) && flag == 1 &&
+           quern_gguf_find(g, "some.numbers")->element_type == QUERN_GGUF_INT32 && quern_gguf_kv_count(g) == (quantised ? 7u : 6u),
+       "the other metadata is as it was");
+}
+
+static void test_format(qp_format format, uint64_t file_type, qp_format output)
+{
+    quern_error error = {0};
+    const quern_format_info *info = quern_format_get(format);
+    quern_gguf *in = open_model(TENSORS, -1), *out = NULL;
+    const char *path = in_folder("out.gguf");
+    int good = in && !quern_quantize(device, in, path, format, NULL, NULL, &error) && !quern_gguf_open(path, &out, &error);
+    if (!ok(good, "to %s %s", info->name, error.text))
+        return;
+    check_metadata(out, file_type, info->quantised);
+    check_tensor(out, EMBEDDINGS, format);
+    check_tensor(out, QUERY, format);
+    check_tensor(out, NORM, QP_FORMAT_F32);
+    check_tensor(out, GATE, QP_FORMAT_F32);
+    check_tensor(out, ODD, info->quantised ? QP_FORMAT_F16 : format);
+    check_tensor(out, OUTPUT, output);
+    quern_gguf_close(in);
+    quern_gguf_close(out);
+    in = open_model(OUTPUT, -1); /* without output.weight the embeddings take its part */
+    good = in && !quern_quantize(device, in, path, format, NULL, NULL, &error) && !quern_gguf_open(path, &out, &error);
+    if (ok(good, "to %s with tied embeddings %s", info->name, error.text))
+        check_tensor(out, EMBEDDINGS, output);
+    quern_gguf_close(in);
+    quern_gguf_close(out);
+    ok(count_files() == 2, "nothing else lies in the folder");
+}
+
+/* Every pair of formats: through `first` to F32 gives exactly what `first` says. */
+static void test_back(qp_format first)
+{
+    quern_error error = {0};
+    quern_gguf *in = open_model(TENSORS, -1), *middle = NULL, *out = NULL;
+    int good = in && !quern_quantize(device, in, in_folder("middle.gguf"), first, NULL, NULL, &error) &&
+               !quern_gguf_open(in_folder("middle.gguf"), &middle, &error) &&
+               !quern_quantize(device, middle, in_folder("out.gguf"), QP_FORMAT_F32, NULL, NULL, &error) &&
+               !quern_gguf_open(in_folder("out.gguf"), &out, &error);
+    int same = good;
+    for (size_t t = 0; same && t < TENSORS; t++) {
+        const quern_gguf_tensor *a = quern_gguf_tensor_at(middle, t), *b = quern_gguf_tensor_at(out, t);
+        unsigned char *from = malloc(a->bytes), *to = malloc(b->bytes);
+        same = !quern_gguf_read(middle, a, 0, from, a->bytes, NULL) && !quern_gguf_read(out, b, 0, to, b->bytes, NULL) &&
+               b->format == QP_FORMAT_F32;
+        for (uint64_t i = 0; same && i < elements_of(&shapes[t]); i++)
+            same = !(element(from, a->format, i) < element(to, QP_FORMAT_F32, i) ||
+                     element(from, a->format, i) > element(to, QP_FORMAT_F32, i));
+        free(from);
+        free(to);
+    }
+    ok(same, "%s and back to F32 gives its very values %s", quern_format_get(first)->name, error.text);
+    quern_gguf_close(in);
+    quern_gguf_close(middle);
+    quern_gguf_close(out);
+    unlink(in_folder("middle.gguf"));
+}
+
+/* ---- refusals ----------------------------------------------------------------------------------------------------- */
+
+static int calls;
+
+static int stop_soon(void *ctx, uint64_t done, uint64_t total)
+{
+    calls++;
+    return done > total || (ctx && done > 0);
+}
+
+static void expect_refusal(const char *name, const quern_gguf *in, const char *path, qp_format format, quern_progress progress,
+                           quern_status want, const char *word)
+{
+    quern_error error = {0};
+    int files = count_files();
+    quern_status status = quern_quantize(device, in, path, format, progress, &calls, &error);
+    ok(status == want && strstr(error.text, word) && count_files() == files, "%s: %s", name, error.text);
+}
+
+static void test_refusals(void)
+{
+    quern_gguf *in = open_model(TENSORS, -1), *again = NULL;
+    unlink(in_folder("out.gguf"));
+    expect_refusal("the input itself", in, in_folder("in.gguf"), QP_FORMAT_Q8_0, NULL, QP_ERR_INVALID, "input itself");
+    ok(!link(in_folder("in.gguf"), in_folder("link.gguf")), "another name for the input");
+    expect_refusal("by another name", in, in_folder("link.gguf"), QP_FORMAT_Q8_0, NULL, QP_ERR_INVALID, "input itself");
+    unlink(in_folder("link.gguf"));
+    ok(!quern_gguf_open(in_folder("in.gguf"), &again, NULL), "the input is whole");
+    expect_refusal("a format of a later issue", in, in_folder("out.gguf"), QP_FORMAT_Q4_K, NULL, QP_ERR_UNSUPPORTED, "Q4_K");
+    expect_refusal("a format that is none", in, in_folder("out.gguf"), 63, NULL, QP_ERR_UNSUPPORTED, "63");
+    expect_refusal("a folder", in, folder, QP_FORMAT_Q8_0, NULL, QP_ERR_INVALID, "directory");
+    expect_refusal("a device", in, "/dev/null", QP_FORMAT_Q8_0, NULL, QP_ERR_INVALID, "/dev/null");
+    expect_refusal("no such folder", in, in_folder("no/out.gguf"), QP_FORMAT_Q8_0, NULL, QP_ERR_IO, "No such file");
+    expect_refusal("no path", in, "", QP_FORMAT_Q8_0, NULL, QP_ERR_INVALID, "no path");
+    expect_refusal("stopped", in, in_folder("out.gguf"), QP_FORMAT_Q8_0, stop_soon, QP_ERR_CANCELLED, "stopped");
+    ok(calls > 1, "progress was reported %d times", calls);
+    ok(write_file(in_folder("out.gguf"), "old", 3), "something lies there already");
+    expect_refusal("stopped again", in, in_folder("out.gguf"), QP_FORMAT_Q8_0, stop_soon, QP_ERR_CANCELLED, "stopped");
+    struct stat info;
+    ok(!stat(in_folder("out.gguf"), &info) && info.st_size == 3, "and is untouched");
+    quern_gguf_close(again);
+    quern_gguf_close(in);
+    in = open_model(TENSORS, 130);
+    expect_refusal("NaN weights", in, in_folder("out.gguf"), QP_FORMAT_Q8_0, NULL, QP_ERR_FORMAT, "element 2 of row 2");
+    ok(!truncate(in_folder("in.gguf"), 1000), "the input shrinks");
+    expect_refusal("a shrunken input", in, in_folder("out.gguf"), QP_FORMAT_Q8_0, NULL, QP_ERR_IO, "token_embd.weight");
+    quern_gguf_close(in);
+}
+
+/* ---- larger than a portion, and real ------------------------------------------------------------------------------ */
+
+static void test_portions(void)
+{
+    enum { ROW = 4096, ROWS = 1300 }; /* 20 MiB of F32: two portions and a bit */
+    builder b = {0};
+    quern_gguf *in = NULL, *out = NULL;
+    quern_error error = {0};
+    put_header(&b, 3, 1, 0);
+    put_tensor(&b, "a.weight", 2, (const uint64_t[]){ROW, ROWS}, QP_FORMAT_F32, 0);
+    put_padding(&b, 32);
+    for (uint32_t i = 0; i < ROW * ROWS; i++)
+        put_f32(&b, (float)(i % 255) - 127);
+    int good = !quern_gguf_open_memory(b.data, b.size, "large", &in, &error) &&
+               !quern_quantize(device, in, in_folder("out.gguf"), QP_FORMAT_BF16, stop_soon, NULL, &error) &&
+               !quern_gguf_open(in_folder("out.gguf"), &out, &error);
+    ok(good, "a tensor of several portions %s", error.text);
+    unsigned char *data = malloc((size_t)ROW * ROWS * 2);
+    uint64_t wrong = 0;
+    good = good && !quern_gguf_read(out, quern_gguf_tensor_at(out, 0), 0, data, (uint64_t)ROW * ROWS * 2, &error);
+    for (uint64_t i = 0; good && i < (uint64_t)ROW * ROWS; i++)
+        wrong += fabsf(element(data, QP_FORMAT_BF16, i) - ((float)(i % 255) - 127)) > 0;
+    ok(good && !wrong, "every element arrives in its place (%u do not)", (unsigned)wrong);
+    free(data);
+    quern_gguf_close(in);
+    quern_gguf_close(out);
+    builder_free(&b);
+}
+
+/* Another implementation wrote this file from the same weights. */
+static void test_reference(void)
+{
+    const char *from = tap_fixture("models/tiny-books-f16.gguf"), *want = tap_fixture("models/tiny-books-q8_0.gguf");
+    quern_gguf *in = NULL, *out = NULL, *reference = NULL;
+    quern_error error = {0};
+    if (!from || !want) {
+        skip("no fixtures", "a real model");
+        return;
+    }
+    int good = !quern_gguf_open(from, &in, &error) && !quern_gguf_open(want, &reference, &error) &&
+               !quern_quantize(device, in, in_folder("out.gguf"), QP_FORMAT_Q8_0, NULL, NULL, &error) &&
+               !quern_gguf_open(in_folder("out.gguf"), &out, &error);
+    ok(good && quern_gguf_tensor_count(out) == quern_gguf_tensor_count(reference), "a real model %s", error.text);
+    uint64_t formats = 0, differ = 0;
+    for (uint64_t i = 0; good && i < quern_gguf_tensor_count(out); i++) {
+        const quern_gguf_tensor *a = quern_gguf_tensor_at(out, i), *b = quern_gguf_tensor_find(reference, a->name.data);
+        if (!b || a->format != b->format || a->bytes != b->bytes) {
+            formats++;
+            continue;
+        }
+        char *x = malloc(a->bytes), *y = malloc(b->bytes);
+        differ += quern_gguf_read(out, a, 0, x, a->bytes, NULL) || quern_gguf_read(reference, b, 0, y, b->bytes, NULL) ||
+                  memcmp(x, y, a->bytes);
+        free(x);
+        free(y);
+    }
+    ok(good && !formats, "every tensor has the reference's format (%u do not)", (unsigned)formats);
+    ok(good && !differ, "and its very bytes (%u tensors differ)", (unsigned)differ);
+    quern_gguf_close(in);
+    quern_gguf_close(out);
+    quern_gguf_close(reference);
+}
+
+int main(void)
+{
+    quern_context_options options = {.struct_size = sizeof options, .only = "cpu"};
+    quern_context *context = NULL;
+    quern_error error = {0};
+    snprintf(folder, sizeof folder, "/tmp/quern-test-XXXXXX");
+    if (quern_context_create(&options, &context, &error) || quern_device_open(context, "cpu", NULL, &device, &error)) {
+        quern_context_destroy(context);
+        diag("%s", error.text);
+        return tap_skip_all("no cpu device");
+    }
+    if (!mkdtemp(folder))
+        return tap_skip_all("cannot write to /tmp");
+    test_format(QP_FORMAT_F32, 0, QP_FORMAT_F32);
+    test_format(QP_FORMAT_F16, 1, QP_FORMAT_F16);
+    test_format(QP_FORMAT_BF16, 32, QP_FORMAT_BF16);
+    test_format(QP_FORMAT_Q8_0, 7, QP_FORMAT_Q8_0);
+    test_format(QP_FORMAT_Q4_0, 2, QP_FORMAT_Q8_0);
+    test_back(QP_FORMAT_F16);
+    test_back(QP_FORMAT_BF16);
+    test_back(QP_FORMAT_Q8_0);
+    test_back(QP_FORMAT_Q4_0);
+    test_refusals();
+    test_portions();
+    test_reference();
+    unlink(in_folder("in.gguf"));
+    unlink(in_folder("out.gguf"));
+    ok(!rmdir(folder), "the folder is empty in the end");
+    quern_device_close(device);
+    quern_context_destroy(context);
+    return tap_done();
+}
