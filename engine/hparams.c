@@ -117,7 +117,7 @@ void hparams_refuse(metadata *md, const refused_key *keys)
         double value = 0;
         full_key(md, keys->suffix, key);
         md->status = quern_gguf_get_f64(md->gguf, key, 0, &value, md->error);
-        if (md->status == QP_OK && value != 0 && value != keys->neutral)
+        if (md->status == QP_OK && value != keys->neutral)
             metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g: %s is not supported in architecture \"%s\"", key, value, keys->what, md->architecture);
     }
 }

@@ -56,10 +56,10 @@ QUERN_PRINTF(3, 4) void metadata_fail(metadata *md, quern_status status, const c
 /* A feature that some file's metadata can ask for and that the architecture at hand does not compute. */
 typedef struct refused_key {
     const char *suffix;
-    double neutral; /* the value that means "not used", besides 0 */
+    double neutral; /* the value that means "not used" */
     const char *what;
 } refused_key;
-/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral ones. */
+/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral one. */
 void hparams_refuse(metadata *md, const refused_key *keys);
 
 /* context, embedding, layers, heads, head sizes, feed-forward sizes, with the defaults that all architectures share. */

@@ -68,8 +68,8 @@ quern_status kv_cache_shape(kv_cache *kv, const hparams *hp, uint32_t cells, uin
 quern_status kv_cache_plan(kv_cache *kv, placement *p, quern_error *error)
 {
     for (uint32_t i = 0; i < kv->layers; i++) {
-        char what[64];
-        snprintf(what, sizeof what, "the KV cache of layer %u for %u tokens", i, kv->cells);
+        char what[96];
+        snprintf(what, sizeof what, "the KV cache of layer %u for %u tokens (a smaller --ctx helps)", i, kv->cells);
         quern_status status = placement_add(p, (uint64_t)kv->k[i].nb[3], 0, what, &kv->k_place[i], error);
         if (status == QP_OK)
             status = placement_add(p, (uint64_t)kv->v[i].nb[3], 0, what, &kv->v_place[i], error);

@@ -15,13 +15,17 @@
 /* A file without a vocabulary is a model all the same; one with a vocabulary of another size than the embedding is not. */
 static quern_status make_tokenizer(quern_model *model, quern_error *error)
 {
-    quern_status status = quern_tokenizer_create(model->gguf, &model->tokenizer, error);
+    quern_error why = {0};
+    quern_status status = quern_tokenizer_create(model->gguf, &model->tokenizer, &why);
     if (status == QP_ERR_NOT_FOUND) {
         model->tokenizer = NULL;
         return QP_OK;
     }
-    if (status != QP_OK)
+    if (status != QP_OK) {
+        if (error)
+            *error = why;
         return status;
+    }
     uint32_t size = quern_tokenizer_size(model->tokenizer);
     if (size != model->hp.vocabulary)
         return quern_fail(error, QP_ERR_FORMAT, "%.200s: the tokenizer has %u tokens, but token_embd.weight has rows for %u: the vocabulary does not match",

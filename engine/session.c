@@ -77,18 +77,29 @@ static int one_memory(const qp_device_info *info, uint32_t a, uint32_t b)
     return a == b || (info->heaps[a].flags & info->heaps[b].flags & QP_HEAP_UNIFIED);
 }
 
-static quern_status check_memory(const quern_session *s, uint64_t available, quern_error *error)
+static quern_status check_memory(const quern_session *s, uint64_t need, uint64_t available, quern_error *error)
 {
-    const qp_device_info *info = quern_device_info(s->model->device);
-    uint64_t need = placement_bytes(&s->device_memory) + s->decode.device_bytes + s->prefill.device_bytes;
-    if (one_memory(info, info->weight_heap, info->host_heap))
-        need += placement_bytes(&s->host_memory);
+    need += s->decode.device_bytes + s->prefill.device_bytes;
     if (need <= available)
         return QP_OK;
     return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
                       "a context of %u tokens needs %s (KV cache %s, the rest for chunks of %u tokens), and device %s has %s left: use a smaller --ctx%s",
                       s->cells, bytes_words(need).text, bytes_words(s->kv_bytes).text, s->chunk, quern_device_id(s->model->device),
                       bytes_words(available).text, s->kv.k_format == QP_FORMAT_Q8_0 ? "" : " or --kv-type q8_0");
+}
+
+/* All that is placed in the heap for weights but the KV cache. */
+static uint64_t other_bytes(const quern_session *s)
+{
+    return s->memory.arena.bytes + s->memory.scratch.bytes + s->memory.logits.bytes + s->memory.step.bytes;
+}
+
+/* What the plan came to, where the budget of the heap for weights must cover it. */
+static uint64_t planned_bytes(const quern_session *s)
+{
+    const qp_device_info *info = quern_device_info(s->model->device);
+    int shared = one_memory(info, info->weight_heap, info->host_heap);
+    return placement_bytes(&s->device_memory) + (shared ? placement_bytes(&s->host_memory) : 0);
 }
 
 /* ---- making it ---- */
@@ -122,10 +133,12 @@ static quern_status try_context(quern_session *s, uint32_t cells, uint32_t chunk
 {
     session_plan at;
     quern_status status = measure(s, cells, chunk, error);
+    if (status == QP_OK) /* before the plan, so that what is far too large is said to be so */
+        status = check_memory(s, s->kv_bytes + other_bytes(s), available, error);
     if (status == QP_OK)
         status = plan(s, &at, error);
     if (status == QP_OK)
-        status = check_memory(s, available, error);
+        status = check_memory(s, planned_bytes(s), available, error);
     if (status == QP_OK)
         status = placement_allocate(&s->device_memory, s->model->device, error);
     if (status == QP_OK)
@@ -142,8 +155,8 @@ static quern_status try_context(quern_session *s, uint32_t cells, uint32_t chunk
 /* The next smaller context to try after `cells` did not fit: what the numbers say, else half. */
 static uint32_t smaller_context(const quern_session *s, uint32_t cells, uint64_t available)
 {
-    uint64_t each = s->kv_bytes / cells, need = placement_bytes(&s->device_memory) + placement_bytes(&s->host_memory);
-    uint64_t rest = need > s->kv_bytes ? need - s->kv_bytes : 0;
+    uint64_t each = s->kv_bytes / cells, rest = other_bytes(s) + s->decode.device_bytes + s->prefill.device_bytes;
+    rest += (2 * (uint64_t)s->kv.layers + 8) * s->device_memory.alignment; /* at most, between tensors */
     uint64_t fits = available > rest && each ? (available - rest) / each : 0;
     fits = fits > 256 ? fits / 256 * 256 : fits;
     return fits && fits < cells ? (uint32_t)fits : cells / 2;

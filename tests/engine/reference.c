@@ -32,10 +32,11 @@ static void rms(const tiny_model *m, const double *w, const double *x, double *y
 {
     double sum = 0;
     uint32_t n = m->spec.embedding;
+    float epsilon = m->spec.epsilon != 0 ? m->spec.epsilon : 1e-5f;
     for (uint32_t i = 0; i < n; i++)
         sum += x[i] * x[i];
     for (uint32_t i = 0; i < n; i++)
-        y[i] = x[i] / sqrt(sum / n + (double)1e-5f) * w[i];
+        y[i] = x[i] / sqrt(sum / n + (double)epsilon) * w[i];
 }
 
 /* y = scale·(W x) + bias, or scale·(W x + bias) in the feed-forward part. */

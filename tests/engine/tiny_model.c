@@ -241,7 +241,7 @@ static meta_writer metadata(const tiny_spec *s)
     meta_layers(&w, "feed_forward_length", s->feed_forward, s->layer_feed_forward, s->layers);
     meta_layers(&w, "attention.head_count", s->heads, s->layer_heads, s->layers);
     meta_layers(&w, "attention.head_count_kv", s->kv_heads, s->layer_kv_heads, s->layers);
-    meta_f32(&w, "attention.layer_norm_rms_epsilon", 1e-5f);
+    meta_f32(&w, "attention.layer_norm_rms_epsilon", s->epsilon != 0 ? s->epsilon : 1e-5f);
     if (!s->omit_shape_keys) {
         meta_u32(&w, "attention.key_length", s->head_k);
         meta_u32(&w, "attention.value_length", s->head_v);

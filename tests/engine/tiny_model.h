@@ -12,6 +12,7 @@ typedef struct tiny_spec {
     uint32_t layers, embedding, heads, kv_heads, head_k, head_v, feed_forward, vocabulary, context;
     uint32_t rope_dims;          /* 0: head_k */
     float freq_base;             /* 0: 10000 */
+    float epsilon;               /* of the norms; 0: 1e-5 */
     const char *scaling;         /* rope.scaling.type; NULL: no such key */
     float factor;                /* of the scaling */
     uint32_t original_context;   /* of YaRN */

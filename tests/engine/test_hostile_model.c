@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT
+ * Models that are wrong: each must end in an error that names what is wrong, before anything is computed with it. */
+#include "engine/help.h"
+#include "engine/tiny_model.h"
+
+#include <math.h>
+#include <sys/resource.h>
+
+static const tiny_spec good = {.layers = 2, .embedding = 32, .heads = 4, .kv_heads = 2, .head_k = 8, .head_v = 8, .feed_forward = 48, .vocabulary = 20,
+                               .context = 64};
+
+/* Gives what loading says, and the words. */
+static quern_status try_load(quern_device *device, const tiny_model *tiny, test_model *m, builder *file, quern_error *error)
+{
+    *m = (test_model){0};
+    *error = (quern_error){0};
+    *file = tiny_write(tiny);
+    quern_status status = quern_gguf_open_memory(file->data, file->size, "tiny.gguf", &m->gguf, error);
+    return status == QP_OK ? quern_model_load(device, m->gguf, NULL, &m->model, error) : status;
+}
+
+static void expect(quern_device *device, const tiny_model *tiny, const char *what, quern_status status, const char *words)
+{
+    test_model m;
+    builder file;
+    quern_error error;
+    quern_status got = try_load(device, tiny, &m, &file, &error);
+    ok(got == status && (status == QP_OK || (strstr(error.text, words) && strstr(error.text, "tiny.gguf"))), "%s: %s", what,
+       got == QP_OK ? "loads" : error.text);
+    unload(&m);
+    builder_free(&file);
+}
+
+/* ---- tensors ---- */
+
+static void remove_tensor(tiny_model *m, const char *name)
+{
+    tiny_find(m, name)->removed = 1;
+}
+
+static void swap_shape(tiny_model *m, const char *name)
+{
+    tiny_tensor *t = tiny_find(m, name);
+    uint64_t ne0 = t->ne[0];
+    t->ne[0] = t->ne[1];
+    t->ne[1] = ne0;
+}
+
+static void widen(tiny_model *m, const char *name) /* {n, m} becomes {n / 2, 2·m}: the same bytes */
+{
+    tiny_tensor *t = tiny_find(m, name);
+    t->ne[0] /= 2;
+    t->ne[1] *= 2;
+    t->dims = 2;
+}
+
+static void as_i32(tiny_model *m, const char *name)
+{
+    tiny_find(m, name)->format = QP_FORMAT_I32;
+}
+
+static void as_f16(tiny_model *m, const char *name)
+{
+    tiny_tensor *t = tiny_find(m, name);
+    t->format = QP_FORMAT_F16;
+    t->bytes /= 2;
+}
+
+static void bad_scale(tiny_model *m, const char *name)
+{
+    tiny_set(tiny_find(m, name), 0, (double)NAN);
+}
+
+static const struct tensor_case {
+    const char *what;
+    void (*spoil)(tiny_model *m, const char *name);
+    const char *name;
+    quern_status status;
+    const char *words;
+} tensor_cases[] = {
+    {"a missing matrix", remove_tensor, "blk.1.attn_q.weight", QP_ERR_FORMAT, "tensor blk.1.attn_q.weight is missing"},
+    {"a missing embedding", remove_tensor, "token_embd.weight", QP_ERR_FORMAT, "tensor token_embd.weight is missing"},
+    {"a missing norm", remove_tensor, "blk.0.ffn_norm.weight", QP_ERR_FORMAT, "tensor blk.0.ffn_norm.weight is missing"},
+    {"a missing output norm", remove_tensor, "output_norm.weight", QP_ERR_FORMAT, "tensor output_norm.weight is missing"},
+    {"no output matrix: the embedding serves", remove_tensor, "output.weight", QP_OK, ""},
+    {"a missing bias", remove_tensor, "blk.0.attn_q.bias", QP_OK, ""},
+    {"a matrix turned over", swap_shape, "blk.0.ffn_down.weight", QP_ERR_FORMAT, "has the shape 32 x 48, expected 48 x 32"},
+    {"an embedding turned over", swap_shape, "token_embd.weight", QP_ERR_FORMAT, "token_embd.weight has the shape 20 x 32"},
+    {"a norm of another shape", widen, "blk.1.attn_norm.weight", QP_ERR_FORMAT, "has the shape 16 x 2, expected 32"},
+    {"an output matrix for other tokens", widen, "output.weight", QP_ERR_FORMAT, "tensor output.weight has the shape 16 x 40, expected 32 x 20"},
+    {"a bias of another shape", widen, "blk.0.attn_k.bias", QP_ERR_FORMAT, "blk.0.attn_k.bias"},
+    {"a matrix of integers", as_i32, "blk.0.ffn_up.weight", QP_ERR_UNSUPPORTED, "tensor blk.0.ffn_up.weight"},
+    {"a norm in F16", as_f16, "blk.0.attn_norm.weight", QP_ERR_UNSUPPORTED, "blk.0.attn_norm.weight is F16"},
+    {"a scale that is NaN", bad_scale, "blk.0.attn_q.scale", QP_ERR_FORMAT, "blk.0.attn_q.scale holds"},
+};
+
+static void check_tensors(quern_device *device)
+{
+    tiny_spec spec = good;
+    spec.biases = spec.scales = 1;
+    for (size_t i = 0; i < sizeof tensor_cases / sizeof *tensor_cases; i++) {
+        const struct tensor_case *c = &tensor_cases[i];
+        tiny_model tiny = tiny_make(&spec, i);
+        c->spoil(&tiny, c->name);
+        expect(device, &tiny, c->what, c->status, c->words);
+        tiny_free(&tiny);
+    }
+}
+
+/* ---- metadata ---- */
+
+static void experts(builder *b)
+{
+    put_kv_u32(b, "llama.expert_count", 8);
+}
+
+static void alibi(builder *b)
+{
+    put_key(b, "llama.attention.max_alibi_bias", QUERN_GGUF_FLOAT32);
+    put_f32(b, 8);
+}
+
+static void clamp(builder *b)
+{
+    put_key(b, "llama.attention.clamp_kqv", QUERN_GGUF_FLOAT32);
+    put_f32(b, 6);
+}
+
+static void both_ways(builder *b)
+{
+    put_kv_bool(b, "llama.attention.causal", 0);
+}
+
+/* What other architectures' files also carry: values that mean "not used", and keys that Llama does not have. */
+static void neutral(builder *b)
+{
+    put_kv_u32(b, "llama.expert_count", 0);
+    put_kv_bool(b, "llama.attention.causal", 1);
+    put_kv_bool(b, "llama.use_parallel_residual", 0);
+    put_key(b, "llama.attn_logit_softcapping", QUERN_GGUF_FLOAT32);
+    put_f32(b, 50);
+}
+
+static const uint32_t odd_heads[] = {4, 3};
+
+/* One model whose metadata differs from `good` by the given statements about `s`; its tensors are those of `good`. */
+#define TRY(what, status, words, ...) \
+    { \
+        tiny_spec s = good; \
+        __VA_ARGS__ \
+        try_spec(device, &s, what, status, words); \
+    }
+
+static void try_spec(quern_device *device, const tiny_spec *spec, const char *what, quern_status status, const char *words)
+{
+    tiny_model tiny = tiny_make(&good, 1);
+    tiny.spec = *spec;
+    expect(device, &tiny, what, status, words);
+    tiny_free(&tiny);
+}
+
+static void check_features(quern_device *device)
+{
+    TRY("nothing wrong", QP_OK, "", )
+    TRY("neutral keys of other architectures", QP_OK, "", s.extra = neutral; s.extra_count = 4;)
+    TRY("a vocabulary of the right size", QP_OK, "", s.vocab_tokens = 20;)
+    TRY("a vocabulary that does not match", QP_ERR_FORMAT, "the tokenizer has 21 tokens, but token_embd.weight has rows for 20",
+        s.vocab_tokens = 21;)
+    TRY("an architecture that nobody knows", QP_ERR_UNSUPPORTED, "architecture \"gorilla\" is not supported",
+        s.architecture = "gorilla";)
+    TRY("no architecture", QP_ERR_FORMAT, "general.architecture", s.architecture = "";)
+    TRY("a mixture of experts", QP_ERR_UNSUPPORTED, "llama.expert_count is 8: a mixture of experts is not supported",
+        s.extra = experts; s.extra_count = 1;)
+    TRY("ALiBi", QP_ERR_UNSUPPORTED, "ALiBi", s.extra = alibi; s.extra_count = 1;)
+    TRY("clamping", QP_ERR_UNSUPPORTED, "llama.attention.clamp_kqv is 6", s.extra = clamp; s.extra_count = 1;)
+    TRY("attention both ways", QP_ERR_UNSUPPORTED, "llama.attention.causal", s.extra = both_ways; s.extra_count = 1;)
+}
+
+static void check_numbers(quern_device *device)
+{
+    TRY("a kind of rope scaling that Llama has not", QP_ERR_UNSUPPORTED, "rope.scaling.type is \"longrope\"",
+        s.scaling = "longrope"; s.factor = 2;)
+    TRY("a negative rope scale", QP_ERR_FORMAT, "rope.scaling.factor is -1", s.scaling = "linear"; s.factor = -1;)
+    TRY("a negative rope base", QP_ERR_FORMAT, "rope.freq_base is -5", s.freq_base = -5;)
+    TRY("an odd rope dimension", QP_ERR_FORMAT, "rope.dimension_count is 7", s.rope_dims = 7;)
+    TRY("a rope dimension above the head size", QP_ERR_FORMAT, "rope.dimension_count is 10", s.rope_dims = 10;)
+    TRY("NaN as epsilon", QP_ERR_FORMAT, "epsilon", s.epsilon = (float)NAN;)
+    TRY("a negative epsilon", QP_ERR_FORMAT, "epsilon is -1", s.epsilon = -1;)
+    TRY("infinite attention scale", QP_ERR_FORMAT, "attention.scale is inf", s.attention_scale = (float)INFINITY;)
+}
+
+static void check_sizes(quern_device *device)
+{
+    TRY("no layers", QP_ERR_FORMAT, "llama.block_count is 0", s.layers = 0;)
+    TRY("more layers than tensors", QP_ERR_FORMAT, "llama.block_count is 1000, but the file holds only", s.layers = 1000;)
+    TRY("four billion layers", QP_ERR_FORMAT, "llama.block_count is 4294967295", s.layers = UINT32_MAX;)
+    TRY("one layer too many", QP_ERR_FORMAT, "tensor blk.2.attn_norm.weight is missing", s.layers = 3;)
+    TRY("one layer fewer than there are", QP_OK, "", s.layers = 1;)
+    TRY("no embedding", QP_ERR_FORMAT, "llama.embedding_length is 0", s.embedding = 0;)
+    TRY("another embedding", QP_ERR_FORMAT, "token_embd.weight has the shape 32 x 20, expected 48", s.embedding = 48;)
+    TRY("an absurd embedding", QP_ERR_FORMAT, "embedding_length is 4000000000", s.embedding = 4000000000u;)
+}
+
+static void check_heads(quern_device *device)
+{
+    TRY("no heads", QP_ERR_FORMAT, "llama.attention.head_count is 0", s.heads = 0;)
+    TRY("no KV heads", QP_ERR_FORMAT, "llama.attention.head_count_kv is 0", s.kv_heads = 0;)
+    TRY("more KV heads than heads", QP_ERR_FORMAT, "head_count 4 is not a multiple of head_count_kv 8", s.kv_heads = 8;)
+    TRY("heads that KV heads do not divide", QP_ERR_FORMAT, "head_count 4 is not a multiple of head_count_kv 3", s.kv_heads = 3;)
+    TRY("the same in one layer", QP_ERR_FORMAT, "layer 1: llama.attention.head_count 3 is not a multiple",
+        s.layer_heads = odd_heads;)
+    TRY("heads that do not divide the embedding", QP_ERR_FORMAT, "embedding_length 32 is not a multiple of",
+        s.heads = 6; s.omit_shape_keys = 1;)
+    TRY("two billion heads of two billion numbers", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape",
+        s.heads = INT32_MAX; s.kv_heads = 1; s.head_k = INT32_MAX - 1;)
+    TRY("another number of heads", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape 32 x 32, expected 32 x 64",
+        s.heads = 8;)
+    TRY("a head size of 0", QP_ERR_FORMAT, "llama.attention.key_length is 0", s.head_k = 0; s.rope_dims = 8;)
+}
+
+static void check_lengths(quern_device *device)
+{
+    TRY("no feed-forward", QP_ERR_FORMAT, "llama.feed_forward_length is 0", s.feed_forward = 0;)
+    TRY("an absurd feed-forward", QP_ERR_FORMAT, "tensor blk.0.ffn_gate.weight has the shape 32 x 48", s.feed_forward = 1u << 30;)
+    TRY("no context", QP_ERR_FORMAT, "llama.context_length is 0", s.context = 0;)
+    TRY("a context beyond any position", QP_ERR_FORMAT, "llama.context_length is 4294967295", s.context = UINT32_MAX;)
+}
+
+/* ---- numbers that are none ---- */
+
+static void check_not_finite(quern_device *device, const char *name, double value, const char *what)
+{
+    tiny_model tiny = tiny_make(&good, 3);
+    test_model m;
+    builder file;
+    quern_error error;
+    quern_session *s = NULL;
+    const int32_t tokens[] = {1, 2, 3, 4, 5};
+    for (size_t i = 0; i < 64; i++)
+        tiny_set(tiny_find(&tiny, name), i % 32, value);
+    int fine = try_load(device, &tiny, &m, &file, &error) == QP_OK && quern_session_create(m.model, NULL, &s, &error) == QP_OK;
+    quern_status prefill = fine ? quern_session_eval(s, tokens, 5, NULL, &error) : QP_OK;
+    ok(prefill == QP_ERR_FORMAT && strstr(error.text, "after position 4 are not finite"), "%s, prefill: %s", what, error.text);
+    quern_status decode = fine ? quern_session_eval(s, tokens, 1, NULL, &error) : QP_OK;
+    ok(decode == QP_ERR_FORMAT && strstr(error.text, "after position 0 are not finite") && quern_session_length(s) == 0, "%s, decode: %s", what, error.text);
+    quern_session_destroy(s);
+    unload(&m);
+    builder_free(&file);
+    tiny_free(&tiny);
+}
+
+/* ---- memory ---- */
+
+static void check_session_options(quern_device *device)
+{
+    tiny_model tiny = tiny_make(&good, 4);
+    test_model m;
+    builder file;
+    quern_error error;
+    quern_session *s = NULL;
+    try_load(device, &tiny, &m, &file, &error);
+    quern_session_options options = {.struct_size = sizeof options, .context = INT32_MAX};
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_OUT_OF_MEMORY && strstr(error.text, "--ctx") && !s, "a context of 2^31: %s", error.text);
+    options.context = UINT32_MAX;
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_INVALID && !s, "a context of 2^32: %s", error.text);
+    options = (quern_session_options){.struct_size = sizeof options, .kv_set = 1, .kv_k = QP_FORMAT_Q8_0, .kv_v = QP_FORMAT_F16};
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "keys of layer 0 have heads of 8 numbers"),
+       "heads that are no whole blocks: %s", error.text);
+    options.kv_k = QP_FORMAT_Q4_0;
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "keys cannot be kept as Q4_0"), "%s", error.text);
+    options.kv_k = 999;
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED, "%s", error.text);
+    options = (quern_session_options){.struct_size = sizeof options, .chunk = UINT32_MAX, .context = 3};
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_OK, "a chunk of 2^32 is cut to the context");
+    quern_session_destroy(s);
+    unload(&m);
+    builder_free(&file);
+    tiny_free(&tiny);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* A model made for two billion tokens, in a process that may have 1 GiB more: the context is lowered to what fits. */
+static void check_lowered_context(quern_device *device)
+{
+#ifdef SANITIZED
+    (void)device;
+    skip("a sanitizer needs the address space", "a context that memory does not allow is lowered");
+#else
+    tiny_spec spec = good;
+    spec.context = INT32_MAX;
+    tiny_model tiny = tiny_make(&spec, 5);
+    test_model m;
+    builder file;
+    quern_error error;
+    quern_session *s = NULL;
+    quern_session_info info = {.struct_size = sizeof info};
+    struct rlimit before, after;
+    int fine = try_load(device, &tiny, &m, &file, &error) == QP_OK;
+    getrlimit(RLIMIT_AS, &before);
+    long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    if (statm && fscanf(statm, "%ld", &pages) != 1)
+        pages = 0;
+    if (statm)
+        fclose(statm);
+    after = before;
+    after.rlim_cur = (rlim_t)pages * 4096 + ((rlim_t)1 << 30);
+    fine = fine && pages && !setrlimit(RLIMIT_AS, &after) && quern_session_create(m.model, NULL, &s, &error) == QP_OK;
+    setrlimit(RLIMIT_AS, &before);
+    if (fine)
+        quern_session_get_info(s, &info);
+    ok(fine && info.context >= 64 && info.kv_bytes < (uint64_t)1 << 30, "a context that memory does not allow is lowered: to %u tokens%s%s", info.context,
+       fine ? "" : ": ", fine ? "" : error.text);
+    const int32_t token = 1;
+    ok(fine && quern_session_eval(s, &token, 1, NULL, &error) == QP_OK, "and works");
+    quern_session_destroy(s);
+    unload(&m);
+    builder_free(&file);
+    tiny_free(&tiny);
+#endif
+}
+
+int main(void)
+{
+    test_device d = open_cpu();
+    if (!d.device)
+        return tap_done();
+    check_features(d.device);
+    check_numbers(d.device);
+    check_sizes(d.device);
+    check_heads(d.device);
+    check_lengths(d.device);
+    check_tensors(d.device);
+    check_not_finite(d.device, "blk.1.ffn_down.weight", (double)NAN, "NaN in a matrix");
+    check_not_finite(d.device, "blk.0.attn_norm.weight", (double)NAN, "NaN in a norm");
+    check_not_finite(d.device, "blk.0.attn_v.weight", (double)INFINITY, "infinity in a matrix");
+    check_not_finite(d.device, "output.weight", (double)INFINITY, "infinity in the output matrix");
+    check_session_options(d.device);
+    check_lowered_context(d.device);
+    close_cpu(&d);
+    return tap_done();
+}
