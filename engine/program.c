@@ -75,9 +75,10 @@ static quern_status list_ops(program *p, quern_model *model, const program_memor
     return quern_graph_ops(*graph, memory->arena.buffer, memory->arena.offset, ops, &p->op_count, error);
 }
 
+/* Nothing at all while it is not allocated. */
 static qp_range range_of(const region *memory, uint64_t bytes)
 {
-    return memory->buffer ? quern_buffer_range(memory->buffer, memory->offset, bytes) : (qp_range){.size = bytes};
+    return memory->buffer ? quern_buffer_range(memory->buffer, memory->offset, bytes) : (qp_range){0};
 }
 
 static qp_program_desc describe(const program *p, const program_memory *memory, const qp_op *ops)

@@ -205,6 +205,45 @@ static int ends_with(const char *name, const char *end)
     return n >= m && !strcmp(name + n - m, end);
 }
 
+static qp_tensor contiguous(qp_format format, uint32_t layout, int64_t ne0, int64_t ne1, int64_t ne2)
+{
+    const quern_format_info *info = quern_format_get(format);
+    qp_tensor t = {.format = format, .layout = layout, .ne = {ne0, ne1, ne2, 1}};
+    t.nb[0] = info->block_bytes;
+    t.nb[1] = ne0 / info->block_elements * t.nb[0];
+    t.nb[2] = t.nb[1] * ne1;
+    t.nb[3] = t.nb[2] * ne2;
+    return t;
+}
+
+/* Would the device compute with the weight at all? Asked with one row, so that a refusal names the tensor and not an op. */
+static quern_status check_use(const weight *w, uint32_t use, quern_device *device, quern_error *error)
+{
+    const int64_t *ne = w->tensor->ne;
+    qp_op op = {.struct_size = sizeof op, .version = 1, .kind = use == QP_WEIGHT_ROWS ? QP_OP_GET_ROWS : QP_OP_MATMUL};
+    op.src[0] = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], 1);
+    if (use == QP_WEIGHT_ROWS) {
+        op.src[QP_GET_ROWS_IDS] = contiguous(QP_FORMAT_I32, QP_LAYOUT_GGUF, 1, 1, 1);
+        op.dst = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[0], 1, 1);
+        op.p.get_rows.scale = 1;
+    } else {
+        op.src[QP_MATMUL_X] = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[0], 1, 1);
+        op.dst = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[1], 1, 1);
+        op.p.matmul.scale = 1;
+    }
+    return quern_op_query(device, &op, NULL, error);
+}
+
+static quern_status check_uses(const weight *w, quern_device *device, quern_error *error)
+{
+    quern_status status = QP_OK;
+    if (w->uses & QP_WEIGHT_MATMUL)
+        status = check_use(w, QP_WEIGHT_MATMUL, device, error);
+    if (status == QP_OK && w->uses & QP_WEIGHT_ROWS)
+        status = check_use(w, QP_WEIGHT_ROWS, device, error);
+    return status;
+}
+
 static quern_status plan_one(weight *w, const char *path, quern_device *device, placement *p, quern_error *error)
 {
     const char *name = w->tensor->name.data;
@@ -212,6 +251,8 @@ static quern_status plan_one(weight *w, const char *path, quern_device *device, 
     memcpy(w->desc.ne, w->tensor->ne, sizeof w->desc.ne);
     w->info = (qp_weight_info){.struct_size = sizeof w->info};
     quern_status status = quern_weight_layout(device, &w->desc, &w->info, error);
+    if (status == QP_OK)
+        status = check_uses(w, device, error);
     if (status == QP_OK)
         status = placement_add(p, w->info.bytes, w->info.alignment, "it", &w->at, error);
     return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "%.200s: tensor %s: ", path, name);
@@ -236,14 +277,10 @@ void weights_bind(weight_set *set, const placement *p)
         weight *w = &set->weight[i];
         if (!w->uses)
             continue;
-        quern_format_info format = *quern_format_get(w->tensor->format);
+        const int64_t *ne = w->tensor->ne;
         qp_range range = quern_buffer_range(p->buffers[w->at.block], w->at.offset, w->info.bytes);
-        qp_tensor *t = &w->place;
-        *t = (qp_tensor){.buffer = range.buffer, .offset = range.offset, .format = w->tensor->format, .layout = w->info.layout};
-        memcpy(t->ne, w->tensor->ne, sizeof t->ne);
-        t->nb[0] = format.block_bytes;
-        t->nb[1] = t->ne[0] / format.block_elements * t->nb[0];
-        t->nb[2] = t->nb[1] * t->ne[1];
-        t->nb[3] = t->nb[2] * t->ne[2];
+        w->place = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], ne[2]);
+        w->place.buffer = range.buffer;
+        w->place.offset = range.offset;
     }
 }

@@ -2,8 +2,6 @@
  * The session's logits against another implementation's, from the fixtures: every program shape, every KV format. */
 #include "engine/help.h"
 
-#include <math.h>
-
 typedef struct reference {
     uint32_t tokens, vocabulary;
     int32_t *ids;
@@ -58,7 +56,7 @@ static void check(quern_model *model, const reference *r, const char *name, uint
                                      .flags = QUERN_SESSION_ALL_LOGITS};
     float *logits = calloc((size_t)r->tokens * r->vocabulary, sizeof *logits);
     int fine = quern_session_create(model, &options, &s, &error) == QP_OK && collect(s, r, chunk ? chunk : 256, logits, &error);
-    double e = fine ? nmse(logits, r->logits, (size_t)r->tokens * r->vocabulary) : INFINITY;
+    double e = fine ? nmse(logits, r->logits, (size_t)r->tokens * r->vocabulary) : 1e300;
     ok(fine && e <= limit, "%s, chunk %u, KV %s: NMSE %.2e <= %.0e%s%s", name, chunk, kv_name, e, limit, fine ? "" : ": ", fine ? "" : error.text);
     /* without the flag only the last row is computed, through other programs */
     quern_session_destroy(s);
@@ -68,7 +66,7 @@ static void check(quern_model *model, const reference *r, const char *name, uint
     int32_t best = -1;
     fine = quern_session_create(model, &options, &s, &error) == QP_OK && quern_session_eval(s, r->ids, r->tokens, NULL, &error) == QP_OK &&
            quern_session_logits(s, &last, &error) == QP_OK && quern_session_greedy(s, &best, &error) == QP_OK;
-    e = fine ? nmse(last, r->logits + (size_t)(r->tokens - 1) * r->vocabulary, r->vocabulary) : INFINITY;
+    e = fine ? nmse(last, r->logits + (size_t)(r->tokens - 1) * r->vocabulary, r->vocabulary) : 1e300;
     uint32_t top = 0;
     for (uint32_t i = 1; fine && i < r->vocabulary; i++)
         top = last[i] > last[top] ? i : top;

@@ -24,8 +24,10 @@ static quern_session *make(fixture *f, uint32_t chunk, uint32_t flags)
     quern_error error = {0};
     quern_session *s = NULL;
     quern_session_options options = {.struct_size = sizeof options, .chunk = chunk, .flags = flags};
-    if (quern_session_create(f->m.model, &options, &s, &error) != QP_OK)
-        ok(0, "a session: %s", error.text);
+    if (quern_session_create(f->m.model, &options, &s, &error) != QP_OK) {
+        printf("Bail out! no session: %s\n", error.text);
+        exit(1);
+    }
     return s;
 }
 
