@@ -315,7 +315,20 @@ static void test_portions(void)
     builder_free(&b);
 }
 
-/* Another implementation wrote this file from the same weights. */
+/* Another implementation wrote this file, from the F32 weights: ours come from the same in F16, so that a value may land on the
+ * neighbouring step. */
+static int near(const unsigned char *x, const unsigned char *y, uint64_t bytes, qp_format format)
+{
+    if (format != QP_FORMAT_Q8_0)
+        return !memcmp(x, y, bytes);
+    for (uint64_t i = 0; i < bytes; i++) {
+        if (i % 34 < 2 ? i % 34 == 0 && fabsf(half(x + i) - half(y + i)) > 2e-3f * half(y + i)
+                       : abs((signed char)x[i] - (signed char)y[i]) > 1)
+            return 0;
+    }
+    return 1;
+}
+
 static void test_reference(void)
 {
     const char *from = tap_fixture("models/tiny-books-f16.gguf"), *want = tap_fixture("models/tiny-books-q8_0.gguf");
@@ -336,14 +349,14 @@ static void test_reference(void)
             formats++;
             continue;
         }
-        char *x = malloc(a->bytes), *y = malloc(b->bytes);
+        unsigned char *x = malloc(a->bytes), *y = malloc(b->bytes);
         differ += quern_gguf_read(out, a, 0, x, a->bytes, NULL) || quern_gguf_read(reference, b, 0, y, b->bytes, NULL) ||
-                  memcmp(x, y, a->bytes);
+                  !near(x, y, a->bytes, a->format);
         free(x);
         free(y);
     }
     ok(good && !formats, "every tensor has the reference's format (%u do not)", (unsigned)formats);
-    ok(good && !differ, "and its very bytes (%u tensors differ)", (unsigned)differ);
+    ok(good && !differ, "and its values to one step (%u tensors differ by more)", (unsigned)differ);
     quern_gguf_close(in);
     quern_gguf_close(out);
     quern_gguf_close(reference);
