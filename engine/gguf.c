@@ -181,10 +181,9 @@ const quern_gguf_kv *quern_gguf_kv_at(const quern_gguf *gguf, uint64_t index)
 
 const quern_gguf_kv *quern_gguf_find(const quern_gguf *gguf, const char *key)
 {
-    uint64_t size = key ? strlen(key) : 0;
-    for (uint64_t slot = hash_bytes(key, size) & gguf->kv_index.mask; gguf->kv_index.slots[slot];
-         slot = (slot + 1) & gguf->kv_index.mask) {
-        const quern_gguf_kv *kv = &gguf->kvs[gguf->kv_index.slots[slot] - 1];
+    uint64_t size = key ? strlen(key) : 0, hash = hash_bytes(key, size), slot = hash;
+    for (uint32_t n; (n = hash_index_next(&gguf->kv_index, hash, &slot));) {
+        const quern_gguf_kv *kv = &gguf->kvs[n - 1];
         if (kv->key.size == size && !memcmp(kv->key.data, key, size))
             return kv;
     }
@@ -331,10 +330,9 @@ const quern_gguf_tensor *quern_gguf_tensor_at(const quern_gguf *gguf, uint64_t i
 
 const quern_gguf_tensor *quern_gguf_tensor_find(const quern_gguf *gguf, const char *name)
 {
-    uint64_t size = name ? strlen(name) : 0;
-    const hash_index *index = &gguf->tensor_index;
-    for (uint64_t slot = hash_bytes(name, size) & index->mask; index->slots[slot]; slot = (slot + 1) & index->mask) {
-        const quern_gguf_tensor *t = &gguf->tensors[index->slots[slot] - 1];
+    uint64_t size = name ? strlen(name) : 0, hash = hash_bytes(name, size), slot = hash;
+    for (uint32_t n; (n = hash_index_next(&gguf->tensor_index, hash, &slot));) {
+        const quern_gguf_tensor *t = &gguf->tensors[n - 1];
         if (t->name.size == size && !memcmp(t->name.data, name, size))
             return t;
     }

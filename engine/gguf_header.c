@@ -303,14 +303,14 @@ static void settle_name(quern_gguf *g, quern_string *name)
 /* Puts a name's number into an index; false when the name is there already. */
 static int index_name(hash_index *index, const quern_string *name, uint64_t number, const void *items, size_t stride)
 {
-    uint64_t slot = hash_bytes(name->data, name->size) & index->mask;
-    for (; index->slots[slot]; slot = (slot + 1) & index->mask) {
+    uint64_t hash = hash_bytes(name->data, name->size), slot = hash;
+    for (uint32_t n; (n = hash_index_next(index, hash, &slot));) {
         quern_string other;
-        memcpy(&other, (const char *)items + (index->slots[slot] - 1) * stride, sizeof other);
+        memcpy(&other, (const char *)items + (n - 1) * stride, sizeof other);
         if (other.size == name->size && !memcmp(other.data, name->data, name->size))
             return 0;
     }
-    index->slots[slot] = (uint32_t)number + 1;
+    hash_index_put(index, hash, slot, (uint32_t)number);
     return 1;
 }
 

@@ -28,9 +28,10 @@ static inline uint64_t hash_bytes(const void *data, uint64_t size)
     return hash_mix(hash_mix(hash ^ word, 0xd6e8feb86659fd93u), 0xa0761d6478bd642fu);
 }
 
-/* Slots hold a number + 1; 0 is free. Never more than half full. */
+/* A slot holds a number + 1 in its low half, 0 if free, and half of the name's hash in the other, so that a name is looked at only
+ * when it is almost surely the right one. Never more than half full. */
 typedef struct hash_index {
-    uint32_t *slots;
+    uint64_t *slots;
     uint64_t mask;
 } hash_index;
 
@@ -49,6 +50,26 @@ static inline void hash_index_free(hash_index *index)
 {
     free(index->slots);
     index->slots = NULL;
+}
+
+/* A search: *slot begins as the hash; each call gives the number + 1 of the next candidate, 0 when there is none left. Then *slot
+ * is where the name belongs. */
+static inline uint32_t hash_index_next(const hash_index *index, uint64_t hash, uint64_t *slot)
+{
+    for (;; ++*slot) {
+        uint64_t entry = index->slots[*slot & index->mask];
+        if (!entry)
+            return 0;
+        if (entry >> 32 == hash >> 32) {
+            ++*slot;
+            return (uint32_t)entry;
+        }
+    }
+}
+
+static inline void hash_index_put(hash_index *index, uint64_t hash, uint64_t slot, uint32_t number)
+{
+    index->slots[slot & index->mask] = (hash >> 32) << 32 | (number + 1);
 }
 
 #endif

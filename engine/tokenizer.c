@@ -19,11 +19,11 @@ static const char *const stop_names[] = {
 
 int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size_t size)
 {
-    const hash_index *index = &tokenizer->index;
-    for (uint64_t slot = hash_bytes(piece, size) & index->mask; index->slots[slot]; slot = (slot + 1) & index->mask) {
-        quern_string other = tokenizer_piece(tokenizer, (int32_t)index->slots[slot] - 1);
+    uint64_t hash = hash_bytes(piece, size), slot = hash;
+    for (uint32_t n; (n = hash_index_next(&tokenizer->index, hash, &slot));) {
+        quern_string other = tokenizer_piece(tokenizer, (int32_t)n - 1);
         if (other.size == size && !memcmp(other.data, piece, size))
-            return (int32_t)index->slots[slot] - 1;
+            return (int32_t)n - 1;
     }
     return -1;
 }
@@ -110,14 +110,14 @@ static quern_status index_pieces(quern_tokenizer *t, quern_error *error)
 {
     for (uint32_t i = 0; i < t->count; i++) {
         quern_string piece = tokenizer_piece(t, (int32_t)i);
-        uint64_t slot = hash_bytes(piece.data, piece.size) & t->index.mask;
-        for (; t->index.slots[slot]; slot = (slot + 1) & t->index.mask) {
-            quern_string other = tokenizer_piece(t, (int32_t)t->index.slots[slot] - 1);
+        uint64_t hash = hash_bytes(piece.data, piece.size), slot = hash;
+        for (uint32_t n; (n = hash_index_next(&t->index, hash, &slot));) {
+            quern_string other = tokenizer_piece(t, (int32_t)n - 1);
             if (other.size == piece.size && !memcmp(other.data, piece.data, piece.size))
-                return quern_fail(error, QP_ERR_FORMAT, "tokens %u and %u of the vocabulary are the same ('%.*s')",
-                                  t->index.slots[slot] - 1, i, piece.size > 60 ? 60 : (int)piece.size, piece.data);
+                return quern_fail(error, QP_ERR_FORMAT, "tokens %u and %u of the vocabulary are the same ('%.*s')", n - 1, i,
+                                  piece.size > 60 ? 60 : (int)piece.size, piece.data);
         }
-        t->index.slots[slot] = i + 1;
+        hash_index_put(&t->index, hash, slot, i);
     }
     return QP_OK;
 }

@@ -50,11 +50,11 @@ static uint64_t pair_hash(const spm_state *s, uint32_t a, uint32_t b)
     return hash_mix(((uint64_t)a << 32 | b) + 0x9e3779b97f4a7c15u, 0xd6e8feb86659fd93u) & s->pair_mask;
 }
 
-/* Eight bits and more for each pair that there can be. */
+/* Two bits and more for each pair that there can be; most of them are there many times. */
 static int make_pairs(spm_state *s, uint64_t pieces_size)
 {
     uint64_t bits = 1024;
-    while (bits < pieces_size * 8 && bits < (uint64_t)1 << 26)
+    while (bits < pieces_size * 2 && bits < (uint64_t)1 << 24)
         bits *= 2;
     s->pairs = calloc(bits / 8, 1);
     s->pair_mask = bits - 1;
