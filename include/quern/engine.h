@@ -197,6 +197,7 @@ QUERN_API quern_status quern_quantize(quern_device *device, const quern_gguf *in
 
 typedef struct quern_sampler quern_sampler;
 
+/* Applied in this order: repetition penalty, top_k, temperature and softmax, then top_p and min_p, both measured on that softmax. */
 typedef struct quern_sampler_options {
     uint32_t struct_size;
     uint32_t top_k;           /* keep the k most likely; 0: all */
