@@ -95,6 +95,11 @@ int64_t case_differences(cts_case *c, int tensor); /* bytes of the tensor that d
 /* Random valid blocks of any format the reference knows; 0, or −1 when it does not. */
 int case_random_blocks(cts *t, qp_format format, case_fill_kind kind, void *dst, int64_t n);
 
+static inline int rounds(const cts *t, int n)
+{
+    return t->brief ? (n + 2) / 3 : n;
+}
+
 /* ---- tallies: one TAP point for many cases ---- */
 
 typedef struct tally {

@@ -278,15 +278,17 @@ static int try_variant(cts *t, int if_available)
 
 static int usage(FILE *file)
 {
-    fprintf(file, "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--filter STR] [--seed N] [--strict] [--todo "
-                  "PART=REASON] [--if-available] [--verbose]\n"
-                  "quern-cts --list\n\n"
-                  "Checks a compute plugin against the ABI and the reference kernels, and prints TAP.\n"
-                  "  --filter STR        only tests whose name holds STR (may be given once)\n"
-                  "  --seed N            of the random shapes and values; without it the time chooses, and it is printed\n"
-                  "  --strict            an op of the required set (docs/abi.md) that the device refuses is a failure, not a skip\n"
-                  "  --if-available      a variant that the device does not have skips the whole suite\n"
-                  "  --todo PART=REASON  points whose text holds PART are expected to fail, and fail the suite when they pass\n");
+    fprintf(file,
+            "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--filter STR] [--seed N] [--strict] [--brief] [--todo "
+            "PART=REASON] [--if-available] [--verbose]\n"
+            "quern-cts --list\n\n"
+            "Checks a compute plugin against the ABI and the reference kernels, and prints TAP.\n"
+            "  --filter STR        only tests whose name holds STR (may be given once)\n"
+            "  --seed N            of the random shapes and values; without it the time chooses, and it is printed\n"
+            "  --strict            an op of the required set (docs/abi.md) that the device refuses is a failure, not a skip\n"
+            "  --brief             a third of the random cases\n"
+            "  --if-available      a variant that the device does not have skips the whole suite\n"
+            "  --todo PART=REASON  points whose text holds PART are expected to fail, and fail the suite when they pass\n");
     return file == stderr ? 2 : 0;
 }
 
@@ -304,6 +306,8 @@ static int parse(int argc, char **argv, cts *t, arguments *a)
             a->list = 1;
         else if (!strcmp(arg, "--strict"))
             t->strict = 1;
+        else if (!strcmp(arg, "--brief"))
+            t->brief = 1;
         else if (!strcmp(arg, "--verbose"))
             cts_verbose = 1;
         else if (!strcmp(arg, "--if-available"))

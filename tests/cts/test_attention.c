@@ -76,7 +76,7 @@ static cts_case *attention_case(cts *t, options o, int *dst)
 static void attention_point(cts *t, options o, double bound, int required, const char *what)
 {
     tally y = {0};
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
         int dst = 0;
         cts_case *c = attention_case(t, o, &dst);
         tally_case(&y, c, dst, bound, 0);

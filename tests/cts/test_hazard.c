@@ -54,7 +54,7 @@ static cts_case *hazard_case(cts *t, int *last)
 void test_program_hazards(cts *t)
 {
     tally once = {0}, again = {0};
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
         int last = 0;
         cts_case *c = hazard_case(t, &last);
         tally_case(&once, c, last, 1e-9, 0);
@@ -100,7 +100,7 @@ static cts_case *views_case(cts *t, int *dst)
 void test_program_views(cts *t)
 {
     tally y = {0};
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
         int dst = 0;
         cts_case *c = views_case(t, &dst);
         tally_case(&y, c, dst, 1e-8, 0);
@@ -133,7 +133,7 @@ static cts_case *transient_case(cts *t, int *dst)
 void test_program_transient(cts *t)
 {
     tally y = {0};
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
         int dst = 0;
         cts_case *c = transient_case(t, &dst);
         tally_case(&y, c, dst, 1e-9, 0);
@@ -161,7 +161,7 @@ static cts_case *feedback_case(cts *t, int *dst)
 void test_program_feedback(cts *t)
 {
     tally y = {0};
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
         int dst = 0;
         cts_case *c = feedback_case(t, &dst);
         tally_exact(&y, c, dst);

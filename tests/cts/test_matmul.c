@@ -92,7 +92,7 @@ void test_op_matmul(cts *t)
         for (int packed = 0; packed < 2; packed++)
             for (uint32_t flags = 0; flags <= (is_float(formats[f]) ? 0 : QP_MATMUL_FLOAT); flags++) {
                 tally y = {.pool_bound = 1e-4}; /* a case of few values may be worse where they cancel out */
-                for (int i = 0; i < ROUNDS; i++) {
+                for (int i = 0; i < rounds(t, ROUNDS); i++) {
                     int dst = 0;
                     cts_case *c = plain_case(t, formats[f], packed, flags, NORMAL, &dst);
                     tally_case(&y, c, dst, bound(formats[f]), flags ? 0 : 4);
@@ -183,7 +183,7 @@ void test_op_matmul_extreme(cts *t)
     static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
     for (size_t f = 0; f < sizeof some / sizeof *some; f++) {
         tally extreme = {0}, zero = {0};
-        for (int i = 0; i < ROUNDS; i++) {
+        for (int i = 0; i < rounds(t, ROUNDS); i++) {
             int dst = 0;
             cts_case *c = plain_case(t, some[f], 1, 0, EXTREME, &dst);
             tally_case(&extreme, c, dst, bound(some[f]), 4);

@@ -67,7 +67,7 @@ void test_op_get_rows(cts *t)
         }
         for (int packed = 0; packed < 2; packed++) {
             tally y = {0};
-            for (int i = 0; i < ROUNDS; i++) {
+            for (int i = 0; i < rounds(t, ROUNDS); i++) {
                 int dst = 0;
                 cts_case *c = get_rows_case(t, all_formats[f], packed, &dst);
                 tally_case(&y, c, dst, 1e-13, 0);
@@ -112,7 +112,7 @@ void test_op_norm(cts *t)
     for (uint32_t kind = QP_NORM_RMS; kind <= QP_NORM_L2; kind++)
         for (size_t f = 0; f < sizeof fills / sizeof *fills; f++) {
             tally y = {0};
-            for (int i = 0; i < ROUNDS; i++) {
+            for (int i = 0; i < rounds(t, ROUNDS); i++) {
                 int dst = 0;
                 cts_case *c = norm_case(t, kind, fills[f].fill, &dst);
                 tally_case(&y, c, dst, fills[f].bound, 0);
@@ -170,7 +170,7 @@ void test_op_rope(cts *t)
     for (uint32_t mode = QP_ROPE_NORMAL; mode <= QP_ROPE_NEOX; mode++) {
         for (int kind = 0; kind < ROPE_KINDS; kind++) {
             tally y = {0};
-            for (int i = 0; i < ROUNDS; i++) {
+            for (int i = 0; i < rounds(t, ROUNDS); i++) {
                 int dst = 0;
                 cts_case *c = rope_case(t, mode, kind, 4095, &dst);
                 tally_case(&y, c, dst, 1e-6, 0);
@@ -178,7 +178,7 @@ void test_op_rope(cts *t)
             tally_point(t, &y, 1, "%s rope, %s, positions below 4096", modes[mode], kinds[kind]);
         }
         tally y = {0};
-        for (int i = 0; i < ROUNDS; i++) {
+        for (int i = 0; i < rounds(t, ROUNDS); i++) {
             int dst = 0;
             cts_case *c = rope_case(t, mode, ROPE_PLAIN, 131071, &dst);
             tally_case(&y, c, dst, 1e-4, 0); /* an angle of 1e5 in float is good to 4e-3 */
@@ -225,7 +225,7 @@ void test_op_kv_append(cts *t)
     static const qp_format formats[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
         tally y = {0};
-        for (int i = 0; i < 2 * ROUNDS; i++) {
+        for (int i = 0; i < rounds(t, 2 * ROUNDS); i++) {
             int dst = 0;
             cts_case *c = kv_append_case(t, formats[f], i % 2 ? EXTREME : NORMAL, &dst);
             tally_case(&y, c, dst, conversion_bound(formats[f]), 0);
@@ -268,7 +268,7 @@ void test_op_elementwise(cts *t)
             if (!with_act && act)
                 break;
             tally y = {0};
-            for (int i = 0; i < ROUNDS; i++) {
+            for (int i = 0; i < rounds(t, ROUNDS); i++) {
                 int dst = 0;
                 cts_case *c = elementwise_case(t, function, act, i % 3 == 0 ? EXTREME : NORMAL, &dst);
                 tally_case(&y, c, dst, with_act || function == QP_ELEMENTWISE_SOFTCAP ? 1e-10 : 1e-13, 0);
@@ -350,7 +350,7 @@ static cts_case *sample_case(cts *t, int *dst)
 void test_op_sample(cts *t)
 {
     tally y = {0};
-    for (int i = 0; i < 2 * ROUNDS; i++) {
+    for (int i = 0; i < rounds(t, 2 * ROUNDS); i++) {
         int dst = 0;
         cts_case *c = sample_case(t, &dst);
         tally_exact(&y, c, dst);
