@@ -119,10 +119,11 @@ static const qp_op *op_at(const qp_program_desc *desc, uint32_t index)
     return (const qp_op *)(const void *)((const char *)desc->ops + (size_t)index * desc->op_stride);
 }
 
-static quern_status check_range(quern_device *device, const qp_range *range, const char *role, quern_error *error)
+/* placed: a range that has a size needs its buffer by now. */
+static quern_status check_range(quern_device *device, const qp_range *range, int placed, const char *role, quern_error *error)
 {
     if (!range->buffer)
-        return range->size ? quern_fail(error, QP_ERR_INVALID, "%s: the %s has %llu bytes but no buffer", device->id, role, (unsigned long long)range->size) : QP_OK;
+        return placed && range->size ? quern_fail(error, QP_ERR_INVALID, "%s: the %s has %llu bytes but no buffer", device->id, role, (unsigned long long)range->size) : QP_OK;
     quern_buffer *buffer = qi_buffer_share(device, range->buffer);
     if (!buffer)
         return quern_fail(error, QP_ERR_INVALID, "%s: the %s lies in a buffer that is not, or no longer, one of this device's", device->id, role);
@@ -170,7 +171,7 @@ static quern_status keep_op(quern_device *device, const qp_op *op, quern_program
     return status;
 }
 
-static quern_status check_desc(quern_device *device, const qp_program_desc *desc, quern_error *error)
+static quern_status check_desc(quern_device *device, const qp_program_desc *desc, int placed, quern_error *error)
 {
     if (desc->struct_size < sizeof *desc)
         return quern_fail(error, QP_ERR_INVALID, "%s: the program description's struct_size is %u where %zu is due: was it set?", device->id,
@@ -179,16 +180,16 @@ static quern_status check_desc(quern_device *device, const qp_program_desc *desc
         return quern_fail(error, QP_ERR_INVALID, "%s: a program of no ops was asked for", device->id);
     if (desc->op_stride < sizeof(qp_op) || desc->op_stride % _Alignof(qp_op))
         return quern_fail(error, QP_ERR_INVALID, "%s: op_stride is %u, sizeof(qp_op) is %zu", device->id, desc->op_stride, sizeof(qp_op));
-    quern_status status = check_range(device, &desc->step, "step block", error);
+    quern_status status = check_range(device, &desc->step, placed, "step block", error);
     if (!status)
-        status = check_range(device, &desc->scratch, "scratch range", error);
-    return status ? status : check_range(device, &desc->transient, "transient range", error);
+        status = check_range(device, &desc->scratch, placed, "scratch range", error);
+    return status ? status : check_range(device, &desc->transient, placed, "transient range", error);
 }
 
 quern_status qi_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error)
 {
     char at[48];
-    quern_status status = check_desc(device, desc, error);
+    quern_status status = check_desc(device, desc, keep != NULL, error);
     for (uint32_t i = 0; i < desc->op_count && !status; i++) {
         const qp_op *op = op_at(desc, i);
         snprintf(at, sizeof at, "op %u (%s)", i, op_name(op->kind));
