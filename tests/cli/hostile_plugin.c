@@ -38,7 +38,7 @@ QP_EXPORT const qp_plugin quern_plugin = {
     .abi_major = QP_ABI_MAJOR,
 #endif
     .abi_minor = QP_ABI_MINOR,
-    .name = "hostile",
+    .name = NAME, /* that of its file */
     .version = "1",
     .query = query,
 };

@@ -101,7 +101,7 @@ if fixture models/stories260K.gguf; then
     run run "$QUERN_FIXTURES/models/stories260K.gguf" -p "Once upon a time" -n 60 --temp 0
     check "stories260K tells its story" contains "$out" ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball."
     run run "$QUERN_FIXTURES/models/stories260K.gguf" -p "Once upon a time" -n 600 --temp 0 --ignore-eos
-    check "and stops where its context is full" said 'context of 512 tokens is full'
+    check "and stops where its context is full" said 'context of 128 tokens is full'
     run run "$QUERN_FIXTURES/logits/llama.gguf" -p a -n 1
     fails_with 'vocabulary' "a model without a vocabulary is refused"
 else
