@@ -102,6 +102,9 @@ static const qk_rows_fn generic_rows[] = {QK_GENERIC_ROWS(ROW) NULL};
 static const qk_rows_fn avx2_rows[] = {QK_AVX2_ROWS(ROW) NULL};
 static const qk_rows_fn avx512_rows[] = {QK_AVX512_ROWS(ROW) NULL};
 #endif
+#if defined(QK_HAVE_ARM)
+static const qk_rows_fn neon_rows[] = {QK_NEON_ROWS(ROW) NULL};
+#endif
 #undef ROW
 
 static int always(const qk_cpu_features *f)
@@ -115,6 +118,10 @@ static int has_avx2(const qk_cpu_features *f) { return f->avx2 && f->fma && f->f
 static int has_avx_vnni(const qk_cpu_features *f) { return has_avx2(f) && f->avx_vnni; }
 static int has_avx512(const qk_cpu_features *f) { return has_avx2(f) && f->avx512; }
 static int has_avx512_vnni(const qk_cpu_features *f) { return has_avx512(f) && f->avx512_vnni; }
+#endif
+
+#if defined(QK_HAVE_ARM)
+static int has_neon(const qk_cpu_features *f) { return f->neon; }
 #endif
 
 /* Worst first. Each one lays its rows over those before it; `allowed` are the features that it adds. */
@@ -132,6 +139,9 @@ static const variant variants[] = {
     {"avx_vnni", has_avx_vnni, avx2_rows, {.avx_vnni = 1}},
     {"avx512", has_avx512, avx512_rows, {.avx512 = 1, .avx512_bf16 = 1, .avx512_fp16 = 1, .avx512_vbmi = 1}},
     {"avx512_vnni", has_avx512_vnni, avx512_rows, {.avx512_vnni = 1}},
+#endif
+#if defined(QK_HAVE_ARM)
+    {"neon", has_neon, neon_rows, {.neon = 1}},
 #endif
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };

@@ -24,10 +24,19 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx512, matmul_panel)   \
     X(avx512, matmul_panel_vnni)
 
+#define QK_NEON_ROWS(X)       \
+    X(neon, convert)          \
+    X(neon, matmul_float)     \
+    X(neon, attention)        \
+    X(neon, norm)             \
+    X(neon, rope)             \
+    X(neon, elementwise)
+
 #define QK_ROWS_DECLARE(isa, op) void qk_##isa##_##op(qk_kernels *table, const qk_cpu_features *features);
 QK_GENERIC_ROWS(QK_ROWS_DECLARE)
 QK_AVX2_ROWS(QK_ROWS_DECLARE)
 QK_AVX512_ROWS(QK_ROWS_DECLARE)
+QK_NEON_ROWS(QK_ROWS_DECLARE)
 #undef QK_ROWS_DECLARE
 
 #endif
