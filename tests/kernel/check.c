@@ -14,7 +14,7 @@
 enum { TIME_LIMIT_S = 240 };
 
 static const family *const families[] = {
-    &convert_families[0], &convert_families[1], &activation_family, &matmul_families[0],  &matmul_families[1],
+    &convert_families[0], &convert_families[1], &activation_family, &matmul_families[0], &matmul_families[1],
     &attention_family,    &norm_family,         &rope_family,       &elementwise_family, &argmax_family,
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
@@ -64,7 +64,8 @@ bool agrees(float got, double want, double tolerance)
 const char *format_name(qp_format format)
 {
     switch (format) {
-#define NAME_CASE(name, number, elements, bytes, quantised) case number: return #name;
+#define NAME_CASE(name, number, elements, bytes, quantised)                                                                        \
+    case number: return #name;
         QP_FORMAT_LIST(NAME_CASE)
 #undef NAME_CASE
     default: return "?";

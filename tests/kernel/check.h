@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/kernel/check.h: what the checks of the kernel table share. One check looks at one row of the table of one variant; it runs in
- * a child process, so that a trap costs one point. See tests/README.md. */
+ * tests/kernel/check.h: what the checks of the kernel table share. One check looks at one row of the table of one variant; it runs
+ * in a child process, so that a trap costs one point. See tests/README.md. */
 #ifndef TESTS_KERNEL_CHECK_H
 #define TESTS_KERNEL_CHECK_H
 

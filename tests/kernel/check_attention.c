@@ -269,8 +269,17 @@ static void bench_it(const subject *s)
     }
     t.k = k;
     t.v = v;
-    t.args = (qk_attention_args){.q = q, .q_stride = BENCH_SIZE, .heads = BENCH_HEADS, .k_stride = (int64_t)row, .v_stride = (int64_t)row,
-                                 .k_size = BENCH_SIZE, .v_size = BENCH_SIZE, .end = BENCH_CELLS, .scale = 0.088388f, .m = m, .l = l,
+    t.args = (qk_attention_args){.q = q,
+                                 .q_stride = BENCH_SIZE,
+                                 .heads = BENCH_HEADS,
+                                 .k_stride = (int64_t)row,
+                                 .v_stride = (int64_t)row,
+                                 .k_size = BENCH_SIZE,
+                                 .v_size = BENCH_SIZE,
+                                 .end = BENCH_CELLS,
+                                 .scale = 0.088388f,
+                                 .m = m,
+                                 .l = l,
                                  .acc = acc};
     bench(s, "4 heads, 4096 cells", run, &t, 2.0 * (double)t.bytes, "GB/s");
     free(k);

@@ -67,8 +67,8 @@ static bool compare_from(const subject *s, const float *src, int64_t n)
         qr_dequantise(s->format, want + i * block, b, elements);
         for (int64_t j = 0; j < elements; j++)
             if (!same(a[j], b[j]))
-                return fail("element %lld of block %zu from %a: %a, not %a", (long long)j, i, (double)src[(int64_t)i * elements + j],
-                            (double)a[j], (double)b[j]);
+                return fail("element %lld of block %zu from %a: %a, not %a", (long long)j, i,
+                            (double)src[(int64_t)i * elements + j], (double)a[j], (double)b[j]);
     }
     return output_intact(OUT);
 }

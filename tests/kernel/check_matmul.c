@@ -50,7 +50,8 @@ static bool compare(const problem *p)
         for (int64_t r = 0; r < a->rows; r++) {
             double want = p->want[at(t, r)], tolerance = p->tolerance[at(t, r)];
             if (!agrees(y[r], want, tolerance))
-                return fail("token %lld row %lld: %.9g, not %.9g ± %.3g", (long long)t, (long long)r, (double)y[r], want, tolerance);
+                return fail("token %lld row %lld: %.9g, not %.9g ± %.3g", (long long)t, (long long)r, (double)y[r], want,
+                            tolerance);
         }
         if (t + 1 < a->tokens && !untouched(y + p->written, (size_t)(a->y_stride - p->written) * 4))
             return fail("wrote between the tokens, after token %lld", (long long)t);
@@ -424,8 +425,8 @@ static void bench_shape(const subject *s, bool panel)
     float *y = malloc(sizeof *y * BENCH_ROWS * BENCH_TOKENS);
     if (weights && x && y) {
         t.weights = weights;
-        t.args = (qk_matmul_args){.w_stride = w_stride, .k = BENCH_K, .rows = BENCH_ROWS, .x = x, .x_stride = x_stride, .y = y,
-                                  .y_stride = BENCH_ROWS};
+        t.args = (qk_matmul_args){
+            .w_stride = w_stride, .k = BENCH_K, .rows = BENCH_ROWS, .x = x, .x_stride = x_stride, .y = y, .y_stride = BENCH_ROWS};
         fill_weights(&t, s->format, panel, weights);
         fill_x(x, x_stride, panel);
         bench_tokens(s, &t, 1);

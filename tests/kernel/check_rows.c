@@ -82,8 +82,8 @@ static bool norm_round(const subject *s, int round)
         x[random_below((uint32_t)n)] = NAN;
     bool in_place = random_below(2);
     float *y = place(x, n, in_place);
-    describe("kind %u n=%lld %s eps=%g weight %d bias %d in place %d", p.kind, (long long)n, fill_name(kind), (double)p.eps, w != NULL,
-             b != NULL, in_place);
+    describe("kind %u n=%lld %s eps=%g weight %d bias %d in place %d", p.kind, (long long)n, fill_name(kind), (double)p.eps,
+             w != NULL, b != NULL, in_place);
     ((norm_fn)s->fn)(y, in_place ? y : x, w, b, n, &p);
     return norm_compare(y, x, w, b, n, &p);
 }
@@ -147,8 +147,10 @@ static double element_error(const qp_elementwise_params *p, double a, double b, 
     case QP_ELEMENTWISE_ADD: return fabs(want) * 0x1p-24;
     case QP_ELEMENTWISE_MUL: return fabs(want) * 0x1p-24 + 0x1p-149;
     case QP_ELEMENTWISE_SCALE: return (fabs(want) + fabs((double)p->scale * a)) * 0x1p-23 + 0x1p-148;
-    case QP_ELEMENTWISE_ACT: return p->act == QP_ACT_NONE || p->act == QP_ACT_RELU ? 0 : act + 4e-7 * (p->act == QP_ACT_SIGMOID) + 1e-37;
-    case QP_ELEMENTWISE_GLU: return act * fabs(b) + 1e-37 * fabs(b) + (p->act == QP_ACT_SIGMOID) * 4e-7 * fabs(b) + fabs(want) * 1e-6;
+    case QP_ELEMENTWISE_ACT:
+        return p->act == QP_ACT_NONE || p->act == QP_ACT_RELU ? 0 : act + 4e-7 * (p->act == QP_ACT_SIGMOID) + 1e-37;
+    case QP_ELEMENTWISE_GLU:
+        return act * fabs(b) + 1e-37 * fabs(b) + (p->act == QP_ACT_SIGMOID) * 4e-7 * fabs(b) + fabs(want) * 1e-6;
     default: return fabs(want) * 4e-6 + fmin(fabs(a), fabs((double)p->scale)) * 1e-6 + 1e-37;
     }
 }
@@ -169,7 +171,8 @@ static bool element_compare(const float *y, const float *a, const float *b, int6
         if (isinf(a[i]) || isinf(bi))
             continue; /* limits of activations at infinity: not promised */
         if (!agrees(y[i], (double)want[i], element_error(p, (double)a[i], bi, (double)want[i])))
-            return fail("element %lld: f(%.9g, %.9g) = %.9g, not %.9g", (long long)i, (double)a[i], bi, (double)y[i], (double)want[i]);
+            return fail("element %lld: f(%.9g, %.9g) = %.9g, not %.9g", (long long)i, (double)a[i], bi, (double)y[i],
+                        (double)want[i]);
     }
     return output_intact(Y);
 }

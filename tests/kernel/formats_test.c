@@ -128,7 +128,8 @@ static const char *test_format(const char *p, const float *x, int64_t n)
     for (uint32_t i = 0; i < bytes; i++)
         if (blocks[i] != want[i] && wrong++ == 0)
             diag("block %u byte %u: %02x, not %02x", i / block, i % block, blocks[i] & 255, want[i] & 255);
-    ok(status == 0 && wrong == 0, "format %u: the same blocks as the independent quantiser (%u of %u bytes differ)", format, wrong, bytes);
+    ok(status == 0 && wrong == 0, "format %u: the same blocks as the independent quantiser (%u of %u bytes differ)", format, wrong,
+       bytes);
     wrong = qr_dequantise(format, want, values, n) != 0;
     for (int64_t i = 0; i < n; i++) {
         float value;

@@ -9,9 +9,9 @@
 enum { GUARD = 64, POISON = 0xff, GUARD_BYTE = 0x5a };
 
 typedef struct slot {
-    char *base; /* first usable byte, a page that traps before it */
+    char *base;  /* first usable byte, a page that traps before it */
     size_t size; /* usable bytes, a page that traps after them */
-    char *out; /* of the latest output */
+    char *out;   /* of the latest output */
     size_t out_size;
 } slot;
 

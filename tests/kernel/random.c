@@ -60,9 +60,7 @@ static float fill_one(fill kind, int64_t i, float common, float limit)
     case FILL_ZERO: return random_below(2) ? 0.0f : -0.0f;
     case FILL_DENORMAL: return (random_below(2) ? 1.0f : -1.0f) * qk_f32_from_bits(random_below(0x800000));
     case FILL_EQUAL: return common;
-    case FILL_RANGE:
-        x = random_normal() * ldexpf(1, (int)random_between(-30, 30));
-        return fabsf(x) > limit ? limit : x;
+    case FILL_RANGE: x = random_normal() * ldexpf(1, (int)random_between(-30, 30)); return fabsf(x) > limit ? limit : x;
     case FILL_LARGE: return random_below(2) ? limit : -limit;
     case FILL_ALTERNATING: return i & 1 ? -common : common;
     case FILL_SPARSE: return random_below(8) ? (random_below(2) ? 0.0f : -0.0f) : random_normal();

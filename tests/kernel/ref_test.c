@@ -177,8 +177,10 @@ static void test_matmul_epilogue(void)
     op.p.matmul = (qp_matmul_params){.scale = 2, .bias_scale = 3, .scale2 = 0.5f, .bias_scale2 = -1, .act = QP_ACT_SILU};
     for (int r = 0; r < R; r++)
         for (int m = 0; m < M; m++) {
-            double a = 2 * ((double)w[2 * m] * (double)x[2 * r] + (double)w[2 * m + 1] * (double)x[2 * r + 1]) + 3 * (double)bias[m];
-            double b = 0.5 * ((double)w2[2 * m] * (double)x[2 * r] + (double)w2[2 * m + 1] * (double)x[2 * r + 1]) - (double)bias2[m];
+            double a =
+                2 * ((double)w[2 * m] * (double)x[2 * r] + (double)w[2 * m + 1] * (double)x[2 * r + 1]) + 3 * (double)bias[m];
+            double b =
+                0.5 * ((double)w2[2 * m] * (double)x[2 * r] + (double)w2[2 * m + 1] * (double)x[2 * r + 1]) - (double)bias2[m];
             want[r * M + m] = activation(a) * b + (double)y[r * M + m];
         }
     op.src[QP_MATMUL_W] = f32(w, 2, M, 1);
@@ -210,16 +212,22 @@ static int rope_case(FILE *file)
     int mode, dims, head, position, yarn, context, with_factors;
     double base, factor, attn, fast, slow;
     float factors[128], x[256], want[256];
-    if (fscanf(file, "%63s %d %d %d %d %lf %lf %d %lf %lf %lf %d %d", name, &mode, &dims, &head, &position, &base, &factor, &yarn, &attn,
-               &fast, &slow, &context, &with_factors) != 13)
+    if (fscanf(file, "%63s %d %d %d %d %lf %lf %d %lf %lf %lf %d %d", name, &mode, &dims, &head, &position, &base, &factor, &yarn,
+               &attn, &fast, &slow, &context, &with_factors) != 13)
         return 0;
     if (!read_floats(file, factors, with_factors ? dims / 2 : 0) || !read_floats(file, x, head) || !read_floats(file, want, head))
         return ok(0, "rope: case %s can be read", name), 0;
     int32_t positions[1] = {position};
     qk_op op = {.kind = QP_OP_ROPE, .live = 1, .dst = f32(x, head, 1, 1)}; /* in place */
-    op.p.rope = (qp_rope_params){.mode = (uint32_t)mode, .n_dims = (uint32_t)dims, .freq_base = (float)base,
-                                 .freq_scale = (float)(1 / factor), .ext_factor = (float)yarn, .attn_factor = (float)attn,
-                                 .beta_fast = (float)fast, .beta_slow = (float)slow, .original_context = (uint32_t)context};
+    op.p.rope = (qp_rope_params){.mode = (uint32_t)mode,
+                                 .n_dims = (uint32_t)dims,
+                                 .freq_base = (float)base,
+                                 .freq_scale = (float)(1 / factor),
+                                 .ext_factor = (float)yarn,
+                                 .attn_factor = (float)attn,
+                                 .beta_fast = (float)fast,
+                                 .beta_slow = (float)slow,
+                                 .original_context = (uint32_t)context};
     op.src[QP_ROPE_X] = op.dst;
     op.src[QP_ROPE_POSITIONS] = tensor(positions, QP_FORMAT_I32, 1, 1, 1);
     if (with_factors)
@@ -372,9 +380,16 @@ static void test_activations(void)
 static void test_elementwise(void)
 {
     float a[6] = {1, -2, 3, -4, 5, -6}, b[6] = {2, 3, 4, 5, 6, 7}, y[6];
-    qk_op op = {.kind = QP_OP_ELEMENTWISE, .live = 3, .dst = f32(y, 2, 1, 3), .p.elementwise = {.act = QP_ACT_RELU, .scale = 2, .offset = 1}};
+    qk_op op = {.kind = QP_OP_ELEMENTWISE,
+                .live = 3,
+                .dst = f32(y, 2, 1, 3),
+                .p.elementwise = {.act = QP_ACT_RELU, .scale = 2, .offset = 1}};
     static const double want[][6] = {
-        {3, 1, 7, 1, 11, 1}, {2, -6, 12, -20, 30, -42}, {3, -3, 7, -7, 11, -11}, {1, 0, 3, 0, 5, 0}, {2, 0, 12, 0, 30, 0},
+        {3, 1, 7, 1, 11, 1},
+        {2, -6, 12, -20, 30, -42},
+        {3, -3, 7, -7, 11, -11},
+        {1, 0, 3, 0, 5, 0},
+        {2, 0, 12, 0, 30, 0},
         {0.92423431452, -1.52318831191, 1.81029650707, -1.92805516015, 1.97322859630, -1.99010950749}}; /* 2 tanh(a / 2) */
     op.src[0] = f32(a, 2, 1, 3);
     op.src[1] = f32(b, 2, 1, 3);
@@ -439,7 +454,8 @@ static void test_copy_blocks(void)
 
 static void test_sample(void)
 {
-    float x[5 * 4] = {1, 3, 3, 2, NAN, 1, 2, 3, 5, 6, 7, NAN, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -1, -2, -INFINITY, INFINITY};
+    float x[5 * 4] = {1, 3,   3,         2,         NAN,       1,         2,  3,  5,         6,
+                      7, NAN, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -1, -2, -INFINITY, INFINITY};
     int32_t ids[5];
     qk_op op = {.kind = QP_OP_SAMPLE, .live = 5, .dst = tensor(ids, QP_FORMAT_I32, 5, 1, 1)};
     op.src[0] = f32(x, 4, 1, 5);
