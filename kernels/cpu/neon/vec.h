@@ -92,25 +92,28 @@ QK_INLINE float v_largest(vf a) { return vmaxvq_f32(vmaxq_f32(a.l, a.h)); }
 
 /* ---- other element types ---- */
 
+QK_INLINE float v_f16(uint16_t h) { return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0); }
+QK_INLINE uint16_t v_to_f16(float f) { return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32(f))), 0); }
+
 QK_INLINE vf v_from_f16(uint16x8_t bits)
 {
     float16x8_t h = vreinterpretq_f16_u16(bits);
     return v_pair(vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h));
 }
-QK_INLINE uint16x8_t v_to_f16(vf a) { return vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.l), a.h)); }
+QK_INLINE uint16x8_t v_narrow_f16(vf a) { return vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.l), a.h)); }
 QK_INLINE vf v_from_bf16(uint16x8_t bits)
 {
     return v_pair(vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(bits), 16)), vreinterpretq_f32_u32(vshll_high_n_u16(bits, 16)));
 }
 
 /* Rounded to nearest even; NaN keeps its upper bits and becomes quiet. */
-QK_INLINE uint32x4_t v_to_bf16_part(float32x4_t a)
+QK_INLINE uint32x4_t v_narrow_bf16_part(float32x4_t a)
 {
     uint32x4_t bits = vreinterpretq_u32_f32(a), upper = vshrq_n_u32(bits, 16), odd = vandq_u32(upper, vdupq_n_u32(1));
     uint32x4_t rounded = vshrq_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
     return vbslq_u32(vceqq_f32(a, a), rounded, vorrq_u32(upper, vdupq_n_u32(64)));
 }
-QK_INLINE uint16x8_t v_to_bf16(vf a) { return vmovn_high_u32(vmovn_u32(v_to_bf16_part(a.l)), v_to_bf16_part(a.h)); }
+QK_INLINE uint16x8_t v_narrow_bf16(vf a) { return vmovn_high_u32(vmovn_u32(v_narrow_bf16_part(a.l)), v_narrow_bf16_part(a.h)); }
 
 QK_INLINE uint16x8_t v_load_u16_n(const void *p, int64_t n)
 {
@@ -127,12 +130,12 @@ QK_INLINE void v_store_u16_n(void *p, uint16x8_t a, int64_t n)
 
 QK_INLINE vf v_load_f16(const void *p) { return v_from_f16(vld1q_u16(p)); }
 QK_INLINE vf v_load_f16_n(const void *p, int64_t n) { return v_from_f16(v_load_u16_n(p, n)); }
-QK_INLINE void v_store_f16(void *p, vf a) { vst1q_u16(p, v_to_f16(a)); }
-QK_INLINE void v_store_f16_n(void *p, vf a, int64_t n) { v_store_u16_n(p, v_to_f16(a), n); }
+QK_INLINE void v_store_f16(void *p, vf a) { vst1q_u16(p, v_narrow_f16(a)); }
+QK_INLINE void v_store_f16_n(void *p, vf a, int64_t n) { v_store_u16_n(p, v_narrow_f16(a), n); }
 QK_INLINE vf v_load_bf16(const void *p) { return v_from_bf16(vld1q_u16(p)); }
 QK_INLINE vf v_load_bf16_n(const void *p, int64_t n) { return v_from_bf16(v_load_u16_n(p, n)); }
-QK_INLINE void v_store_bf16(void *p, vf a) { vst1q_u16(p, v_to_bf16(a)); }
-QK_INLINE void v_store_bf16_n(void *p, vf a, int64_t n) { v_store_u16_n(p, v_to_bf16(a), n); }
+QK_INLINE void v_store_bf16(void *p, vf a) { vst1q_u16(p, v_narrow_bf16(a)); }
+QK_INLINE void v_store_bf16_n(void *p, vf a, int64_t n) { v_store_u16_n(p, v_narrow_bf16(a), n); }
 
 QK_INLINE vf v_from_i8(int8x8_t a)
 {
