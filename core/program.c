@@ -79,7 +79,7 @@ static quern_status check_pack(quern_device *device, const qp_weight_desc *desc,
     if (status)
         return status;
     if (row < 0 || rows < 1 || row > all || rows > all - row)
-        return quern_fail(error, QP_ERR_INVALID, "%s: rows %lld to %lld of a weight of %lld rows", device->id, (long long)row, (long long)row + (long long)rows, (long long)all);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %lld rows from row %lld on, of a weight of %lld rows", device->id, (long long)rows, (long long)row, (long long)all);
     if (row % layout->row_step || (rows % layout->row_step && row + rows != all))
         return quern_fail(error, QP_ERR_INVALID, "%s: rows are packed in multiples of %lld, not %lld from row %lld on", device->id,
                           (long long)layout->row_step, (long long)rows, (long long)row);

@@ -13,7 +13,7 @@
 enum kind {
     NO_SYMBOL, WRONG_MAGIC, WRONG_MAJOR, NEWER_MINOR, TINY_STRUCT, SHORT_STRUCT, WRONG_NAME, NULL_QUERY, NO_BACKEND, TRAPS_IN_QUERY,
     TRAPS_IN_COUNT, TRAPS_IN_INFO, HANGS, HANGS_CLOSED, HANGS_FORKED, CHATTY, EXITS, ABORTS, SHORT_TABLE, HOLE_IN_TABLE, LACKS_SYMBOL,
-    JUNK_REPORT, NO_DEVICES, MANY_DEVICES, BAD_INFO, INFO_FAILS, DAEMON, LARGER
+    JUNK_REPORT, NO_DEVICES, MANY_DEVICES, BAD_INFO, INFO_FAILS, DAEMON, LARGER, LOST, RUDE
 };
 
 static qp_backend table;
@@ -61,6 +61,30 @@ static qp_status device_info(uint32_t index, qp_device_info *info, qp_text *erro
         info->heap_count = 4000000000u;
     }
     return status;
+}
+
+/* ---- a device at work ---- */
+
+static qp_status lose(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error)
+{
+    (void)buffer, (void)offset, (void)data, (void)size;
+    snprintf(error->data, error->size, "the GPU fell off the bus.\n");
+    return QP_ERR_DEVICE_LOST;
+}
+
+/* Success without a result. */
+static qp_status create_nothing(qp_device *device, uint32_t heap, uint64_t size, qp_buffer **out, qp_text *error)
+{
+    (void)device, (void)heap, (void)size, (void)out, (void)error;
+    return QP_OK;
+}
+
+/* A status nobody knows, with words that do not end. */
+static qp_status fail_oddly(qp_device *device, uint64_t value, qp_timeline **out, qp_text *error)
+{
+    (void)device, (void)value, (void)out;
+    memset(error->data, 'x', error->size);
+    return 4711;
 }
 
 /* ---- query ---- */
@@ -134,6 +158,12 @@ static const qp_backend *query(uint32_t host_minor, const qp_host *host, qp_text
         table.struct_size = (uint32_t)offsetof(qp_backend, timeline_wait);
     if (KIND == HOLE_IN_TABLE)
         table.program_run = NULL;
+    if (KIND == LOST)
+        table.buffer_write = lose;
+    if (KIND == RUDE) {
+        table.buffer_create = create_nothing;
+        table.timeline_create = fail_oddly;
+    }
     if (KIND == LARGER)
         table.struct_size += 64; /* members that this host does not know */
     return &table;
