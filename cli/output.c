@@ -50,13 +50,57 @@ int cli_finish(int status)
     return status == CLI_OK ? CLI_FAILED : status;
 }
 
+/* Valid UTF-8 of any bytes, malloc'd and terminated; NULL when there is no memory. */
+static char *valid_utf8(const char *data, size_t size, size_t *out_size)
+{
+    char *text = size < (SIZE_MAX - 16) / 3 ? malloc(3 * (size + 4) + 16) : NULL;
+    if (!text)
+        return NULL;
+    quern_utf8_stream stream = {0};
+    size_t length = quern_utf8_push(&stream, data, size, text);
+    length += quern_utf8_push(&stream, NULL, 0, text + length);
+    text[length] = '\0';
+    *out_size = length;
+    return text;
+}
+
+/* The same with what a terminal would obey written out: \n, \t, \x1b. Newlines stay when lines is nonzero. */
+static char *harmless(const char *data, size_t size, int lines)
+{
+    char *text = valid_utf8(data, size, &size), *escaped = NULL;
+    size_t escaped_size;
+    FILE *to = text ? open_memstream(&escaped, &escaped_size) : NULL;
+    for (size_t i = 0; to && i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        int c1 = c == 0xc2 && (unsigned char)text[i + 1] < 0xa0; /* U+0080…9F */
+        if (c == '\n')
+            fputs(lines ? "\n" : "\\n", to);
+        else if (c == '\t')
+            fputs("\\t", to);
+        else if (c < 32 || c == 127)
+            fprintf(to, "\\x%02x", c);
+        else if (c1)
+            fprintf(to, "\\x%02x", (unsigned char)text[++i]);
+        else
+            fputc(c, to);
+    }
+    if (to && fclose(to)) {
+        free(escaped);
+        escaped = NULL;
+    }
+    free(text);
+    return escaped;
+}
+
+/* Files' and drivers' words may be in it, so it is made harmless. */
 QUERN_PRINTF(1, 0) static void note(const char *format, va_list args)
 {
-    char line[2048]; /* one write, so that lines of several processes do not mix */
-    int length = vsnprintf(line, sizeof line, format, args);
-    if (length < 0)
+    char line[2048];
+    if (vsnprintf(line, sizeof line, format, args) < 0)
         return;
-    fprintf(stderr, "quern: %s\n", line);
+    char *text = harmless(line, strlen(line), 0);
+    fprintf(stderr, "quern: %s\n", text ? text : line);
+    free(text);
 }
 
 void cli_note(const char *format, ...)
@@ -91,43 +135,12 @@ int cli_error(const quern_error *error)
     return CLI_FAILED;
 }
 
-/* Valid UTF-8 of any bytes, malloc'd and terminated; NULL when there is no memory. */
-static char *valid_utf8(const char *data, size_t size, size_t *out_size)
-{
-    char *text = size < (SIZE_MAX - 16) / 3 ? malloc(3 * (size + 4) + 16) : NULL;
-    if (!text)
-        return NULL;
-    quern_utf8_stream stream = {0};
-    size_t length = quern_utf8_push(&stream, data, size, text);
-    length += quern_utf8_push(&stream, NULL, 0, text + length);
-    text[length] = '\0';
-    *out_size = length;
-    return text;
-}
-
 int cli_print_text(const char *data, size_t size, int lines)
 {
-    char *text = valid_utf8(data, size, &size);
-    if (!text)
-        return 0;
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        int c1 = c == 0xc2 && (unsigned char)text[i + 1] < 0xa0; /* U+0080…9F: terminals obey these too */
-        if (c == '\n' && lines)
-            cli_print("\n");
-        else if (c == '\n')
-            cli_print("\\n");
-        else if (c == '\t')
-            cli_print("\\t");
-        else if (c < 32 || c == 127)
-            cli_print("\\x%02x", c);
-        else if (c1)
-            cli_print("\\x%02x", (unsigned char)text[++i]);
-        else
-            cli_write(text + i, 1);
-    }
+    char *text = harmless(data, size, lines);
+    int fine = text && cli_write(text, strlen(text));
     free(text);
-    return !stdout_errno;
+    return fine;
 }
 
 struct json_object *cli_json_text(const char *data, size_t size)

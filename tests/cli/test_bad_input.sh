@@ -6,6 +6,7 @@ model=$work/tiny.gguf
 "$TOOLS/make_gguf" "$model"
 run run "$model" -p ab -n 4 --temp 0
 is 0 "the model without a fault runs"
+check "no escape sequence of its name reaches the terminal" sh -c '! grep -q "$(printf "\033")" "$1"' x "$err"
 run inspect "$model"
 is 0 "inspect of it"
 check "inspect lets no escape sequence through" sh -c '! grep -q "$(printf "\033")" "$1"' x "$out"
