@@ -78,7 +78,8 @@ static void turn(builder *b, uint32_t layer, const norm_weights *weights, quern_
     if (rope == HPARAMS_NO_ROPE)
         return;
     quern_value sources[] = {x, b->positions, b->rope_factors};
-    quern_graph_op(b->graph, QP_OP_ROPE, &b->hp->rope[rope], sizeof b->hp->rope[rope], x, sources, 3, b->live, layer_tag(layer, TAG_ROPE));
+    quern_graph_op(b->graph, QP_OP_ROPE, &b->hp->rope[rope], sizeof b->hp->rope[rope], x, sources, 3, b->live,
+                   layer_tag(layer, TAG_ROPE));
 }
 
 static void append(builder *b, uint32_t layer, quern_value x, quern_value cache)
@@ -92,7 +93,8 @@ static quern_value attend(builder *b, uint32_t layer, quern_value q, quern_value
 {
     const layer_hparams *l = &b->hp->layer[layer];
     float scale = b->hp->attention_scale;
-    qp_attention_params params = {.scale = scale != 0 ? scale : (float)(1 / sqrt(l->head_k)), .softcap = b->hp->attention_softcap, .window = l->window};
+    qp_attention_params params = {
+        .scale = scale != 0 ? scale : (float)(1 / sqrt(l->head_k)), .softcap = b->hp->attention_softcap, .window = l->window};
     quern_value dst = new_rows(b, (int64_t)l->heads * l->head_v);
     quern_value sources[] = {q, k_cache, v_cache, b->positions};
     quern_graph_op(b->graph, QP_OP_ATTENTION, &params, sizeof params, as_heads(b, dst, l->head_v, l->heads), sources, 4, b->live,
@@ -137,7 +139,8 @@ quern_value block_attention(builder *b, uint32_t layer, quern_value x)
 static quern_value gated(builder *b, uint32_t layer, const mlp_weights *w, quern_value h)
 {
     if (w->gate.w->place.format == w->up.w->place.format && w->gate.w->place.layout == w->up.w->place.layout)
-        return matmul(b, &w->gate, &w->up, b->hp->activation, h, 0, new_rows(b, b->hp->layer[layer].feed_forward), layer_tag(layer, TAG_GATE));
+        return matmul(b, &w->gate, &w->up, b->hp->activation, h, 0, new_rows(b, b->hp->layer[layer].feed_forward),
+                      layer_tag(layer, TAG_GATE));
     qp_elementwise_params params = {.function = QP_ELEMENTWISE_GLU, .act = b->hp->activation};
     quern_value gate = project(b, &w->gate, h, layer_tag(layer, TAG_GATE));
     quern_value sources[] = {gate, project(b, &w->up, h, layer_tag(layer, TAG_UP))};

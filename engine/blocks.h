@@ -11,8 +11,25 @@
 
 /* What explain and profiles see: the op's part of the model, and its layer plus one above it. */
 enum {
-    TAG_EMBEDDING = 1, TAG_ATTENTION_NORM, TAG_Q, TAG_K, TAG_V, TAG_QK_NORM, TAG_ROPE, TAG_KV_APPEND, TAG_ATTENTION, TAG_ATTENTION_OUTPUT,
-    TAG_MLP_NORM, TAG_GATE, TAG_UP, TAG_GLU, TAG_DOWN, TAG_SELECT, TAG_OUTPUT_NORM, TAG_OUTPUT, TAG_SAMPLE,
+    TAG_EMBEDDING = 1,
+    TAG_ATTENTION_NORM,
+    TAG_Q,
+    TAG_K,
+    TAG_V,
+    TAG_QK_NORM,
+    TAG_ROPE,
+    TAG_KV_APPEND,
+    TAG_ATTENTION,
+    TAG_ATTENTION_OUTPUT,
+    TAG_MLP_NORM,
+    TAG_GATE,
+    TAG_UP,
+    TAG_GLU,
+    TAG_DOWN,
+    TAG_SELECT,
+    TAG_OUTPUT_NORM,
+    TAG_OUTPUT,
+    TAG_SAMPLE,
     TAG_LAYER = 256
 };
 
@@ -23,10 +40,10 @@ typedef struct builder {
     const model_weights *weights;
     const qp_tensor *k_cache, *v_cache; /* one each for every layer */
     uint32_t rows;
-    quern_value live;          /* 0: every row */
+    quern_value live; /* 0: every row */
     quern_value tokens, positions;
-    quern_value rope_factors;  /* 0: none */
-    quern_value selected;      /* ids of the rows that logits are wanted of; 0: all of them */
+    quern_value rope_factors; /* 0: none */
+    quern_value selected;     /* ids of the rows that logits are wanted of; 0: all of them */
     uint32_t selected_rows;
     quern_value selected_live;
     quern_value logits, sampled; /* where the results go */

@@ -77,9 +77,10 @@ static quern_status check_finite(quern_session *s, quern_error *error)
         status = read_logit(s, (uint64_t)last_row(s) * s->model->hp.vocabulary + (uint32_t)token, &logit, error);
     if (status != QP_OK || isfinite(logit))
         return status;
-    return quern_fail(error, QP_ERR_FORMAT,
-                      "%.200s: the logits after position %u are not finite numbers: the weights hold NaN or infinity, or overflow on this input",
-                      quern_gguf_path(s->model->gguf), s->result_position);
+    return quern_fail(
+        error, QP_ERR_FORMAT,
+        "%.200s: the logits after position %u are not finite numbers: the weights hold NaN or infinity, or overflow on this input",
+        quern_gguf_path(s->model->gguf), s->result_position);
 }
 
 /* ---- the interface ---- */
@@ -95,11 +96,13 @@ static quern_status check_input(const quern_session *s, const int32_t *tokens, s
         return quern_fail(error, QP_ERR_INVALID, "quern_session_eval: no tokens were given");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->model->hp.vocabulary)
-            return quern_fail(error, QP_ERR_INVALID, "token %d (number %zu of %zu) is outside the vocabulary of %u", tokens[i], i, count,
-                              s->model->hp.vocabulary);
+            return quern_fail(error, QP_ERR_INVALID, "token %d (number %zu of %zu) is outside the vocabulary of %u", tokens[i], i,
+                              count, s->model->hp.vocabulary);
     if (count > s->cells - s->length)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "the context holds %u tokens, %u are in use and %zu more do not fit: use a larger --ctx or a shorter text",
-                          s->cells, s->length, count);
+        return quern_fail(
+            error, QP_ERR_OUT_OF_MEMORY,
+            "the context holds %u tokens, %u are in use and %zu more do not fit: use a larger --ctx or a shorter text", s->cells,
+            s->length, count);
     return QP_OK;
 }
 
@@ -126,7 +129,8 @@ static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, 
     return QP_OK;
 }
 
-quern_status quern_session_eval(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop, quern_error *error)
+quern_status quern_session_eval(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop,
+                                quern_error *error)
 {
     quern_error local = {0};
     quern_status status = check_input(session, tokens, count, error);
@@ -151,7 +155,8 @@ static quern_status check_results(const quern_session *s, quern_error *error)
 {
     if (s->result_rows)
         return QP_OK;
-    return quern_fail(error, QP_ERR_INVALID, "there are no results to read: no eval has succeeded since the session was made or cut back");
+    return quern_fail(error, QP_ERR_INVALID,
+                      "there are no results to read: no eval has succeeded since the session was made or cut back");
 }
 
 static quern_status get_logits(quern_session *s, uint32_t rows, const float **logits, quern_error *error)
@@ -178,10 +183,13 @@ quern_status quern_session_logits(quern_session *session, const float **logits, 
 quern_status quern_session_all_logits(quern_session *session, const float **logits, size_t *rows, quern_error *error)
 {
     if (!(session->flags & QUERN_SESSION_ALL_LOGITS))
-        return quern_fail(error, QP_ERR_INVALID, "the session was made without QUERN_SESSION_ALL_LOGITS: only the last token's logits are there");
+        return quern_fail(error, QP_ERR_INVALID,
+                          "the session was made without QUERN_SESSION_ALL_LOGITS: only the last token's logits are there");
     quern_status status = check_results(session, error);
     if (status == QP_OK && session->result_count > session->chunk)
-        return quern_fail(error, QP_ERR_INVALID, "the last eval took %zu tokens in chunks of %u, and only those of the last chunk have logits: eval at most a chunk at a time",
+        return quern_fail(error, QP_ERR_INVALID,
+                          "the last eval took %zu tokens in chunks of %u, and only those of the last chunk have logits: eval at "
+                          "most a chunk at a time",
                           session->result_count, session->chunk);
     if (status == QP_OK)
         status = get_logits(session, session->result_rows, logits, error);

@@ -55,7 +55,8 @@ static uint32_t count_at(metadata *md, const char *suffix, uint64_t index, int z
     if (md->status != QP_OK)
         return missing;
     if ((value == 0 && !zero) || value > INT32_MAX) {
-        metadata_fail(md, QP_ERR_FORMAT, "%s is %llu, which is outside %d..%d", key, (unsigned long long)value, zero ? 0 : 1, INT32_MAX);
+        metadata_fail(md, QP_ERR_FORMAT, "%s is %llu, which is outside %d..%d", key, (unsigned long long)value, zero ? 0 : 1,
+                      INT32_MAX);
         return missing;
     }
     return (uint32_t)value;
@@ -118,7 +119,8 @@ void hparams_refuse(metadata *md, const refused_key *keys)
         full_key(md, keys->suffix, key);
         md->status = quern_gguf_get_f64(md->gguf, key, 0, &value, md->error);
         if (md->status == QP_OK && value != keys->neutral)
-            metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g: %s is not supported in architecture \"%s\"", key, value, keys->what, md->architecture);
+            metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g: %s is not supported in architecture \"%s\"", key, value, keys->what,
+                          md->architecture);
     }
 }
 
@@ -142,7 +144,8 @@ static void read_layer_count(metadata *md, hparams *hp)
 static uint32_t default_head_size(metadata *md, const hparams *hp, const layer_hparams *layer, const char *suffix)
 {
     if (md->status == QP_OK && !metadata_has(md, suffix) && hp->embedding % layer->heads)
-        metadata_fail(md, QP_ERR_FORMAT, "%s.embedding_length %u is not a multiple of %s.attention.head_count %u, and %s.%s is missing",
+        metadata_fail(md, QP_ERR_FORMAT,
+                      "%s.embedding_length %u is not a multiple of %s.attention.head_count %u, and %s.%s is missing",
                       md->architecture, hp->embedding, md->architecture, layer->heads, md->architecture, suffix);
     return md->status == QP_OK ? hp->embedding / layer->heads : 0;
 }
@@ -153,8 +156,10 @@ static void read_layer(metadata *md, hparams *hp, uint32_t index)
     layer->heads = metadata_layer_count(md, "attention.head_count", index, hp->layers, KEY_REQUIRED, 1);
     layer->kv_heads = metadata_layer_count(md, "attention.head_count_kv", index, hp->layers, KEY_OPTIONAL, layer->heads);
     layer->feed_forward = metadata_layer_count(md, "feed_forward_length", index, hp->layers, KEY_REQUIRED, 0);
-    layer->head_k = metadata_count(md, "attention.key_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.key_length"));
-    layer->head_v = metadata_count(md, "attention.value_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.value_length"));
+    layer->head_k =
+        metadata_count(md, "attention.key_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.key_length"));
+    layer->head_v =
+        metadata_count(md, "attention.value_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.value_length"));
     if (md->status != QP_OK)
         return;
     if (layer->kv_heads > layer->heads || layer->heads % layer->kv_heads)
@@ -226,8 +231,8 @@ static void read_rope_scaling(metadata *md, qp_rope_params *rope)
     if (!strcmp(type, "yarn"))
         read_yarn(md, rope);
     else if (type[0] && strcmp(type, "linear"))
-        metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is \"%s\": this kind of rope scaling is not supported in architecture \"%s\"", key,
-                      type, md->architecture);
+        metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is \"%s\": this kind of rope scaling is not supported in architecture \"%s\"",
+                      key, type, md->architecture);
 }
 
 void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode)
@@ -237,7 +242,8 @@ void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode)
     read_rope_dims(md, hp, rope);
     rope->freq_base = metadata_float(md, "rope.freq_base", KEY_OPTIONAL, 10000);
     if (md->status == QP_OK && !(rope->freq_base > 0))
-        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.freq_base is %g, which is not above 0", md->architecture, (double)rope->freq_base);
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.freq_base is %g, which is not above 0", md->architecture,
+                      (double)rope->freq_base);
     rope->original_context = metadata_count(md, "rope.scaling.original_context_length", KEY_OPTIONAL, 0, hp->context);
     read_rope_scaling(md, rope);
 }

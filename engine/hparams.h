@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * engine/hparams.h: what a model's metadata says about its shape, in one form for every architecture, and the words to read it with.
+ * engine/hparams.h: what a model's metadata says about its shape, in one form for every architecture, and the words to read it
+ * with.
  *
  * Nothing here is trusted: numbers are bounded so that products of two of them fit in 64 bits; whether the tensors agree is for
  * weights.h to check. */
@@ -59,7 +60,8 @@ typedef struct refused_key {
     double neutral; /* the value that means "not used" */
     const char *what;
 } refused_key;
-/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral one. */
+/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral one.
+ */
 void hparams_refuse(metadata *md, const refused_key *keys);
 
 /* context, embedding, layers, heads, head sizes, feed-forward sizes, with the defaults that all architectures share. */

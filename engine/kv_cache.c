@@ -8,13 +8,15 @@ static quern_status check_format(const hparams *hp, qp_format format, const char
 {
     const quern_format_info *info = quern_format_get(format);
     if (format != QP_FORMAT_F32 && format != QP_FORMAT_F16 && format != QP_FORMAT_BF16 && format != QP_FORMAT_Q8_0)
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s cannot be kept as %s: use f16, f32, bf16 or q8_0", which, info ? info->name : "an unknown format");
+        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s cannot be kept as %s: use f16, f32, bf16 or q8_0", which,
+                          info ? info->name : "an unknown format");
     for (uint32_t i = 0; i < hp->layers; i++) {
         uint32_t size = which[0] == 'k' ? hp->layer[i].head_k : hp->layer[i].head_v;
         if (size % info->block_elements)
-            return quern_fail(error, QP_ERR_UNSUPPORTED,
-                              "%s of layer %u have heads of %u numbers, and %s stores blocks of %u: use f16, f32 or bf16 for the KV cache", which, i, size,
-                              info->name, info->block_elements);
+            return quern_fail(
+                error, QP_ERR_UNSUPPORTED,
+                "%s of layer %u have heads of %u numbers, and %s stores blocks of %u: use f16, f32 or bf16 for the KV cache", which,
+                i, size, info->name, info->block_elements);
     }
     return QP_OK;
 }
@@ -59,8 +61,10 @@ quern_status kv_cache_shape(kv_cache *kv, const hparams *hp, uint32_t cells, uin
     kv->cells = cells;
     for (uint32_t i = 0; i < kv->layers; i++) {
         const layer_hparams *l = &hp->layer[i];
-        if (!shape(&kv->k[i], kv->k_format, l->head_k, l->kv_heads, cells, bytes) || !shape(&kv->v[i], kv->v_format, l->head_v, l->kv_heads, cells, bytes))
-            return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "a KV cache of %u tokens is larger than any memory: use a smaller --ctx", cells);
+        if (!shape(&kv->k[i], kv->k_format, l->head_k, l->kv_heads, cells, bytes) ||
+            !shape(&kv->v[i], kv->v_format, l->head_v, l->kv_heads, cells, bytes))
+            return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "a KV cache of %u tokens is larger than any memory: use a smaller --ctx",
+                              cells);
     }
     return QP_OK;
 }

@@ -10,11 +10,12 @@
 typedef struct kv_cache {
     uint32_t layers, cells;
     qp_format k_format, v_format;
-    qp_tensor *k, *v;           /* one each for every layer; no buffer before kv_cache_bind */
+    qp_tensor *k, *v; /* one each for every layer; no buffer before kv_cache_bind */
     place *k_place, *v_place;
 } kv_cache;
 
-/* The formats a cache can have: QP_ERR_UNSUPPORTED for others, and, with the layer and the sizes, where a head is not whole blocks. */
+/* The formats a cache can have: QP_ERR_UNSUPPORTED for others, and, with the layer and the sizes, where a head is not whole blocks.
+ */
 quern_status kv_cache_init(kv_cache *kv, const hparams *hp, qp_format k_format, qp_format v_format, quern_error *error);
 void kv_cache_free(kv_cache *kv);
 /* Sets the shapes for so many cells, and gives the bytes they take together. */

@@ -16,12 +16,12 @@ typedef struct loader {
     unsigned char **mapped; /* by block of the placement: where the host sees it, NULL: it does not */
     weight **order;         /* by place in the file */
     uint64_t count;
-    uint64_t chunk_bytes;   /* a thread's staging */
-    pthread_mutex_t lock;   /* guards what follows */
+    uint64_t chunk_bytes; /* a thread's staging */
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    uint64_t next;          /* index into order */
+    uint64_t next; /* index into order */
     int64_t next_row;
-    uint64_t done, total;   /* bytes of the file */
+    uint64_t done, total; /* bytes of the file */
     uint32_t running;
     int stop;
     quern_status status;
@@ -95,9 +95,11 @@ static quern_status load_packed(const loader *l, const piece *p, unsigned char *
     quern_status status = quern_gguf_read(l->set->gguf, w->tensor, p->begin, staging, p->bytes, error);
     if (status != QP_OK)
         return status;
-    status = quern_weight_pack(l->device, &w->desc, staging, p->bytes, p->row, p->rows, l->placement->buffers[w->at.block], w->at.offset, error);
-    return status == QP_OK ? QP_OK
-                           : quern_fail_prefix(error, status, "%.200s: tensor %s: ", quern_gguf_path(l->set->gguf), w->tensor->name.data);
+    status = quern_weight_pack(l->device, &w->desc, staging, p->bytes, p->row, p->rows, l->placement->buffers[w->at.block],
+                               w->at.offset, error);
+    return status == QP_OK
+               ? QP_OK
+               : quern_fail_prefix(error, status, "%.200s: tensor %s: ", quern_gguf_path(l->set->gguf), w->tensor->name.data);
 }
 
 static quern_status load_piece(const loader *l, const piece *p, unsigned char **staging, quern_error *error)
@@ -108,7 +110,8 @@ static quern_status load_piece(const loader *l, const piece *p, unsigned char **
     if (!*staging)
         *staging = malloc(l->chunk_bytes);
     if (!*staging)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for %s to read weights into", bytes_words(l->chunk_bytes).text);
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for %s to read weights into",
+                          bytes_words(l->chunk_bytes).text);
     return load_packed(l, p, *staging, error);
 }
 
@@ -229,14 +232,17 @@ static void map_blocks(loader *l, const qp_device_info *info)
 {
     for (uint32_t i = 0; i < l->placement->count; i++) {
         void *address = NULL;
-        if (info->heaps[l->placement->heap].flags & QP_HEAP_HOST_VISIBLE && quern_buffer_map(l->placement->buffers[i], &address, NULL) == QP_OK)
+        if (info->heaps[l->placement->heap].flags & QP_HEAP_HOST_VISIBLE &&
+            quern_buffer_map(l->placement->buffers[i], &address, NULL) == QP_OK)
             l->mapped[i] = address;
     }
 }
 
-quern_status weights_load(weight_set *set, quern_device *device, const placement *p, const quern_model_options *options, quern_error *error)
+quern_status weights_load(weight_set *set, quern_device *device, const placement *p, const quern_model_options *options,
+                          quern_error *error)
 {
-    loader l = {.set = set, .device = device, .placement = p, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    loader l = {
+        .set = set, .device = device, .placement = p, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     l.mapped = calloc(p->count ? p->count : 1, sizeof *l.mapped);
     l.order = calloc(set->count ? set->count : 1, sizeof *l.order);
     quern_status status = QP_ERR_OUT_OF_MEMORY;

@@ -28,8 +28,10 @@ static quern_status make_tokenizer(quern_model *model, quern_error *error)
     }
     uint32_t size = quern_tokenizer_size(model->tokenizer);
     if (size != model->hp.vocabulary)
-        return quern_fail(error, QP_ERR_FORMAT, "%.200s: the tokenizer has %u tokens, but token_embd.weight has rows for %u: the vocabulary does not match",
-                          quern_gguf_path(model->gguf), size, model->hp.vocabulary);
+        return quern_fail(
+            error, QP_ERR_FORMAT,
+            "%.200s: the tokenizer has %u tokens, but token_embd.weight has rows for %u: the vocabulary does not match",
+            quern_gguf_path(model->gguf), size, model->hp.vocabulary);
     return QP_OK;
 }
 
@@ -53,8 +55,10 @@ static quern_status check_memory(quern_model *model, quern_error *error)
     if (status != QP_OK || need <= available)
         return status;
     return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
-                      "%.200s: the weights need %s on device %s, which has %s left: close other programs, or use a smaller or more quantised model",
-                      quern_gguf_path(model->gguf), bytes_words(need).text, quern_device_id(model->device), bytes_words(available).text);
+                      "%.200s: the weights need %s on device %s, which has %s left: close other programs, or use a smaller or more "
+                      "quantised model",
+                      quern_gguf_path(model->gguf), bytes_words(need).text, quern_device_id(model->device),
+                      bytes_words(available).text);
 }
 
 static quern_status load(quern_model *model, const quern_model_options *options, quern_error *error)
@@ -80,7 +84,8 @@ static quern_status load(quern_model *model, const quern_model_options *options,
     return weights_load(&model->set, model->device, &model->placement, options, error);
 }
 
-quern_status quern_model_load(quern_device *device, const quern_gguf *gguf, const quern_model_options *options, quern_model **out, quern_error *error)
+quern_status quern_model_load(quern_device *device, const quern_gguf *gguf, const quern_model_options *options, quern_model **out,
+                              quern_error *error)
 {
     if (!device || !gguf || !out)
         return quern_fail(error, QP_ERR_INVALID, "quern_model_load: device, gguf and out must not be NULL");
@@ -137,9 +142,18 @@ void quern_model_get_info(const quern_model *model, quern_model_info *info)
     const layer_hparams *first = &hp->layer[0];
     uint64_t file_bytes;
     quern_model_info full = {
-        .struct_size = sizeof full, .parameters = count_parameters(model->gguf, &file_bytes), .weight_bytes = placement_bytes(&model->placement),
-        .layers = hp->layers, .embedding = hp->embedding, .heads = first->heads, .kv_heads = first->kv_heads, .head_size_k = first->head_k,
-        .head_size_v = first->head_v, .feed_forward = first->feed_forward, .vocabulary = hp->vocabulary, .context = hp->context,
+        .struct_size = sizeof full,
+        .parameters = count_parameters(model->gguf, &file_bytes),
+        .weight_bytes = placement_bytes(&model->placement),
+        .layers = hp->layers,
+        .embedding = hp->embedding,
+        .heads = first->heads,
+        .kv_heads = first->kv_heads,
+        .head_size_k = first->head_k,
+        .head_size_v = first->head_v,
+        .feed_forward = first->feed_forward,
+        .vocabulary = hp->vocabulary,
+        .context = hp->context,
     };
     memcpy(full.architecture, hp->architecture, sizeof full.architecture);
     memcpy(full.name, hp->name, sizeof full.name);

@@ -33,8 +33,8 @@ quern_status placement_add(placement *p, uint64_t bytes, uint64_t alignment, con
     if (alignment < p->alignment)
         alignment = p->alignment;
     if (bytes > p->max_block)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s needs %s in one piece, and the largest allocation of this device is %s", what,
-                          bytes_words(bytes).text, bytes_words(p->max_block).text);
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s needs %s in one piece, and the largest allocation of this device is %s",
+                          what, bytes_words(bytes).text, bytes_words(p->max_block).text);
     if (p->count) {
         uint64_t end = p->sizes[p->count - 1], offset = (end + alignment - 1) / alignment * alignment;
         if (offset >= end && offset <= p->max_block && bytes <= p->max_block - offset) {

@@ -16,8 +16,8 @@ typedef struct placement {
     uint64_t max_block; /* the heap's largest allocation */
     uint64_t alignment; /* of every offset, at least */
     uint32_t count, capacity;
-    uint64_t *sizes;         /* of each block */
-    quern_buffer **buffers;  /* NULL before placement_allocate */
+    uint64_t *sizes;        /* of each block */
+    quern_buffer **buffers; /* NULL before placement_allocate */
 } placement;
 
 void placement_init(placement *p, const qp_device_info *info, uint32_t heap);

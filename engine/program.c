@@ -7,7 +7,11 @@ void program_init(program *p, uint32_t rows, int select)
 {
     const uint64_t size = sizeof(int32_t);
     *p = (program){.rows = rows, .select = select};
-    p->layout = (step_layout){.live = 0, .selected_live = size, .selected = 2 * size, .tokens = 4 * size, .positions = (4 + (uint64_t)rows) * size,
+    p->layout = (step_layout){.live = 0,
+                              .selected_live = size,
+                              .selected = 2 * size,
+                              .tokens = 4 * size,
+                              .positions = (4 + (uint64_t)rows) * size,
                               .bytes = (4 + 2 * (uint64_t)rows) * size};
 }
 
@@ -41,7 +45,12 @@ static quern_value bind_ids(quern_graph *graph, const region *memory, uint64_t o
 
 static void write_graph(const program *p, quern_model *model, const program_memory *memory, quern_graph *graph)
 {
-    builder b = {.graph = graph, .hp = &model->hp, .weights = &model->weights, .k_cache = memory->k_cache, .v_cache = memory->v_cache, .rows = p->rows};
+    builder b = {.graph = graph,
+                 .hp = &model->hp,
+                 .weights = &model->weights,
+                 .k_cache = memory->k_cache,
+                 .v_cache = memory->v_cache,
+                 .rows = p->rows};
     const step_layout *layout = &p->layout;
     uint32_t results = p->select ? 1 : p->rows;
     b.tokens = bind_ids(graph, &memory->step, layout->tokens, p->rows);
@@ -61,7 +70,8 @@ static void write_graph(const program *p, quern_model *model, const program_memo
 }
 
 /* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. */
-static quern_status list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops, quern_error *error)
+static quern_status list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops,
+                             quern_error *error)
 {
     uint64_t arena_bytes = 0;
     quern_status status = quern_graph_create(graph, error);
@@ -83,8 +93,12 @@ static qp_range range_of(const region *memory, uint64_t bytes)
 
 static qp_program_desc describe(const program *p, const program_memory *memory, const qp_op *ops)
 {
-    return (qp_program_desc){.struct_size = sizeof(qp_program_desc), .op_stride = sizeof(qp_op), .ops = ops, .op_count = p->op_count,
-                             .step = range_of(&memory->step, p->layout.bytes), .scratch = range_of(&memory->scratch, memory->scratch.bytes),
+    return (qp_program_desc){.struct_size = sizeof(qp_program_desc),
+                             .op_stride = sizeof(qp_op),
+                             .ops = ops,
+                             .op_count = p->op_count,
+                             .step = range_of(&memory->step, p->layout.bytes),
+                             .scratch = range_of(&memory->scratch, memory->scratch.bytes),
                              .transient = range_of(&memory->arena, p->arena_bytes)};
 }
 

@@ -61,7 +61,8 @@ static quern_status plan(quern_session *s, session_plan *at, quern_error *error)
     if (status == QP_OK)
         status = placement_add(device, s->memory.arena.bytes, 0, "the session's work space", &at->arena, error);
     if (status == QP_OK)
-        status = placement_add(device, s->memory.scratch.bytes, scratch_alignment, "the device's scratch memory", &at->scratch, error);
+        status =
+            placement_add(device, s->memory.scratch.bytes, scratch_alignment, "the device's scratch memory", &at->scratch, error);
     if (status == QP_OK)
         status = placement_add(device, s->memory.logits.bytes, 0, "the memory for logits", &at->logits, error);
     if (status == QP_OK)
@@ -83,7 +84,8 @@ static quern_status check_memory(const quern_session *s, uint64_t need, uint64_t
     if (need <= available)
         return QP_OK;
     return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
-                      "a context of %u tokens needs %s (KV cache %s, the rest for chunks of %u tokens), and device %s has %s left: use a smaller --ctx%s",
+                      "a context of %u tokens needs %s (KV cache %s, the rest for chunks of %u tokens), and device %s has %s left: "
+                      "use a smaller --ctx%s",
                       s->cells, bytes_words(need).text, bytes_words(s->kv_bytes).text, s->chunk, quern_device_id(s->model->device),
                       bytes_words(available).text, s->kv.k_format == QP_FORMAT_Q8_0 ? "" : " or --kv-type q8_0");
 }
@@ -185,10 +187,12 @@ static quern_status make_in_memory(quern_session *s, uint32_t context, uint32_t 
         cells = next;
     }
     if (cells < wanted)
-        quern_log(QUERN_LOG_INFO, "context lowered from the model's %u to %u tokens: more does not fit into the %s that device %s has left", wanted,
+        quern_log(QUERN_LOG_INFO,
+                  "context lowered from the model's %u to %u tokens: more does not fit into the %s that device %s has left", wanted,
                   cells, bytes_words(available).text, quern_device_id(s->model->device));
     else if (cells > s->model->hp.context)
-        quern_log(QUERN_LOG_WARN, "a context of %u tokens is more than the %u that the model was made for: expect worse text beyond them", cells,
+        quern_log(QUERN_LOG_WARN,
+                  "a context of %u tokens is more than the %u that the model was made for: expect worse text beyond them", cells,
                   s->model->hp.context);
     return QP_OK;
 }
@@ -200,11 +204,13 @@ static quern_status prepare_host(quern_session *s, quern_error *error)
     uint32_t quick = QP_HEAP_HOST_VISIBLE | QP_HEAP_HOST_CACHED;
     void *address = NULL;
     s->step = calloc(1, s->memory.step.bytes);
-    if ((info->heaps[info->weight_heap].flags & quick) == quick && quern_buffer_map(s->memory.logits.buffer, &address, NULL) == QP_OK)
+    if ((info->heaps[info->weight_heap].flags & quick) == quick &&
+        quern_buffer_map(s->memory.logits.buffer, &address, NULL) == QP_OK)
         s->logits_map = (const float *)(const void *)((const char *)address + s->memory.logits.offset);
     else
         s->logits_copy = malloc(s->memory.logits.bytes);
-    if ((info->heaps[info->host_heap].flags & quick) == quick && quern_buffer_map(s->memory.sampled.buffer, &address, NULL) == QP_OK)
+    if ((info->heaps[info->host_heap].flags & quick) == quick &&
+        quern_buffer_map(s->memory.sampled.buffer, &address, NULL) == QP_OK)
         s->sampled_map = (const int32_t *)(const void *)((const char *)address + s->memory.sampled.offset);
     if (!s->step || (!s->logits_map && !s->logits_copy))
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a session's step block and logits");
@@ -215,7 +221,8 @@ static quern_status make(quern_session *s, const quern_session_options *options,
 {
     qp_format k = options->kv_set ? options->kv_k : QP_FORMAT_F16, v = options->kv_set ? options->kv_v : QP_FORMAT_F16;
     if (options->context > INT32_MAX)
-        return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count", options->context, INT32_MAX);
+        return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count",
+                          options->context, INT32_MAX);
     quern_status status = kv_cache_init(&s->kv, &s->model->hp, k, v, error);
     if (status == QP_OK)
         status = make_in_memory(s, options->context, options->chunk ? options->chunk : DEFAULT_CHUNK, error);
@@ -258,11 +265,16 @@ void quern_session_get_info(const quern_session *session, quern_session_info *in
 {
     const program_memory *memory = &session->memory;
     quern_session_info full = {
-        .struct_size = sizeof full, .context = session->cells, .chunk = session->chunk, .kv_bytes = session->kv_bytes,
-        .scratch_bytes = memory->scratch.bytes, .step_bytes = memory->step.bytes, .logits_bytes = memory->logits.bytes,
+        .struct_size = sizeof full,
+        .context = session->cells,
+        .chunk = session->chunk,
+        .kv_bytes = session->kv_bytes,
+        .scratch_bytes = memory->scratch.bytes,
+        .step_bytes = memory->step.bytes,
+        .logits_bytes = memory->logits.bytes,
     };
     /* with the padding between tensors and the few bytes for tokens, so that the sum is what was allocated */
-    full.arena_bytes = placement_bytes(&session->device_memory) + placement_bytes(&session->host_memory) - full.kv_bytes - full.scratch_bytes -
-                       full.logits_bytes - full.step_bytes;
+    full.arena_bytes = placement_bytes(&session->device_memory) + placement_bytes(&session->host_memory) - full.kv_bytes -
+                       full.scratch_bytes - full.logits_bytes - full.step_bytes;
     info_copy(info, &full, sizeof full);
 }

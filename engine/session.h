@@ -11,21 +11,21 @@ struct quern_session {
     uint32_t cells, chunk, flags;
     kv_cache kv;
     uint64_t kv_bytes;
-    program decode;  /* one row */
-    program prefill; /* `chunk` rows; rows 0: there is none, chunk is 1 */
+    program decode;                       /* one row */
+    program prefill;                      /* `chunk` rows; rows 0: there is none, chunk is 1 */
     placement device_memory, host_memory; /* of the heap for weights, and of the one that the host reads and writes often */
     program_memory memory;
     quern_timeline *timeline;
-    uint64_t submitted;        /* the timeline's value after the last run */
-    unsigned char *step;       /* host copy of the step block */
-    const float *logits_map;   /* where the host sees the logits; NULL: it reads them into logits_copy */
+    uint64_t submitted;      /* the timeline's value after the last run */
+    unsigned char *step;     /* host copy of the step block */
+    const float *logits_map; /* where the host sees the logits; NULL: it reads them into logits_copy */
     const int32_t *sampled_map;
     float *logits_copy;
-    uint32_t length;      /* tokens in the cache */
-    uint32_t result_rows; /* rows of logits that the last run left, 0: none */
-    size_t result_count;  /* tokens of the last eval, which may have taken several runs */
+    uint32_t length;          /* tokens in the cache */
+    uint32_t result_rows;     /* rows of logits that the last run left, 0: none */
+    size_t result_count;      /* tokens of the last eval, which may have taken several runs */
     uint32_t result_position; /* of the last of them */
-    quern_error lost;     /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
+    quern_error lost;         /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
 };
 
 #endif

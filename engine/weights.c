@@ -18,7 +18,8 @@ quern_status weight_set_init(weight_set *set, const quern_gguf *gguf, quern_erro
     *set = (weight_set){.gguf = gguf, .count = quern_gguf_tensor_count(gguf), .error = error};
     set->weight = calloc(set->count ? set->count : 1, sizeof *set->weight);
     if (!set->weight)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a table of %llu tensors", (unsigned long long)set->count);
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a table of %llu tensors",
+                          (unsigned long long)set->count);
     for (uint64_t i = 0; i < set->count; i++)
         set->weight[i].tensor = quern_gguf_tensor_at(gguf, i);
     return QP_OK;
@@ -70,8 +71,8 @@ static const quern_gguf_tensor *find(weight_set *set, int required, const int64_
         return NULL;
     }
     if (!shape_matches(tensor, ne)) {
-        set_fail(set, QP_ERR_FORMAT, "tensor %s has the shape %s, expected %s", name,
-                                 shape_words(tensor->ne, tensor->dims, actual), shape_words(ne, dims, expected));
+        set_fail(set, QP_ERR_FORMAT, "tensor %s has the shape %s, expected %s", name, shape_words(tensor->ne, tensor->dims, actual),
+                 shape_words(ne, dims, expected));
         return NULL;
     }
     return tensor;
@@ -266,7 +267,8 @@ quern_status weights_plan(weight_set *set, quern_device *device, placement *p, q
         if (status != QP_OK)
             return status;
         if (!w->uses && !ends_with(w->tensor->name.data, ".scale"))
-            quern_log(QUERN_LOG_DEBUG, "%s: tensor %s is not used by this architecture", quern_gguf_path(set->gguf), w->tensor->name.data);
+            quern_log(QUERN_LOG_DEBUG, "%s: tensor %s is not used by this architecture", quern_gguf_path(set->gguf),
+                      w->tensor->name.data);
     }
     return QP_OK;
 }

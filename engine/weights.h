@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * engine/weights.h: which tensors a model has, what shapes they must have and where they lie on the device.
  *
- * An architecture declares its tensors; a declaration finds the tensor in the file, checks it and notes its use. One tensor declared
- * twice (tied embeddings) is one weight with both uses. */
+ * An architecture declares its tensors; a declaration finds the tensor in the file, checks it and notes its use. One tensor
+ * declared twice (tied embeddings) is one weight with both uses. */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 
@@ -68,7 +68,8 @@ enum { TENSOR_OPTIONAL = 0, TENSOR_REQUIRED = 1 };
 enum { LINEAR_PLAIN = 0, LINEAR_SCALED_BIAS = 1 /* a NAME.scale also applies to the bias */ };
 
 /* Names are printf formats, so that a layer's number can be written in. A weight that is optional and missing is NULL. */
-QUERN_PRINTF(6, 7) weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, int64_t m, const char *name, ...);
+QUERN_PRINTF(6, 7)
+weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, int64_t m, const char *name, ...);
 QUERN_PRINTF(4, 5) weight *declare_vector(weight_set *set, int required, int64_t n, const char *name, ...);
 /* NAME.weight {k, m} with the optional NAME.bias {m} and NAME.scale, one number that is read here. */
 QUERN_PRINTF(6, 7) linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_t m, const char *name, ...);

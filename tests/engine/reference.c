@@ -102,7 +102,7 @@ static double dot(const double *a, const double *b, uint32_t n)
 static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t kv_head, double *out)
 {
     const tiny_spec *s = &p->m->spec;
-    double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0, largest = -INFINITY;
+    double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0, largest = -(double)INFINITY;
     uint32_t first = s->window && p->position + 1 > s->window ? p->position + 1 - s->window : 0;
     double *weight = fresh(p->position + 1);
     for (uint32_t c = first; c <= p->position; c++) {
@@ -120,7 +120,8 @@ static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t
 static void attention(const pass *p, uint32_t layer, double *x)
 {
     const tiny_spec *s = &p->m->spec;
-    uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads, kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
+    uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads,
+             kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
     double *h = fresh(s->embedding), *mixed = fresh((size_t)heads * s->head_v);
     rms(p->m, numbers(p->m, layer, "attn_norm.weight"), x, h);
     double *q = apply(p->m, layer, "attn_q", h, s->embedding, heads * s->head_k);

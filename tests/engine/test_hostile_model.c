@@ -6,7 +6,14 @@
 #include <math.h>
 #include <sys/resource.h>
 
-static const tiny_spec good = {.layers = 2, .embedding = 32, .heads = 4, .kv_heads = 2, .head_k = 8, .head_v = 8, .feed_forward = 48, .vocabulary = 20,
+static const tiny_spec good = {.layers = 2,
+                               .embedding = 32,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .head_k = 8,
+                               .head_v = 8,
+                               .feed_forward = 48,
+                               .vocabulary = 20,
                                .context = 64};
 
 /* Gives what loading says, and the words. */
@@ -87,7 +94,8 @@ static const struct tensor_case {
     {"a matrix turned over", swap_shape, "blk.0.ffn_down.weight", QP_ERR_FORMAT, "has the shape 32 x 48, expected 48 x 32"},
     {"an embedding turned over", swap_shape, "token_embd.weight", QP_ERR_FORMAT, "token_embd.weight has the shape 20 x 32"},
     {"a norm of another shape", widen, "blk.1.attn_norm.weight", QP_ERR_FORMAT, "has the shape 16 x 2, expected 32"},
-    {"an output matrix for other tokens", widen, "output.weight", QP_ERR_FORMAT, "tensor output.weight has the shape 16 x 40, expected 32 x 20"},
+    {"an output matrix for other tokens", widen, "output.weight", QP_ERR_FORMAT,
+     "tensor output.weight has the shape 16 x 40, expected 32 x 20"},
     {"a bias of another shape", widen, "blk.0.attn_k.bias", QP_ERR_FORMAT, "blk.0.attn_k.bias"},
     {"a matrix of integers", as_i32, "blk.0.ffn_up.weight", QP_ERR_UNSUPPORTED, "tensor blk.0.ffn_up.weight"},
     {"a norm in F16", as_f16, "blk.0.attn_norm.weight", QP_ERR_UNSUPPORTED, "blk.0.attn_norm.weight is F16"},
@@ -144,11 +152,11 @@ static void neutral(builder *b)
 static const uint32_t odd_heads[] = {4, 3};
 
 /* One model whose metadata differs from `good` by the given statements about `s`; its tensors are those of `good`. */
-#define TRY(what, status, words, ...) \
-    { \
-        tiny_spec s = good; \
-        __VA_ARGS__ \
-        try_spec(device, &s, what, status, words); \
+#define TRY(what, status, words, ...)                                                                                              \
+    {                                                                                                                              \
+        tiny_spec s = good;                                                                                                        \
+        __VA_ARGS__                                                                                                                \
+        try_spec(device, &s, what, status, words);                                                                                 \
     }
 
 static void try_spec(quern_device *device, const tiny_spec *spec, const char *what, quern_status status, const char *words)
@@ -170,7 +178,8 @@ static void check_features(quern_device *device)
         s.architecture = "gorilla";)
     TRY("no architecture", QP_ERR_FORMAT, "general.architecture", s.architecture = "";)
     TRY("a mixture of experts", QP_ERR_UNSUPPORTED, "llama.expert_count is 8: a mixture of experts is not supported",
-        s.extra = experts; s.extra_count = 1;)
+        s.extra = experts;
+        s.extra_count = 1;)
     TRY("ALiBi", QP_ERR_UNSUPPORTED, "ALiBi", s.extra = alibi; s.extra_count = 1;)
     TRY("clamping", QP_ERR_UNSUPPORTED, "llama.attention.clamp_kqv is 6", s.extra = clamp; s.extra_count = 1;)
     TRY("attention both ways", QP_ERR_UNSUPPORTED, "llama.attention.causal", s.extra = both_ways; s.extra_count = 1;)
@@ -179,7 +188,8 @@ static void check_features(quern_device *device)
 static void check_numbers(quern_device *device)
 {
     TRY("a kind of rope scaling that Llama has not", QP_ERR_UNSUPPORTED, "rope.scaling.type is \"longrope\"",
-        s.scaling = "longrope"; s.factor = 2;)
+        s.scaling = "longrope";
+        s.factor = 2;)
     TRY("a negative rope scale", QP_ERR_FORMAT, "rope.scaling.factor is -1", s.scaling = "linear"; s.factor = -1;)
     TRY("a negative rope base", QP_ERR_FORMAT, "rope.freq_base is -5", s.freq_base = -5;)
     TRY("an odd rope dimension", QP_ERR_FORMAT, "rope.dimension_count is 7", s.rope_dims = 7;)
@@ -209,10 +219,10 @@ static void check_heads(quern_device *device)
     TRY("heads that KV heads do not divide", QP_ERR_FORMAT, "head_count 4 is not a multiple of head_count_kv 3", s.kv_heads = 3;)
     TRY("the same in one layer", QP_ERR_FORMAT, "layer 1: llama.attention.head_count 3 is not a multiple",
         s.layer_heads = odd_heads;)
-    TRY("heads that do not divide the embedding", QP_ERR_FORMAT, "embedding_length 32 is not a multiple of",
-        s.heads = 6; s.omit_shape_keys = 1;)
-    TRY("two billion heads of two billion numbers", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape",
-        s.heads = INT32_MAX; s.kv_heads = 1; s.head_k = INT32_MAX - 1;)
+    TRY("heads that do not divide the embedding", QP_ERR_FORMAT, "embedding_length 32 is not a multiple of", s.heads = 6;
+        s.omit_shape_keys = 1;)
+    TRY("two billion heads of two billion numbers", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape", s.heads = INT32_MAX;
+        s.kv_heads = 1; s.head_k = INT32_MAX - 1;)
     TRY("another number of heads", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape 32 x 32, expected 32 x 64",
         s.heads = 8;)
     TRY("a head size of 0", QP_ERR_FORMAT, "llama.attention.key_length is 0", s.head_k = 0; s.rope_dims = 8;)
@@ -242,7 +252,8 @@ static void check_not_finite(quern_device *device, const char *name, double valu
     quern_status prefill = fine ? quern_session_eval(s, tokens, 5, NULL, &error) : QP_OK;
     ok(prefill == QP_ERR_FORMAT && strstr(error.text, "after position 4 are not finite"), "%s, prefill: %s", what, error.text);
     quern_status decode = fine ? quern_session_eval(s, tokens, 1, NULL, &error) : QP_OK;
-    ok(decode == QP_ERR_FORMAT && strstr(error.text, "after position 0 are not finite") && quern_session_length(s) == 0, "%s, decode: %s", what, error.text);
+    ok(decode == QP_ERR_FORMAT && strstr(error.text, "after position 0 are not finite") && quern_session_length(s) == 0,
+       "%s, decode: %s", what, error.text);
     quern_session_destroy(s);
     unload(&m);
     builder_free(&file);
@@ -260,14 +271,18 @@ static void check_session_options(quern_device *device)
     quern_session *s = NULL;
     try_load(device, &tiny, &m, &file, &error);
     quern_session_options options = {.struct_size = sizeof options, .context = INT32_MAX};
-    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_OUT_OF_MEMORY && strstr(error.text, "--ctx") && !s, "a context of 2^31: %s", error.text);
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_OUT_OF_MEMORY && strstr(error.text, "--ctx") && !s,
+       "a context of 2^31: %s", error.text);
     options.context = UINT32_MAX;
     ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_INVALID && !s, "a context of 2^32: %s", error.text);
     options = (quern_session_options){.struct_size = sizeof options, .kv_set = 1, .kv_k = QP_FORMAT_Q8_0, .kv_v = QP_FORMAT_F16};
-    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "keys of layer 0 have heads of 8 numbers"),
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED &&
+           strstr(error.text, "keys of layer 0 have heads of 8 numbers"),
        "heads that are no whole blocks: %s", error.text);
     options.kv_k = QP_FORMAT_Q4_0;
-    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "keys cannot be kept as Q4_0"), "%s", error.text);
+    ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED &&
+           strstr(error.text, "keys cannot be kept as Q4_0"),
+       "%s", error.text);
     options.kv_k = 999;
     ok(quern_session_create(m.model, &options, &s, &error) == QP_ERR_UNSUPPORTED, "%s", error.text);
     options = (quern_session_options){.struct_size = sizeof options, .chunk = UINT32_MAX, .context = 3};
@@ -316,8 +331,8 @@ static void check_lowered_context(quern_device *device)
     setrlimit(RLIMIT_AS, &before);
     if (fine)
         quern_session_get_info(s, &info);
-    ok(fine && info.context >= 64 && info.kv_bytes < (uint64_t)1 << 30, "a context that memory does not allow is lowered: to %u tokens%s%s", info.context,
-       fine ? "" : ": ", fine ? "" : error.text);
+    ok(fine && info.context >= 64 && info.kv_bytes < (uint64_t)1 << 30,
+       "a context that memory does not allow is lowered: to %u tokens%s%s", info.context, fine ? "" : ": ", fine ? "" : error.text);
     const int32_t token = 1;
     ok(fine && quern_session_eval(s, &token, 1, NULL, &error) == QP_OK, "and works");
     quern_session_destroy(s);

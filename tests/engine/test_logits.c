@@ -48,30 +48,38 @@ static int collect(quern_session *s, const reference *r, uint32_t chunk, float *
     return 1;
 }
 
-static void check(quern_model *model, const reference *r, const char *name, uint32_t chunk, qp_format kv, const char *kv_name, double limit)
+static void check(quern_model *model, const reference *r, const char *name, uint32_t chunk, qp_format kv, const char *kv_name,
+                  double limit)
 {
     quern_error error = {0};
     quern_session *s = NULL;
-    quern_session_options options = {.struct_size = sizeof options, .context = r->tokens, .chunk = chunk, .kv_k = kv, .kv_v = kv, .kv_set = 1,
+    quern_session_options options = {.struct_size = sizeof options,
+                                     .context = r->tokens,
+                                     .chunk = chunk,
+                                     .kv_k = kv,
+                                     .kv_v = kv,
+                                     .kv_set = 1,
                                      .flags = QUERN_SESSION_ALL_LOGITS};
     float *logits = calloc((size_t)r->tokens * r->vocabulary, sizeof *logits);
     int fine = quern_session_create(model, &options, &s, &error) == QP_OK && collect(s, r, chunk ? chunk : 256, logits, &error);
     double e = fine ? nmse(logits, r->logits, (size_t)r->tokens * r->vocabulary) : 1e300;
-    ok(fine && e <= limit, "%s, chunk %u, KV %s: NMSE %.2e <= %.0e%s%s", name, chunk, kv_name, e, limit, fine ? "" : ": ", fine ? "" : error.text);
+    ok(fine && e <= limit, "%s, chunk %u, KV %s: NMSE %.2e <= %.0e%s%s", name, chunk, kv_name, e, limit, fine ? "" : ": ",
+       fine ? "" : error.text);
     /* without the flag only the last row is computed, through other programs */
     quern_session_destroy(s);
     s = NULL;
     options.flags = 0;
     const float *last = NULL;
     int32_t best = -1;
-    fine = quern_session_create(model, &options, &s, &error) == QP_OK && quern_session_eval(s, r->ids, r->tokens, NULL, &error) == QP_OK &&
-           quern_session_logits(s, &last, &error) == QP_OK && quern_session_greedy(s, &best, &error) == QP_OK;
+    fine = quern_session_create(model, &options, &s, &error) == QP_OK &&
+           quern_session_eval(s, r->ids, r->tokens, NULL, &error) == QP_OK && quern_session_logits(s, &last, &error) == QP_OK &&
+           quern_session_greedy(s, &best, &error) == QP_OK;
     e = fine ? nmse(last, r->logits + (size_t)(r->tokens - 1) * r->vocabulary, r->vocabulary) : 1e300;
     uint32_t top = 0;
     for (uint32_t i = 1; fine && i < r->vocabulary; i++)
         top = last[i] > last[top] ? i : top;
-    ok(fine && e <= 3 * limit && best == (int32_t)top, "%s, chunk %u, KV %s: last row alone: NMSE %.2e, greedy %d%s%s", name, chunk, kv_name, e, best,
-       fine ? "" : ": ", fine ? "" : error.text);
+    ok(fine && e <= 3 * limit && best == (int32_t)top, "%s, chunk %u, KV %s: last row alone: NMSE %.2e, greedy %d%s%s", name, chunk,
+       kv_name, e, best, fine ? "" : ": ", fine ? "" : error.text);
     quern_session_destroy(s);
     free(logits);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Once a session is made, nothing in the process asks for memory any more: not the engine, not libquern, not the plugin. The
- * C library's allocators are replaced by ones that count; a plugin's calls end here too, since symbols of the program come first. */
+ * C library's allocators are replaced by ones that count; a plugin's calls end here too, since symbols of the program come first.
+ */
 #include "engine/help.h"
 #include "engine/tiny_model.h"
 
@@ -87,7 +88,8 @@ static void check(quern_model *model, uint32_t flags, qp_format kv)
     static const int32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     quern_error error = {0};
     quern_session *s = NULL;
-    quern_session_options options = {.struct_size = sizeof options, .chunk = 4, .flags = flags, .kv_set = 1, .kv_k = kv, .kv_v = kv};
+    quern_session_options options = {
+        .struct_size = sizeof options, .chunk = 4, .flags = flags, .kv_set = 1, .kv_k = kv, .kv_v = kv};
     unsigned long before = count();
     int fine = quern_session_create(model, &options, &s, &error) == QP_OK;
     ok(fine && count() > before, "making a session allocates, and that is counted: %lu times", count() - before);
@@ -100,7 +102,8 @@ static void check(quern_model *model, uint32_t flags, qp_format kv)
         fine = quern_session_greedy(s, &token, &error) == QP_OK && quern_session_logits(s, &logits, &error) == QP_OK &&
                quern_session_eval(s, &token, 1, NULL, &error) == QP_OK;
     }
-    ok(fine && count() == before, "20 tokens allocate nothing (%lu)%s%s", count() - before, fine ? "" : ": ", fine ? "" : error.text);
+    ok(fine && count() == before, "20 tokens allocate nothing (%lu)%s%s", count() - before, fine ? "" : ": ",
+       fine ? "" : error.text);
     fine = fine && quern_session_truncate(s, 5, &error) == QP_OK && quern_session_eval(s, tokens, 3, NULL, &error) == QP_OK;
     ok(fine && count() == before, "going back and on allocates nothing (%lu)", count() - before);
     quern_session_destroy(s);
@@ -108,8 +111,16 @@ static void check(quern_model *model, uint32_t flags, qp_format kv)
 
 int main(void)
 {
-    static const tiny_spec spec = {.layers = 2, .embedding = 64, .heads = 2, .kv_heads = 1, .head_k = 32, .head_v = 32, .feed_forward = 96, .vocabulary = 64,
-                                   .context = 64, .format = QP_FORMAT_Q8_0};
+    static const tiny_spec spec = {.layers = 2,
+                                   .embedding = 64,
+                                   .heads = 2,
+                                   .kv_heads = 1,
+                                   .head_k = 32,
+                                   .head_v = 32,
+                                   .feed_forward = 96,
+                                   .vocabulary = 64,
+                                   .context = 64,
+                                   .format = QP_FORMAT_Q8_0};
     test_device d = open_cpu();
     test_model m = {0};
     quern_error error = {0};
@@ -118,7 +129,8 @@ int main(void)
     tiny_model tiny = tiny_make(&spec, 1);
     builder file = tiny_write(&tiny);
     if (ok(quern_gguf_open_memory(file.data, file.size, "tiny.gguf", &m.gguf, &error) == QP_OK &&
-               quern_model_load(d.device, m.gguf, NULL, &m.model, &error) == QP_OK, "a tiny model loads: %s", error.text)) {
+               quern_model_load(d.device, m.gguf, NULL, &m.model, &error) == QP_OK,
+           "a tiny model loads: %s", error.text)) {
         check(m.model, 0, QP_FORMAT_F16);
         check(m.model, QUERN_SESSION_ALL_LOGITS, QP_FORMAT_Q8_0);
     }

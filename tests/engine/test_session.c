@@ -7,8 +7,15 @@
 
 enum { VOCABULARY = 40, CONTEXT = 32 };
 
-static const tiny_spec spec = {.layers = 2, .embedding = 64, .heads = 4, .kv_heads = 2, .head_k = 16, .head_v = 16, .feed_forward = 80,
-                               .vocabulary = VOCABULARY, .context = CONTEXT};
+static const tiny_spec spec = {.layers = 2,
+                               .embedding = 64,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .head_k = 16,
+                               .head_v = 16,
+                               .feed_forward = 80,
+                               .vocabulary = VOCABULARY,
+                               .context = CONTEXT};
 
 typedef struct fixture {
     test_device cpu;
@@ -17,7 +24,8 @@ typedef struct fixture {
     test_model m;
 } fixture;
 
-static const int32_t text[CONTEXT + 1] = {1, 5, 9, 2, 33, 39, 0, 7, 7, 7, 21, 14, 3, 8, 30, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
+static const int32_t text[CONTEXT + 1] = {1, 5, 9, 2, 33, 39, 0, 7, 7,  7,  21, 14, 3,  8,  30, 12, 1,
+                                          2, 3, 4, 5, 6,  7,  8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
 
 static quern_session *make(fixture *f, uint32_t chunk, uint32_t flags)
 {
@@ -59,8 +67,8 @@ static void check_chunks(fixture *f)
     for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
         s = make(f, chunks[i], i % 2 ? QUERN_SESSION_ALL_LOGITS : 0);
         fine = fine && logits_after(s, 20, other);
-        ok(fine && difference(other, whole) < 1e-9 && quern_session_length(s) == 20, "20 tokens in chunks of %u give the same logits: %.1e", chunks[i],
-           fine ? difference(other, whole) : -1);
+        ok(fine && difference(other, whole) < 1e-9 && quern_session_length(s) == 20,
+           "20 tokens in chunks of %u give the same logits: %.1e", chunks[i], fine ? difference(other, whole) : -1);
         quern_session_destroy(s);
     }
 }
@@ -73,7 +81,8 @@ static void check_truncate(fixture *f)
     int32_t token;
     quern_session *s = make(f, 8, 0);
     int fine = logits_after(s, 12, first) && quern_session_eval(s, text + 5, 9, NULL, &error) == QP_OK;
-    ok(fine && quern_session_truncate(s, 22, &error) == QP_ERR_INVALID, "a session is not cut back to more than it holds: %s", error.text);
+    ok(fine && quern_session_truncate(s, 22, &error) == QP_ERR_INVALID, "a session is not cut back to more than it holds: %s",
+       error.text);
     ok(quern_session_truncate(s, 0, &error) == QP_OK && quern_session_length(s) == 0, "a session is emptied");
     ok(quern_session_logits(s, &logits, &error) == QP_ERR_INVALID && quern_session_greedy(s, &token, &error) == QP_ERR_INVALID,
        "no results are left then: %s", error.text);
@@ -94,24 +103,30 @@ static void check_limits(fixture *f)
     float before[VOCABULARY];
     quern_session *s = make(f, 8, 0);
     ok(quern_session_logits(s, &logits, &error) == QP_ERR_INVALID, "no logits before an eval: %s", error.text);
-    ok(quern_session_eval(s, text, CONTEXT + 1, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == 0, "a text longer than the context: %s",
-       error.text);
+    ok(quern_session_eval(s, text, CONTEXT + 1, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == 0,
+       "a text longer than the context: %s", error.text);
     ok(logits_after(s, CONTEXT - 2, before), "a text almost as long as the context");
-    ok(quern_session_eval(s, text, 3, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == CONTEXT - 2, "three more do not fit: %s", error.text);
+    ok(quern_session_eval(s, text, 3, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == CONTEXT - 2,
+       "three more do not fit: %s", error.text);
     ok(quern_session_logits(s, &logits, &error) == QP_OK && !memcmp(logits, before, sizeof before), "and nothing has changed");
     ok(quern_session_eval(s, text, 2, NULL, &error) == QP_OK && quern_session_greedy(s, &token, &error) == QP_OK, "two do fit");
-    ok(quern_session_eval(s, text, 1, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == CONTEXT, "a full context: %s", error.text);
+    ok(quern_session_eval(s, text, 1, NULL, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == CONTEXT,
+       "a full context: %s", error.text);
     quern_session_truncate(s, 3, &error);
-    ok(quern_session_eval(s, &(int32_t){VOCABULARY}, 1, NULL, &error) == QP_ERR_INVALID && strstr(error.text, "vocabulary of 40"), "%s", error.text);
-    ok(quern_session_eval(s, (int32_t[]){1, 2, -1}, 3, NULL, &error) == QP_ERR_INVALID && quern_session_length(s) == 3, "%s", error.text);
+    ok(quern_session_eval(s, &(int32_t){VOCABULARY}, 1, NULL, &error) == QP_ERR_INVALID && strstr(error.text, "vocabulary of 40"),
+       "%s", error.text);
+    ok(quern_session_eval(s, (int32_t[]){1, 2, -1}, 3, NULL, &error) == QP_ERR_INVALID && quern_session_length(s) == 3, "%s",
+       error.text);
     ok(quern_session_eval(s, NULL, 0, NULL, &error) == QP_OK && quern_session_length(s) == 3, "no tokens are no error");
     ok(quern_session_eval(s, NULL, 2, NULL, &error) == QP_ERR_INVALID, "NULL tokens are one: %s", error.text);
-    ok(quern_session_eval(s, text, 20, &(volatile int){1}, &error) == QP_ERR_CANCELLED && quern_session_length(s) == 3, "stopping: %s", error.text);
+    ok(quern_session_eval(s, text, 20, &(volatile int){1}, &error) == QP_ERR_CANCELLED && quern_session_length(s) == 3,
+       "stopping: %s", error.text);
     ok(quern_session_all_logits(s, &logits, &rows, &error) == QP_ERR_INVALID, "%s", error.text);
     ok(quern_session_eval(s, text, 4, &(volatile int){0}, &error) == QP_OK && quern_session_length(s) == 7, "it still works");
     quern_session_destroy(s);
     s = make(f, 8, QUERN_SESSION_ALL_LOGITS);
-    ok(quern_session_eval(s, text, 9, NULL, &error) == QP_OK && quern_session_all_logits(s, &logits, &rows, &error) == QP_ERR_INVALID,
+    ok(quern_session_eval(s, text, 9, NULL, &error) == QP_OK &&
+           quern_session_all_logits(s, &logits, &rows, &error) == QP_ERR_INVALID,
        "all logits of more than a chunk: %s", error.text);
     ok(quern_session_logits(s, &logits, &error) == QP_OK, "but the last ones are there");
     quern_session_destroy(s);
@@ -165,17 +180,19 @@ static void check_info(fixture *f)
     quern_model_info info = {.struct_size = sizeof info}, seen = {.struct_size = sizeof seen};
     quern_error error = {0};
     quern_model_get_info(f->m.model, &info);
-    ok(!strcmp(info.architecture, "llama") && !strcmp(info.name, "tiny") && info.layers == 2 && info.embedding == 64 && info.heads == 4 && info.kv_heads == 2 &&
-           info.head_size_k == 16 && info.head_size_v == 16 && info.feed_forward == 80 && info.vocabulary == VOCABULARY && info.context == CONTEXT,
+    ok(!strcmp(info.architecture, "llama") && !strcmp(info.name, "tiny") && info.layers == 2 && info.embedding == 64 &&
+           info.heads == 4 && info.kv_heads == 2 && info.head_size_k == 16 && info.head_size_v == 16 && info.feed_forward == 80 &&
+           info.vocabulary == VOCABULARY && info.context == CONTEXT,
        "a model tells its shape");
     uint64_t parameters = 0, bytes = 0;
     for (size_t i = 0; i < f->tiny.count; i++) {
         parameters += f->tiny.tensors[i].ne[0] * f->tiny.tensors[i].ne[1];
         bytes += f->tiny.tensors[i].bytes;
     }
-    ok(info.parameters == parameters && info.weight_bytes >= bytes, "and its size: %llu parameters, %llu bytes", (unsigned long long)info.parameters,
-       (unsigned long long)info.weight_bytes);
-    ok(quern_model_inspect(f->m.gguf, &seen, &error) == QP_OK && seen.weight_bytes == bytes, "the header alone tells the bytes of the file");
+    ok(info.parameters == parameters && info.weight_bytes >= bytes, "and its size: %llu parameters, %llu bytes",
+       (unsigned long long)info.parameters, (unsigned long long)info.weight_bytes);
+    ok(quern_model_inspect(f->m.gguf, &seen, &error) == QP_OK && seen.weight_bytes == bytes,
+       "the header alone tells the bytes of the file");
     seen.weight_bytes = info.weight_bytes;
     ok(!memcmp(&seen, &info, sizeof info), "and otherwise the same");
     quern_model_info old = {.struct_size = (uint32_t)offsetof(quern_model_info, heads), .heads = 77};
@@ -185,10 +202,10 @@ static void check_info(fixture *f)
     quern_session *s = make(f, 8, 0);
     quern_session_info session = {.struct_size = sizeof session};
     quern_session_get_info(s, &session);
-    ok(session.context == CONTEXT && session.chunk == 8 && session.kv_bytes == 2 * 2 * 2 * 16 * CONTEXT * 2 && session.arena_bytes &&
-           session.logits_bytes == VOCABULARY * 4, "a session tells its memory: KV cache %llu, work space %llu, scratch %llu, step %llu",
-       (unsigned long long)session.kv_bytes, (unsigned long long)session.arena_bytes, (unsigned long long)session.scratch_bytes,
-       (unsigned long long)session.step_bytes);
+    ok(session.context == CONTEXT && session.chunk == 8 && session.kv_bytes == 2 * 2 * 2 * 16 * CONTEXT * 2 &&
+           session.arena_bytes && session.logits_bytes == VOCABULARY * 4,
+       "a session tells its memory: KV cache %llu, work space %llu, scratch %llu, step %llu", (unsigned long long)session.kv_bytes,
+       (unsigned long long)session.arena_bytes, (unsigned long long)session.scratch_bytes, (unsigned long long)session.step_bytes);
     quern_session_destroy(s);
 }
 
@@ -210,12 +227,13 @@ static void check_progress(fixture *f)
 {
     for (uint32_t threads = 0; threads < 4; threads++) {
         progress_log log = {.grows = 1};
-        quern_model_options options = {.struct_size = sizeof options, .threads = threads * threads * 8, .progress = note, .progress_ctx = &log};
+        quern_model_options options = {
+            .struct_size = sizeof options, .threads = threads * threads * 8, .progress = note, .progress_ctx = &log};
         quern_model *model = NULL;
         quern_error error = {0};
         quern_status status = quern_model_load(f->cpu.device, f->m.gguf, &options, &model, &error);
-        ok(status == QP_OK && log.calls && log.grows && log.last == log.total, "loading with %u threads tells its progress, up to all of it: %s",
-           options.threads, error.text);
+        ok(status == QP_OK && log.calls && log.grows && log.last == log.total,
+           "loading with %u threads tells its progress, up to all of it: %s", options.threads, error.text);
         quern_model_destroy(model);
         model = NULL;
         log = (progress_log){.stop_at = 1, .grows = 1};
@@ -233,7 +251,8 @@ int main(void)
     f.tiny = tiny_make(&spec, 7);
     f.file = tiny_write(&f.tiny);
     if (ok(quern_gguf_open_memory(f.file.data, f.file.size, "tiny.gguf", &f.m.gguf, &error) == QP_OK &&
-               quern_model_load(f.cpu.device, f.m.gguf, NULL, &f.m.model, &error) == QP_OK, "a tiny model loads: %s", error.text)) {
+               quern_model_load(f.cpu.device, f.m.gguf, NULL, &f.m.model, &error) == QP_OK,
+           "a tiny model loads: %s", error.text)) {
         check_info(&f);
         check_chunks(&f);
         check_truncate(&f);

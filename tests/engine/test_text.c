@@ -2,7 +2,8 @@
  * Real models, from text to text: greedy continuations that the fixtures' README gives. */
 #include "engine/help.h"
 
-static int generate(const test_model *m, const char *prompt, uint32_t chunk, uint32_t most, char *text, size_t size, quern_error *error)
+static int generate(const test_model *m, const char *prompt, uint32_t chunk, uint32_t most, char *text, size_t size,
+                    quern_error *error)
 {
     const quern_tokenizer *tokenizer = quern_model_tokenizer(m->model);
     quern_session_options options = {.struct_size = sizeof options, .chunk = chunk};
@@ -42,8 +43,8 @@ static void check(quern_device *device, const char *file, const char *prompt, co
     if (!load_file(device, path, &m))
         return;
     int fine = generate(&m, prompt, chunk, 80, text, sizeof text, &error);
-    ok(fine && !strncmp(text, expected, strlen(expected)), "%s, chunk %u: \"%s\" goes on as the README says%s%s", file, chunk, prompt, fine ? "" : ": ",
-       fine ? "" : error.text);
+    ok(fine && !strncmp(text, expected, strlen(expected)), "%s, chunk %u: \"%s\" goes on as the README says%s%s", file, chunk,
+       prompt, fine ? "" : ": ", fine ? "" : error.text);
     if (strncmp(text, expected, strlen(expected))) {
         for (char *c = text; *c; c++)
             *c = *c == '\n' ? '|' : *c; /* one line of TAP */
@@ -54,8 +55,10 @@ static void check(quern_device *device, const char *file, const char *prompt, co
 
 int main(void)
 {
-    static const char story[] = ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
-    static const char book[] = " the sun was still in the sunlight.\n\"I'm not going to be a-going,\" said the old man, \"but I'm going to be a-going to-morrow.\"";
+    static const char story[] =
+        ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
+    static const char book[] = " the sun was still in the sunlight.\n\"I'm not going to be a-going,\" said the old man, \"but I'm "
+                               "going to be a-going to-morrow.\"";
     test_device d = open_cpu();
     if (!d.device)
         return tap_done();

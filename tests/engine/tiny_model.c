@@ -105,7 +105,8 @@ static void add_matrix(tiny_model *m, qp_format format, uint32_t k, uint32_t row
 static void add_layer(tiny_model *m, uint32_t layer)
 {
     const tiny_spec *s = &m->spec;
-    uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads, kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
+    uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads,
+             kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
     uint32_t ff = s->layer_feed_forward ? s->layer_feed_forward[layer] : s->feed_forward;
     char base[32], name[64];
     snprintf(base, sizeof base, "blk.%u.", layer);

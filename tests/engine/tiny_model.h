@@ -10,25 +10,25 @@
 /* What a tiny model is like. Zeros mean: as said, or none. */
 typedef struct tiny_spec {
     uint32_t layers, embedding, heads, kv_heads, head_k, head_v, feed_forward, vocabulary, context;
-    uint32_t rope_dims;          /* 0: head_k */
-    float freq_base;             /* 0: 10000 */
-    float epsilon;               /* of the norms; 0: 1e-5 */
-    const char *scaling;         /* rope.scaling.type; NULL: no such key */
-    float factor;                /* of the scaling */
-    uint32_t original_context;   /* of YaRN */
-    float attn_factor;           /* 0: no such key */
+    uint32_t rope_dims;        /* 0: head_k */
+    float freq_base;           /* 0: 10000 */
+    float epsilon;             /* of the norms; 0: 1e-5 */
+    const char *scaling;       /* rope.scaling.type; NULL: no such key */
+    float factor;              /* of the scaling */
+    uint32_t original_context; /* of YaRN */
+    float attn_factor;         /* 0: no such key */
     uint32_t window;
-    float attention_scale;       /* 0: no such key */
+    float attention_scale; /* 0: no such key */
     int tied, biases, scales, rope_factors;
-    qp_format format;            /* of the matrices */
-    qp_format up_format;         /* of ffn_up where it differs: set with up_differs */
+    qp_format format;    /* of the matrices */
+    qp_format up_format; /* of ffn_up where it differs: set with up_differs */
     int up_differs;
-    uint32_t vocab_tokens;       /* tokens of a SentencePiece vocabulary; 0: no_vocab */
+    uint32_t vocab_tokens;                                             /* tokens of a SentencePiece vocabulary; 0: no_vocab */
     const uint32_t *layer_heads, *layer_kv_heads, *layer_feed_forward; /* arrays of one for each layer; NULL: all alike */
-    void (*extra)(builder *b);   /* writes `extra_count` more metadata entries */
+    void (*extra)(builder *b);                                         /* writes `extra_count` more metadata entries */
     uint32_t extra_count;
-    const char *architecture;    /* NULL: "llama" */
-    int omit_shape_keys;         /* leave out key_length, value_length and rope.dimension_count */
+    const char *architecture; /* NULL: "llama" */
+    int omit_shape_keys;      /* leave out key_length, value_length and rope.dimension_count */
 } tiny_spec;
 
 typedef struct tiny_tensor {
