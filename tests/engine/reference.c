@@ -102,7 +102,8 @@ static double dot(const double *a, const double *b, uint32_t n)
 static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t kv_head, double *out)
 {
     const tiny_spec *s = &p->m->spec;
-    double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0, largest = -(double)INFINITY;
+    double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0,
+           largest = -(double)INFINITY;
     uint32_t first = s->window && p->position + 1 > s->window ? p->position + 1 - s->window : 0;
     double *weight = fresh(p->position + 1);
     for (uint32_t c = first; c <= p->position; c++) {
