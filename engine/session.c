@@ -7,7 +7,8 @@
 
 #include <stdlib.h>
 
-enum { DEFAULT_CHUNK = 256, LEAST_AUTO_CONTEXT = 64 };
+/* A context that we choose ourselves leaves an eighth of the memory to others. */
+enum { DEFAULT_CHUNK = 256, LEAST_AUTO_CONTEXT = 64, SPARE_SHARE = 8 };
 
 /* ---- what it takes ---- */
 
@@ -172,6 +173,8 @@ static quern_status make_in_memory(quern_session *s, uint32_t context, uint32_t 
     quern_status status = heap_available(s->model->device, info->weight_heap, &available, error);
     if (status != QP_OK)
         return status;
+    if (!context)
+        available -= available / SPARE_SHARE;
     for (;;) {
         quern_error why = {0};
         status = try_context(s, cells, chunk, available, &why);

@@ -125,6 +125,7 @@ static float scalar(weight_set *set, float missing, const char *name)
     if (!tensor)
         return missing;
     float value = 0;
+    set->weight[tensor - set->gguf->tensors].read = 1;
     if (tensor->format != QP_FORMAT_F32)
         set_fail(set, QP_ERR_UNSUPPORTED, "tensor %s must be F32", name);
     else
@@ -200,12 +201,6 @@ void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, mlp_weights
 
 /* ---- the plan ---- */
 
-static int ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 static qp_tensor contiguous(qp_format format, uint32_t layout, int64_t ne0, int64_t ne1, int64_t ne2)
 {
     const quern_format_info *info = quern_format_get(format);
@@ -266,7 +261,7 @@ quern_status weights_plan(weight_set *set, quern_device *device, placement *p, q
         quern_status status = w->uses ? plan_one(w, quern_gguf_path(set->gguf), device, p, error) : QP_OK;
         if (status != QP_OK)
             return status;
-        if (!w->uses && !ends_with(w->tensor->name.data, ".scale"))
+        if (!w->uses && !w->read)
             quern_log(QUERN_LOG_DEBUG, "%s: tensor %s is not used by this architecture", quern_gguf_path(set->gguf),
                       w->tensor->name.data);
     }

@@ -12,7 +12,8 @@
 /* One tensor of the file that the model uses. */
 typedef struct weight {
     const quern_gguf_tensor *tensor;
-    uint32_t uses; /* QP_WEIGHT_*, 0: the file has it, the model does not use it */
+    uint32_t uses; /* QP_WEIGHT_*, 0: it does not go to the device */
+    int read;      /* its one number was read while declaring */
     qp_weight_desc desc;
     qp_weight_info info;
     place at;

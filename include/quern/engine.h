@@ -138,7 +138,8 @@ typedef struct quern_model_info {
     uint32_t layers, embedding, heads, kv_heads, head_size_k, head_size_v, feed_forward, vocabulary, context;
 } quern_model_info;
 QUERN_API void quern_model_get_info(const quern_model *model, quern_model_info *info); /* set struct_size */
-/* The same from the file's header alone: nothing is loaded, no device is needed. weight_bytes is then the size on disk. */
+/* The same from the file's header alone, for any architecture, also one that cannot be run: nothing is loaded, no device is needed.
+ * weight_bytes is then the size on disk; a number that the file does not tell is 0. Where layers differ, the first one's numbers. */
 QUERN_API quern_status quern_model_inspect(const quern_gguf *gguf, quern_model_info *info, quern_error *error);
 /* NULL for a model without a vocabulary. */
 QUERN_API const quern_tokenizer *quern_model_tokenizer(const quern_model *model);
@@ -168,17 +169,19 @@ QUERN_API quern_status quern_session_create(quern_model *model, const quern_sess
 QUERN_API void quern_session_destroy(quern_session *session);
 QUERN_API void quern_session_get_info(const quern_session *session, quern_session_info *info);
 
-/* Runs tokens through the model at the next positions, in chunks; the last one's logits can then be read. Fails with
- * QP_ERR_INVALID for a token outside the vocabulary, and with QP_ERR_OUT_OF_MEMORY, nothing done, when the context has no room
- * for all of them. stop, if given, is looked at between chunks: nonzero ends with QP_ERR_CANCELLED. */
+/* Runs tokens through the model at the next positions, in chunks; the last one's logits can then be read. Allocates nothing.
+ * Nothing is done: QP_ERR_INVALID for a token outside the vocabulary, QP_ERR_OUT_OF_MEMORY when the context has no room for all of
+ * them. The session is as it was before: QP_ERR_FORMAT when the logits come out as NaN or infinity (the text says at which position).
+ * stop, if given, is looked at before each chunk: nonzero ends with QP_ERR_CANCELLED, and quern_session_length tells how far it
+ * came. A run that failed on the device ends the session: every later eval gives that error and says that it must be made anew. */
 QUERN_API quern_status quern_session_eval(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop, quern_error *error);
 /* Logits after the last eval: vocabulary floats. The pointer is valid until the next eval. */
 QUERN_API quern_status quern_session_logits(quern_session *session, const float **logits, quern_error *error);
 /* With QUERN_SESSION_ALL_LOGITS: of each row of the last eval, whose count must then be at most chunk: rows × vocabulary. */
 QUERN_API quern_status quern_session_all_logits(quern_session *session, const float **logits, size_t *rows, quern_error *error);
-/* The token that the device found most likely after the last eval. QP_ERR_FORMAT when logits were not finite. */
+/* The token that the device found most likely after the last eval, the lowest one of equals. */
 QUERN_API quern_status quern_session_greedy(quern_session *session, int32_t *token, quern_error *error);
-/* How many tokens the cache holds, and going back to fewer. */
+/* How many tokens the cache holds, and going back to fewer (there are no results to read then until the next eval). */
 QUERN_API uint32_t quern_session_length(const quern_session *session);
 QUERN_API quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error);
 

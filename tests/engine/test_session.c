@@ -209,6 +209,24 @@ static void check_info(fixture *f)
     quern_session_destroy(s);
 }
 
+static void check_inspect_unknown(void)
+{
+    tiny_spec gorilla = spec;
+    gorilla.architecture = "gorilla";
+    tiny_model tiny = tiny_make(&gorilla, 1);
+    builder file = tiny_write(&tiny);
+    quern_gguf *gguf = NULL;
+    quern_model_info info = {.struct_size = sizeof info};
+    quern_error error = {0};
+    ok(quern_gguf_open_memory(file.data, file.size, "gorilla.gguf", &gguf, &error) == QP_OK &&
+           quern_model_inspect(gguf, &info, &error) == QP_OK && !strcmp(info.architecture, "gorilla") && info.layers == 2 &&
+           info.heads == 4,
+       "an architecture that cannot be run is described all the same: %s", error.text);
+    quern_gguf_close(gguf);
+    builder_free(&file);
+    tiny_free(&tiny);
+}
+
 typedef struct progress_log {
     uint64_t calls, last, total, stop_at;
     int grows;
@@ -254,6 +272,7 @@ int main(void)
                quern_model_load(f.cpu.device, f.m.gguf, NULL, &f.m.model, &error) == QP_OK,
            "a tiny model loads: %s", error.text)) {
         check_info(&f);
+        check_inspect_unknown();
         check_chunks(&f);
         check_truncate(&f);
         check_limits(&f);
