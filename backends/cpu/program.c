@@ -143,7 +143,7 @@ static void execute(void *arg, uint32_t thread)
 {
     const qp_program *p = arg;
     qc_pool *pool = &p->device->pool;
-    qc_work work = {thread, p->thread_scratch + thread * p->thread_scratch_bytes};
+    qc_work work = {thread, p->thread_scratch ? p->thread_scratch + thread * p->thread_scratch_bytes : NULL};
     uint32_t phases = p->phase_count;
     for (uint32_t i = 0; i < phases; i++) {
         qc_phase phase = p->phases[i];
