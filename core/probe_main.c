@@ -15,9 +15,9 @@
 
 /* In a sanitizer build: leave alone the signals whose names the parent wants to report. */
 #define LEAVE_SIGNALS "handle_segv=0:handle_abort=0:handle_sigfpe=0:handle_sigill=0:handle_sigbus=0:detect_leaks=0"
-const char *__asan_default_options(void);
+QP_EXPORT const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return LEAVE_SIGNALS; }
-const char *__tsan_default_options(void);
+QP_EXPORT const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return LEAVE_SIGNALS; }
 
 /* Nobody wants a core file of somebody else's driver. 1 and not 0: that also keeps crash reporters away (core(5)). */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/topology.h"
 #include "core/cgroup.h"
+#include "core/pci_names.h"
 
 #include <hwloc.h>
 
@@ -134,7 +135,7 @@ static int32_t nearest_node(const quern_topology *t, hwloc_obj_t ancestor)
     return hwloc_bitmap_first(ancestor->nodeset);
 }
 
-static void add_pci(quern_topology *t, hwloc_obj_t obj)
+static void add_pci(quern_topology *t, hwloc_obj_t obj, const char *sysroot)
 {
     const struct hwloc_pcidev_attr_s *attr = &obj->attr->pcidev;
     quern_pci *p = &t->pcis[t->pci_count++];
@@ -145,13 +146,15 @@ static void add_pci(quern_topology *t, hwloc_obj_t obj)
         snprintf(p->name, sizeof p->name, "%s %s", vendor, name);
     else
         copy_text(p->name, sizeof p->name, name ? name : vendor ? vendor : obj->name);
+    if (!p->name[0])
+        qi_pci_name(sysroot, p->vendor_id, p->device_id, p->name, sizeof p->name);
     hwloc_obj_t ancestor = hwloc_get_non_io_ancestor_obj(t->hw, obj);
     p->numa_node = ancestor ? nearest_node(t, ancestor) : -1;
     if (ancestor && ancestor->cpuset)
         copy_cpuset(p->cpuset, ancestor->cpuset);
 }
 
-static int list_pcis(quern_topology *t)
+static int list_pcis(quern_topology *t, const char *sysroot)
 {
     uint32_t count = 0;
     for (hwloc_obj_t obj = NULL; (obj = hwloc_get_next_pcidev(t->hw, obj));)
@@ -161,7 +164,7 @@ static int list_pcis(quern_topology *t)
         return 0;
     for (hwloc_obj_t obj = NULL; (obj = hwloc_get_next_pcidev(t->hw, obj));)
         if (is_compute(obj))
-            add_pci(t, obj);
+            add_pci(t, obj, sysroot);
     return 1;
 }
 
@@ -244,10 +247,11 @@ static int list_cpus(quern_topology *t)
 
 /* ---- loading ---- */
 
-/* Vendor components of hwloc call drivers, which only a child process may do here. */
+/* Vendor components of hwloc call drivers, which only a child process may do here. "pci" asks another library, which leaks, for what
+ * hwloc finds in /sys by itself. */
 static void without_drivers(hwloc_topology_t hw)
 {
-    static const char *const components[] = {"cuda", "nvml", "opencl", "rsmi", "levelzero", "gl"};
+    static const char *const components[] = {"cuda", "nvml", "opencl", "rsmi", "levelzero", "gl", "pci"};
     for (size_t i = 0; i < sizeof components / sizeof *components; i++)
         hwloc_topology_set_components(hw, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, components[i]);
 }
@@ -295,7 +299,7 @@ quern_status qi_topology_load(const quern_topology_options *options, int io, que
     if (!status) {
         t->here = hwloc_topology_is_thissystem(t->hw) != 0;
         t->quota = qi_cgroup_cpu_quota(o.sysroot);
-        if (!list_packages(t) || !list_numas(t) || !list_caches(t) || !list_pcis(t) || !list_cpus(t))
+        if (!list_packages(t) || !list_numas(t) || !list_caches(t) || !list_pcis(t, o.sysroot) || !list_cpus(t))
             status = quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the machine's topology");
     }
     if (status)

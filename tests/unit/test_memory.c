@@ -2,6 +2,8 @@
  * What memory and how many threads a process may use, from made-up /proc and /sys trees. */
 #include "tap.h"
 
+#include "core/pci_names.h"
+
 #include <quern/topology.h>
 
 #include <errno.h>
@@ -214,6 +216,23 @@ static void check_address_space(void)
     ok(info.used == mapped, "address space in use counts");
 }
 
+static void check_pci_names(void)
+{
+    char name[32];
+    clear();
+    qi_pci_name(root, 0x10de, 0x2330, name, sizeof name);
+    ok(!name[0], "no list of PCI names, no name");
+    put("/usr/share/misc/pci.ids", "# list\n\n10dd  Evans\n\t2330  Wrong\n10de  NVIDIA\n\t232f  Other\n\t\t2330 0000  Subsystem\n\t2330  GH100 [H100]\n10df  Next\n\t2331  Wrong\nC 03  Display\n");
+    qi_pci_name(root, 0x10de, 0x2330, name, sizeof name);
+    ok(!strcmp(name, "NVIDIA GH100 [H100]"), "%s", name);
+    qi_pci_name(root, 0x10de, 0x2331, name, sizeof name);
+    ok(!strcmp(name, "NVIDIA"), "a device that is not listed: %s", name);
+    qi_pci_name(root, 0xffff, 0x2331, name, sizeof name);
+    ok(!name[0], "a vendor that is not listed");
+    qi_pci_name(root, 0x10de, 0x2330, name, 9);
+    ok(!strcmp(name, "NVIDIA G"), "cut to the room there is: %s", name);
+}
+
 static void check_broken(void)
 {
     quern_memory_info info;
@@ -265,6 +284,7 @@ int main(void)
     check_v1_container();
     check_quota_v2();
     check_address_space();
+    check_pci_names();
     check_broken();
     check_here();
     clear();
