@@ -45,8 +45,10 @@ quern_status quern_buffer_create(quern_device *device, uint32_t heap, uint64_t s
         return quern_fail(error, QP_ERR_INVALID, "%s: a buffer of 0 bytes was asked for", device->id);
     const qp_heap *facts = &device->info.heaps[heap];
     if (facts->max_allocation && size > facts->max_allocation)
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: a buffer of %llu bytes was asked for, heap %u takes up to %llu in one: split it, or choose another device",
-                          device->id, (unsigned long long)size, heap, (unsigned long long)facts->max_allocation);
+        return quern_fail(
+            error, QP_ERR_OUT_OF_MEMORY,
+            "%s: a buffer of %llu bytes was asked for, heap %u takes up to %llu in one: split it, or choose another device",
+            device->id, (unsigned long long)size, heap, (unsigned long long)facts->max_allocation);
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_buffer *handle = NULL;
@@ -65,7 +67,8 @@ quern_status quern_buffer_import(quern_device *device, void *memory, uint64_t si
     if (!size)
         return quern_fail(error, QP_ERR_INVALID, "%s: 0 bytes cannot be imported", device->id);
     if (!(device->info.flags & QP_DEVICE_CAN_IMPORT) || !device->backend->buffer_import)
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: this device cannot use host memory in place: copy it into a buffer", device->id);
+        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: this device cannot use host memory in place: copy it into a buffer",
+                          device->id);
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     qp_buffer *handle = NULL;
@@ -101,7 +104,8 @@ quern_status quern_buffer_map(quern_buffer *buffer, void **address, quern_error 
     if (status)
         return status;
     if (!(device->info.heaps[buffer->heap].flags & QP_HEAP_HOST_VISIBLE))
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: heap %u cannot be mapped: use quern_buffer_read and quern_buffer_write", device->id, buffer->heap);
+        return quern_fail(error, QP_ERR_UNSUPPORTED, "%s: heap %u cannot be mapped: use quern_buffer_read and quern_buffer_write",
+                          device->id, buffer->heap);
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     void *mapped = NULL;
@@ -113,13 +117,14 @@ quern_status quern_buffer_map(quern_buffer *buffer, void **address, quern_error 
     return qi_device_result(device, status, words, error);
 }
 
-static quern_status check_transfer(quern_buffer *buffer, const char *what, uint64_t offset, const void *data, uint64_t size, quern_error *error)
+static quern_status check_transfer(quern_buffer *buffer, const char *what, uint64_t offset, const void *data, uint64_t size,
+                                   quern_error *error)
 {
     if (!buffer || (!data && size))
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_%s: %s is NULL", what, buffer ? "data" : "buffer");
     if (!qi_inside(offset, size, buffer->size))
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s of %llu bytes at offset %llu in a buffer of %llu", buffer->device->id, what,
-                          (unsigned long long)size, (unsigned long long)offset, (unsigned long long)buffer->size);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s of %llu bytes at offset %llu in a buffer of %llu", buffer->device->id,
+                          what, (unsigned long long)size, (unsigned long long)offset, (unsigned long long)buffer->size);
     return qi_device_ready(buffer->device, error);
 }
 
@@ -176,7 +181,11 @@ quern_status quern_buffer_tensor(quern_buffer *buffer, uint64_t offset, qp_forma
 {
     const quern_format_info *facts = quern_format_get(format);
     uint64_t bytes = 0;
-    qp_tensor t = {.buffer = buffer ? buffer->handle : NULL, .offset = offset, .format = format, .layout = QP_LAYOUT_GGUF, .ne = {ne0, ne1, ne2, ne3}};
+    qp_tensor t = {.buffer = buffer ? buffer->handle : NULL,
+                   .offset = offset,
+                   .format = format,
+                   .layout = QP_LAYOUT_GGUF,
+                   .ne = {ne0, ne1, ne2, ne3}};
     if (!out)
         return quern_fail(error, QP_ERR_INVALID, "quern_buffer_tensor: out is NULL");
     if (!facts)
@@ -185,16 +194,18 @@ quern_status quern_buffer_tensor(quern_buffer *buffer, uint64_t offset, qp_forma
         if (t.ne[i] < 1)
             return quern_fail(error, QP_ERR_INVALID, "dimension %d of a tensor is %lld, at least 1 is due", i, (long long)t.ne[i]);
     if (ne0 % facts->block_elements)
-        return quern_fail(error, QP_ERR_INVALID, "rows of %lld elements are not whole blocks of %s, which hold %u", (long long)ne0, facts->name, facts->block_elements);
+        return quern_fail(error, QP_ERR_INVALID, "rows of %lld elements are not whole blocks of %s, which hold %u", (long long)ne0,
+                          facts->name, facts->block_elements);
     if (!contiguous(&t, &bytes))
-        return quern_fail(error, QP_ERR_INVALID, "a %s tensor of %lld x %lld x %lld x %lld is too large to address", facts->name, (long long)ne0,
-                          (long long)ne1, (long long)ne2, (long long)ne3);
+        return quern_fail(error, QP_ERR_INVALID, "a %s tensor of %lld x %lld x %lld x %lld is too large to address", facts->name,
+                          (long long)ne0, (long long)ne1, (long long)ne2, (long long)ne3);
     if (buffer && !qi_inside(offset, bytes, buffer->size))
-        return quern_fail(error, QP_ERR_INVALID, "%s: a tensor of %llu bytes at offset %llu in a buffer of %llu", buffer->device->id,
-                          (unsigned long long)bytes, (unsigned long long)offset, (unsigned long long)buffer->size);
+        return quern_fail(error, QP_ERR_INVALID, "%s: a tensor of %llu bytes at offset %llu in a buffer of %llu",
+                          buffer->device->id, (unsigned long long)bytes, (unsigned long long)offset,
+                          (unsigned long long)buffer->size);
     if (buffer && offset % qi_tensor_alignment(buffer, format, QP_LAYOUT_GGUF))
-        return quern_fail(error, QP_ERR_INVALID, "%s: a %s tensor at offset %llu, which is not a multiple of %u", buffer->device->id, facts->name,
-                          (unsigned long long)offset, facts->block_bytes);
+        return quern_fail(error, QP_ERR_INVALID, "%s: a %s tensor at offset %llu, which is not a multiple of %u",
+                          buffer->device->id, facts->name, (unsigned long long)offset, facts->block_bytes);
     *out = t;
     return QP_OK;
 }

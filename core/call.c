@@ -20,6 +20,7 @@ quern_status qi_result(qp_status status, char *words, const char *otherwise, que
     if (status == QP_OK || status == QP_TIMEOUT)
         return status;
     if (status > 0 || status < QP_ERR_INTERNAL)
-        return quern_fail(error, QP_ERR_INTERNAL, "the plugin returned the unknown status %d%s%s", status, words[0] ? ": " : "", words);
+        return quern_fail(error, QP_ERR_INTERNAL, "the plugin returned the unknown status %d%s%s", status, words[0] ? ": " : "",
+                          words);
     return quern_fail(error, status, "%s", words[0] ? words : otherwise);
 }

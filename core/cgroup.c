@@ -49,7 +49,8 @@ static void unescape(char *text)
 {
     char *to = text;
     for (const char *from = text; *from;) {
-        if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' && from[3] >= '0' && from[3] <= '7') {
+        if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' && from[3] >= '0' &&
+            from[3] <= '7') {
             *to++ = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
             from += 4;
         } else {
@@ -60,7 +61,7 @@ static void unescape(char *text)
 }
 
 typedef struct mount {
-    char root[PATH_MAX];  /* the group that the mount shows at its top */
+    char root[PATH_MAX]; /* the group that the mount shows at its top */
     char point[PATH_MAX];
 } mount;
 
@@ -119,7 +120,8 @@ static int find_mount(const char *sysroot, int version, const char *controller, 
     return found;
 }
 
-static void walk_version(const char *sysroot, int version, const char *controller, qi_cgroup_visit visit, void *ctx, char *path, mount *top)
+static void walk_version(const char *sysroot, int version, const char *controller, qi_cgroup_visit visit, void *ctx, char *path,
+                         mount *top)
 {
     if (!own_path(sysroot, version, controller, path) || !find_mount(sysroot, version, controller, path, top))
         return;

@@ -9,8 +9,9 @@
 
 static const char *op_name(qp_op_kind kind)
 {
-    static const char *const names[] = {"none", "get_rows", "norm", "matmul", "rope", "kv_append", "attention", "elementwise", "copy",
-                                        "sample", "expert_route", "expert_matmul", "short_conv", "delta_rule"};
+    static const char *const names[] = {"none",         "get_rows",      "norm",        "matmul",    "rope",
+                                        "kv_append",    "attention",     "elementwise", "copy",      "sample",
+                                        "expert_route", "expert_matmul", "short_conv",  "delta_rule"};
     return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
@@ -26,16 +27,19 @@ static quern_status check_shape(const place *p, const qp_tensor *t, quern_error 
 {
     const quern_format_info *facts = quern_format_get(t->format);
     if (!facts)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has format number %u, which no format has", p->device->id, p->at, p->role, t->format);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has format number %u, which no format has", p->device->id, p->at,
+                          p->role, t->format);
     for (int i = 0; i < 4; i++) {
         if (t->ne[i] < 1)
-            return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has dimension %d of %lld, at least 1 is due", p->device->id, p->at, p->role, i, (long long)t->ne[i]);
+            return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has dimension %d of %lld, at least 1 is due", p->device->id, p->at,
+                              p->role, i, (long long)t->ne[i]);
         if (t->nb[i] < 0)
-            return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has the negative stride %lld", p->device->id, p->at, p->role, (long long)t->nb[i]);
+            return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has the negative stride %lld", p->device->id, p->at, p->role,
+                              (long long)t->nb[i]);
     }
     if (t->ne[0] % facts->block_elements)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has rows of %lld elements, not whole blocks of %s, which hold %u", p->device->id, p->at,
-                          p->role, (long long)t->ne[0], facts->name, facts->block_elements);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s has rows of %lld elements, not whole blocks of %s, which hold %u",
+                          p->device->id, p->at, p->role, (long long)t->ne[0], facts->name, facts->block_elements);
     return QP_OK;
 }
 
@@ -59,12 +63,13 @@ static quern_status check_place(const place *p, const qp_tensor *t, const quern_
     if (t->layout == QP_LAYOUT_GGUF && !extent(t, &bytes))
         return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s is larger than can be addressed", p->device->id, p->at, p->role);
     if (!qi_inside(t->offset, bytes, buffer->size))
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s takes %llu bytes at offset %llu of a buffer of %llu", p->device->id, p->at, p->role,
-                          (unsigned long long)bytes, (unsigned long long)t->offset, (unsigned long long)buffer->size);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s takes %llu bytes at offset %llu of a buffer of %llu", p->device->id,
+                          p->at, p->role, (unsigned long long)bytes, (unsigned long long)t->offset,
+                          (unsigned long long)buffer->size);
     uint32_t alignment = qi_tensor_alignment(buffer, t->format, t->layout);
     if (t->offset % alignment)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s is at offset %llu, which is not a multiple of %u", p->device->id, p->at, p->role,
-                          (unsigned long long)t->offset, alignment);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s is at offset %llu, which is not a multiple of %u", p->device->id,
+                          p->at, p->role, (unsigned long long)t->offset, alignment);
     return QP_OK;
 }
 
@@ -80,7 +85,8 @@ static quern_status check_tensor(const place *p, const qp_tensor *t, int placed,
         return status;
     quern_buffer *buffer = qi_buffer_share(p->device, t->buffer);
     if (!buffer)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s lies in a buffer that is not, or no longer, one of this device's", p->device->id, p->at, p->role);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: %s lies in a buffer that is not, or no longer, one of this device's",
+                          p->device->id, p->at, p->role);
     status = check_place(p, t, buffer, error);
     quern_buffer_destroy(buffer); /* this share of it */
     return status;
@@ -93,7 +99,8 @@ quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, cons
     char role[16];
     place p = {device, at, "dst"};
     if (op->struct_size < sizeof *op)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: struct_size is %u where %zu is due: was it set?", device->id, at, op->struct_size, sizeof *op);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %s: struct_size is %u where %zu is due: was it set?", device->id, at,
+                          op->struct_size, sizeof *op);
     if (op->kind == QP_OP_NONE)
         return quern_fail(error, QP_ERR_INVALID, "%s: %s has no kind", device->id, at);
     if (!op->dst.ne[0] || (placed && !op->dst.buffer))
@@ -123,14 +130,18 @@ static const qp_op *op_at(const qp_program_desc *desc, uint32_t index)
 static quern_status check_range(quern_device *device, const qp_range *range, int placed, const char *role, quern_error *error)
 {
     if (!range->buffer)
-        return placed && range->size ? quern_fail(error, QP_ERR_INVALID, "%s: the %s has %llu bytes but no buffer", device->id, role, (unsigned long long)range->size) : QP_OK;
+        return placed && range->size ? quern_fail(error, QP_ERR_INVALID, "%s: the %s has %llu bytes but no buffer", device->id,
+                                                  role, (unsigned long long)range->size)
+                                     : QP_OK;
     quern_buffer *buffer = qi_buffer_share(device, range->buffer);
     if (!buffer)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the %s lies in a buffer that is not, or no longer, one of this device's", device->id, role);
+        return quern_fail(error, QP_ERR_INVALID, "%s: the %s lies in a buffer that is not, or no longer, one of this device's",
+                          device->id, role);
     quern_status status = QP_OK;
     if (!qi_inside(range->offset, range->size, buffer->size))
-        status = quern_fail(error, QP_ERR_INVALID, "%s: the %s takes %llu bytes at offset %llu of a buffer of %llu", device->id, role,
-                            (unsigned long long)range->size, (unsigned long long)range->offset, (unsigned long long)buffer->size);
+        status =
+            quern_fail(error, QP_ERR_INVALID, "%s: the %s takes %llu bytes at offset %llu of a buffer of %llu", device->id, role,
+                       (unsigned long long)range->size, (unsigned long long)range->offset, (unsigned long long)buffer->size);
     else if (range->offset % buffer->alignment)
         status = quern_fail(error, QP_ERR_INVALID, "%s: the %s is at offset %llu, which is not a multiple of %u", device->id, role,
                             (unsigned long long)range->offset, buffer->alignment);
@@ -174,12 +185,13 @@ static quern_status keep_op(quern_device *device, const qp_op *op, quern_program
 static quern_status check_desc(quern_device *device, const qp_program_desc *desc, int placed, quern_error *error)
 {
     if (desc->struct_size < sizeof *desc)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the program description's struct_size is %u where %zu is due: was it set?", device->id,
-                          desc->struct_size, sizeof *desc);
+        return quern_fail(error, QP_ERR_INVALID, "%s: the program description's struct_size is %u where %zu is due: was it set?",
+                          device->id, desc->struct_size, sizeof *desc);
     if (!desc->ops || !desc->op_count)
         return quern_fail(error, QP_ERR_INVALID, "%s: a program of no ops was asked for", device->id);
     if (desc->op_stride < sizeof(qp_op) || desc->op_stride % _Alignof(qp_op))
-        return quern_fail(error, QP_ERR_INVALID, "%s: op_stride is %u, sizeof(qp_op) is %zu", device->id, desc->op_stride, sizeof(qp_op));
+        return quern_fail(error, QP_ERR_INVALID, "%s: op_stride is %u, sizeof(qp_op) is %zu", device->id, desc->op_stride,
+                          sizeof(qp_op));
     quern_status status = check_range(device, &desc->step, placed, "step block", error);
     if (!status)
         status = check_range(device, &desc->scratch, placed, "scratch range", error);
@@ -206,25 +218,28 @@ quern_status qi_check_program(quern_device *device, const qp_program_desc *desc,
 
 /* ---- weights ---- */
 
-quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error)
+quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows,
+                             quern_error *error)
 {
     if (desc->struct_size < sizeof *desc)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the weight description's struct_size is %u where %zu is due: was it set?", device->id,
-                          desc->struct_size, sizeof *desc);
+        return quern_fail(error, QP_ERR_INVALID, "%s: the weight description's struct_size is %u where %zu is due: was it set?",
+                          device->id, desc->struct_size, sizeof *desc);
     if (!quern_format_get(desc->format))
-        return quern_fail(error, QP_ERR_INVALID, "%s: a weight has format number %u, which no format has", device->id, desc->format);
+        return quern_fail(error, QP_ERR_INVALID, "%s: a weight has format number %u, which no format has", device->id,
+                          desc->format);
     uint64_t bytes = 0;
     int64_t count = 1;
     int fits = 1;
     for (int i = 0; i < 4; i++) {
         if (desc->ne[i] < 1)
-            return quern_fail(error, QP_ERR_INVALID, "%s: a weight has dimension %d of %lld, at least 1 is due", device->id, i, (long long)desc->ne[i]);
+            return quern_fail(error, QP_ERR_INVALID, "%s: a weight has dimension %d of %lld, at least 1 is due", device->id, i,
+                              (long long)desc->ne[i]);
         if (i)
             fits = fits && !__builtin_mul_overflow(count, desc->ne[i], &count);
     }
     if (!quern_format_bytes(desc->format, desc->ne[0], row_bytes))
-        return quern_fail(error, QP_ERR_INVALID, "%s: a weight has rows of %lld elements, not whole blocks of %s", device->id, (long long)desc->ne[0],
-                          quern_format_get(desc->format)->name);
+        return quern_fail(error, QP_ERR_INVALID, "%s: a weight has rows of %lld elements, not whole blocks of %s", device->id,
+                          (long long)desc->ne[0], quern_format_get(desc->format)->name);
     if (!fits || __builtin_mul_overflow(*row_bytes, (uint64_t)count, &bytes) || bytes > INT64_MAX)
         return quern_fail(error, QP_ERR_INVALID, "%s: a weight is larger than can be addressed", device->id);
     *rows = count;

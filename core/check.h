@@ -14,6 +14,7 @@ quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, cons
  * NULL: then tensors need no place yet (program_measure). */
 quern_status qi_check_program(quern_device *device, const qp_program_desc *desc, quern_program *keep, quern_error *error);
 
-quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows, quern_error *error);
+quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows,
+                             quern_error *error);
 
 #endif

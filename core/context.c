@@ -184,13 +184,14 @@ static quern_status not_found(const quern_context *context, const char *id, quer
     const quern_plugin_failure *failure = id ? failure_of(context, id) : NULL;
     if (!id || !strcmp(id, "auto")) {
         if (!ids[0])
-            return quern_fail(error, QP_ERR_NOT_FOUND, "no device: %u plugins were found and %u failed; searched %.300s", context->files.count,
-                              context->failure_count, context->files.searched[0] ? context->files.searched : "no folder (none exists)");
+            return quern_fail(error, QP_ERR_NOT_FOUND, "no device: %u plugins were found and %u failed; searched %.300s",
+                              context->files.count, context->failure_count,
+                              context->files.searched[0] ? context->files.searched : "no folder (none exists)");
         return quern_fail(error, QP_ERR_NOT_FOUND, "no device that computes; there are only: %s", ids);
     }
     if (failure)
-        return quern_fail(error, QP_ERR_NOT_FOUND, "no device \"%.80s\": its plugin did not load: %.250s; devices: %s", id, failure->reason,
-                          ids[0] ? ids : "none");
+        return quern_fail(error, QP_ERR_NOT_FOUND, "no device \"%.80s\": its plugin did not load: %.250s; devices: %s", id,
+                          failure->reason, ids[0] ? ids : "none");
     return quern_fail(error, QP_ERR_NOT_FOUND, "no device \"%.80s\"; devices: %s", id, ids[0] ? ids : "none");
 }
 

@@ -21,8 +21,8 @@ static void remember_loss(quern_device *device, const char *words)
 {
     pthread_mutex_lock(&device->lock);
     if (!atomic_load(&device->lost)) {
-        snprintf(device->lost_words, sizeof device->lost_words, "%s: the device was lost: %.360s; close it and open it again", device->id,
-                 words[0] ? words : "the driver gave no reason");
+        snprintf(device->lost_words, sizeof device->lost_words, "%s: the device was lost: %.360s; close it and open it again",
+                 device->id, words[0] ? words : "the driver gave no reason");
         atomic_store_explicit(&device->lost, 1, memory_order_release);
         quern_log(QUERN_LOG_ERROR, "%s", device->lost_words);
     }
@@ -152,7 +152,8 @@ static quern_status check_same(const qp_device_info *probed, const qp_device_inf
     if (same && probed->flags & now->flags & QP_DEVICE_HAS_UUID)
         same = !memcmp(probed->uuid, now->uuid, sizeof now->uuid);
     if (!same)
-        return quern_fail(error, QP_ERR_NOT_FOUND, "the plugin now lists \"%s\" where \"%s\" was: the hardware changed, make a new context", now->name,
+        return quern_fail(error, QP_ERR_NOT_FOUND,
+                          "the plugin now lists \"%s\" where \"%s\" was: the hardware changed, make a new context", now->name,
                           probed->name);
     return QP_OK;
 }
@@ -169,7 +170,8 @@ static qp_device_options read_options(const quern_device_options *options)
     return o;
 }
 
-static quern_status open_view(quern_device *device, const quern_device_view *view, const quern_device_options *options, quern_error *error)
+static quern_status open_view(quern_device *device, const quern_device_view *view, const quern_device_options *options,
+                              quern_error *error)
 {
     quern_status status = qi_context_module(device->context, view->plugin, &device->module, error);
     if (status)
@@ -246,7 +248,8 @@ void quern_device_close(quern_device *device)
         return;
     uint32_t children = atomic_load(&device->owners) - 1;
     if (children)
-        quern_log(QUERN_LOG_WARN, "%s: closed while %u of its buffers, programs or timelines exist; it stays open until they are destroyed",
+        quern_log(QUERN_LOG_WARN,
+                  "%s: closed while %u of its buffers, programs or timelines exist; it stays open until they are destroyed",
                   device->id, children);
     qi_device_release(device);
 }

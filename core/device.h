@@ -74,12 +74,13 @@ quern_status qi_device_result(quern_device *device, qp_status status, char words
 int qi_live_add(quern_device *device, qi_live_set *set, const void *handle, void *object);
 void qi_live_remove(quern_device *device, qi_live_set *set, const void *handle);
 void *qi_live_find(quern_device *device, qi_live_set *set, const void *handle);
-/* As find for a buffer, with one more owner; and one owner less: 1 when it was the last, and nobody can find the buffer any more. */
+/* As find for a buffer, with one more owner; and one owner less: 1 when it was the last, and nobody can find the buffer any more.
+ */
 quern_buffer *qi_buffer_share(quern_device *device, const qp_buffer *handle);
 int qi_buffer_unshare(quern_buffer *buffer);
 
-/* What the offset of a tensor in the buffer must be a multiple of: the heap's alignment for a layout of the plugin's own, an element
- * for plain numbers (parts of a tensor may be named), nothing for blocks. */
+/* What the offset of a tensor in the buffer must be a multiple of: the heap's alignment for a layout of the plugin's own, an
+ * element for plain numbers (parts of a tensor may be named), nothing for blocks. */
 uint32_t qi_tensor_alignment(const quern_buffer *buffer, qp_format format, uint32_t layout);
 
 /* Is [offset, offset + size) inside total? */

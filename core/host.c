@@ -78,7 +78,8 @@ static void bind_self(const qp_thread *thread)
     quern_topology *t = share_topology(thread->host);
     if (!t || !qi_topology_bind(t, thread->os_index))
         quern_log(QUERN_LOG_DEBUG, "%s: thread %s runs unbound: %s", thread->host->plugin, thread->name,
-                  t && !qi_topology_is_here(t) ? "the topology in use is another machine's" : "its processing unit cannot be bound to");
+                  t && !qi_topology_is_here(t) ? "the topology in use is another machine's"
+                                               : "its processing unit cannot be bound to");
     quern_topology_free(t);
 }
 
@@ -145,9 +146,16 @@ static void host_memory(void *ctx, uint64_t *total, uint64_t *available)
 
 void qi_host_init(qi_host *host, const char *plugin)
 {
-    *host = (qi_host){.api = {.struct_size = sizeof host->api, .abi_minor = QP_ABI_MINOR, .ctx = host, .log = host_log,
-                              .alloc = host_alloc, .free = host_free, .cpus = host_cpus, .thread_start = host_thread_start,
-                              .thread_join = host_thread_join, .memory = host_memory}};
+    *host = (qi_host){.api = {.struct_size = sizeof host->api,
+                              .abi_minor = QP_ABI_MINOR,
+                              .ctx = host,
+                              .log = host_log,
+                              .alloc = host_alloc,
+                              .free = host_free,
+                              .cpus = host_cpus,
+                              .thread_start = host_thread_start,
+                              .thread_join = host_thread_join,
+                              .memory = host_memory}};
     size_t length = strnlen(plugin, sizeof host->plugin - 1);
     memcpy(host->plugin, plugin, length);
     pthread_mutex_init(&host->lock, NULL);

@@ -24,20 +24,26 @@ quern_status qi_plugin_check(const qp_plugin *plugin, const char *name, uint32_t
 {
     char shown[QI_NAME_SIZE];
     if (plugin->magic != QP_MAGIC)
-        return quern_fail(error, QP_ERR_FORMAT, "its symbol " QP_PLUGIN_SYMBOL " starts with 0x%08x where 0x%08x is due: not a Quern plugin",
+        return quern_fail(error, QP_ERR_FORMAT,
+                          "its symbol " QP_PLUGIN_SYMBOL " starts with 0x%08x where 0x%08x is due: not a Quern plugin",
                           plugin->magic, QP_MAGIC);
     if (!QP_HAS(plugin, abi_minor))
-        return quern_fail(error, QP_ERR_FORMAT, "its description is %u bytes long, too short to hold its version: not a whole Quern plugin",
+        return quern_fail(error, QP_ERR_FORMAT,
+                          "its description is %u bytes long, too short to hold its version: not a whole Quern plugin",
                           plugin->struct_size);
     if (plugin->abi_major != QP_ABI_MAJOR)
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "it was built for plugin ABI %u.%u, this library speaks %u.%u: use a plugin and a library of one release",
+        return quern_fail(error, QP_ERR_UNSUPPORTED,
+                          "it was built for plugin ABI %u.%u, this library speaks %u.%u: use a plugin and a library of one release",
                           plugin->abi_major, plugin->abi_minor, QP_ABI_MAJOR, host_minor);
     if (plugin->abi_minor > host_minor)
-        return quern_fail(error, QP_ERR_UNSUPPORTED, "it needs plugin ABI %u.%u, this library speaks %u.%u: update Quern, or build the plugin against this release",
-                          plugin->abi_major, plugin->abi_minor, QP_ABI_MAJOR, host_minor);
+        return quern_fail(
+            error, QP_ERR_UNSUPPORTED,
+            "it needs plugin ABI %u.%u, this library speaks %u.%u: update Quern, or build the plugin against this release",
+            plugin->abi_major, plugin->abi_minor, QP_ABI_MAJOR, host_minor);
     if (!QP_HAS(plugin, query))
-        return quern_fail(error, QP_ERR_FORMAT, "its description is %u bytes long where ABI %u.%u needs %zu: not a whole Quern plugin",
-                          plugin->struct_size, plugin->abi_major, plugin->abi_minor, offsetof(qp_plugin, query) + sizeof plugin->query);
+        return quern_fail(
+            error, QP_ERR_FORMAT, "its description is %u bytes long where ABI %u.%u needs %zu: not a whole Quern plugin",
+            plugin->struct_size, plugin->abi_major, plugin->abi_minor, offsetof(qp_plugin, query) + sizeof plugin->query);
     if (!plugin->name || strcmp(plugin->name, name) != 0)
         return quern_fail(error, QP_ERR_FORMAT, "it calls itself \"%s\" but its file is quern_%s.so: rename the file",
                           printable(plugin->name, shown), name);
@@ -47,10 +53,11 @@ quern_status qi_plugin_check(const qp_plugin *plugin, const char *name, uint32_t
 }
 
 /* Functions that every table of ABI 1.0 has. buffer_import may be NULL where no device can import. */
-#define REQUIRED(X)                                                                                                                        \
-    X(device_count) X(device_info) X(device_open) X(device_close) X(buffer_create) X(buffer_map) X(buffer_destroy) X(buffer_write)       \
-    X(buffer_read) X(op_query) X(weight_layout) X(weight_pack) X(program_measure) X(program_create) X(program_run) X(program_destroy)     \
-    X(timeline_create) X(timeline_value) X(timeline_signal) X(timeline_wait) X(timeline_destroy)
+#define REQUIRED(X)                                                                                                                \
+    X(device_count)                                                                                                                \
+    X(device_info) X(device_open) X(device_close) X(buffer_create) X(buffer_map) X(buffer_destroy) X(buffer_write) X(buffer_read)  \
+        X(op_query) X(weight_layout) X(weight_pack) X(program_measure) X(program_create) X(program_run) X(program_destroy)         \
+            X(timeline_create) X(timeline_value) X(timeline_signal) X(timeline_wait) X(timeline_destroy)
 
 quern_status qi_backend_check(const qp_backend *backend, quern_error *error)
 {
@@ -58,8 +65,8 @@ quern_status qi_backend_check(const qp_backend *backend, quern_error *error)
     if (backend->struct_size < least)
         return quern_fail(error, QP_ERR_FORMAT, "its backend table is %u bytes long where ABI 1.0 needs %zu: the plugin is broken",
                           backend->struct_size, least);
-#define CHECK(member)                                                                                              \
-    if (!backend->member)                                                                                          \
+#define CHECK(member)                                                                                                              \
+    if (!backend->member)                                                                                                          \
         return quern_fail(error, QP_ERR_FORMAT, "its backend table lacks " #member ": the plugin is broken");
     REQUIRED(CHECK)
 #undef CHECK
@@ -180,13 +187,16 @@ quern_status qi_info_check(qp_device_info *info, quern_error *error)
     if (!info->name[0])
         return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives it no name");
     if (info->heap_count < 1 || info->heap_count > QP_MAX_HEAPS)
-        return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives it %u heaps, 1 to %d are possible", info->heap_count, QP_MAX_HEAPS);
+        return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives it %u heaps, 1 to %d are possible", info->heap_count,
+                          QP_MAX_HEAPS);
     if (info->weight_heap >= info->heap_count || info->host_heap >= info->heap_count)
-        return quern_fail(error, QP_ERR_INTERNAL, "the plugin names heaps %u and %u of %u", info->weight_heap, info->host_heap, info->heap_count);
+        return quern_fail(error, QP_ERR_INTERNAL, "the plugin names heaps %u and %u of %u", info->weight_heap, info->host_heap,
+                          info->heap_count);
     for (uint32_t i = 0; i < info->heap_count; i++) {
         uint32_t alignment = info->heaps[i].alignment;
         if (!alignment || (alignment & (alignment - 1)))
-            return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives heap %u the alignment %u, which is no power of two", i, alignment);
+            return quern_fail(error, QP_ERR_INTERNAL, "the plugin gives heap %u the alignment %u, which is no power of two", i,
+                              alignment);
     }
     return QP_OK;
 }

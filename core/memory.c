@@ -101,7 +101,8 @@ quern_status quern_memory_query(const char *sysroot, quern_memory_info *out, que
     const char *meminfo = "/proc/meminfo";
     uint64_t total, available, cached = 0;
     if (!qi_sys_field(sysroot, meminfo, "MemTotal:", &total))
-        return quern_fail(error, QP_ERR_IO, "%s%s cannot be read or has no MemTotal: is /proc mounted?", sysroot ? sysroot : "", meminfo);
+        return quern_fail(error, QP_ERR_IO, "%s%s cannot be read or has no MemTotal: is /proc mounted?", sysroot ? sysroot : "",
+                          meminfo);
     if (!qi_sys_field(sysroot, meminfo, "MemAvailable:", &available)) { /* kernels before 3.14 */
         if (!qi_sys_field(sysroot, meminfo, "MemFree:", &available))
             available = 0;

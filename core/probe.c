@@ -18,7 +18,8 @@ static quern_status ask(qi_module *module, qi_stage stage, void *stage_ctx, qi_r
     if (!count)
         return quern_fail(error, QP_ERR_NOT_FOUND, "it works, but found no device");
     if (count > QI_MAX_DEVICES)
-        return quern_fail(error, QP_ERR_INTERNAL, "it reports %u devices, more than the %d that can be: the plugin is broken", count, QI_MAX_DEVICES);
+        return quern_fail(error, QP_ERR_INTERNAL, "it reports %u devices, more than the %d that can be: the plugin is broken",
+                          count, QI_MAX_DEVICES);
     report->devices = calloc(count, sizeof *report->devices);
     if (!report->devices)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory to list its devices");

@@ -21,8 +21,8 @@ void qi_probe_here(const qi_file *file, const quern_topology *topology, qi_stage
 /* Asks each plugin in a child process of its own, all at once. Returns within timeout_ms and about half a second; a child that
  * is not done by then is killed with all it started. Fills one report a file, which are all zero at first.
  *
- * The child is the program quern-probe, from QUERN_PROBE, beside this library (build tree), or the folder it is installed in. Where it
- * is missing or no process can be made, the plugin is tried in this process, with a warning: a library that finds nothing would
+ * The child is the program quern-probe, from QUERN_PROBE, beside this library (build tree), or the folder it is installed in. Where
+ * it is missing or no process can be made, the plugin is tried in this process, with a warning: a library that finds nothing would
  * help nobody, and a sandbox that forbids processes is not the plugin's fault. */
 void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, const quern_topology *topology, qi_report *reports);
 

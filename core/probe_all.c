@@ -156,7 +156,8 @@ static void start(probing *p, const char *helper, const quern_topology *topology
 void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, const quern_topology *topology, qi_report *reports)
 {
     char helper[PATH_MAX];
-    probing p = {files, count, timeout_ms, calloc((size_t)count + 1, sizeof(qi_child)), calloc(2 * (size_t)count + 1, sizeof(struct pollfd))};
+    probing p = {files, count, timeout_ms, calloc((size_t)count + 1, sizeof(qi_child)),
+                 calloc(2 * (size_t)count + 1, sizeof(struct pollfd))};
     if (!p.children || !p.polled) {
         for (uint32_t i = 0; i < count; i++)
             snprintf(reports[i].failure, sizeof reports[i].failure, "there is no memory to probe it");
@@ -164,7 +165,8 @@ void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, con
         reap_stuck();
         int have = find_helper(helper, sizeof helper);
         if (!have && count)
-            quern_log(QUERN_LOG_WARN, "the program quern-probe is missing (QUERN_PROBE can name it): plugins are tried in this process, which a broken driver can end");
+            quern_log(QUERN_LOG_WARN, "the program quern-probe is missing (QUERN_PROBE can name it): plugins are tried in this "
+                                      "process, which a broken driver can end");
         start(&p, have ? helper : NULL, topology, reports);
         attend(&p, timeout_ms);
         end_late_ones(&p);

@@ -46,8 +46,9 @@ static int set_attributes(posix_spawnattr_t *attributes)
 
 static int set_files(posix_spawn_file_actions_t *actions, int results, int words)
 {
-    return posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0) || posix_spawn_file_actions_adddup2(actions, words, 1) ||
-           posix_spawn_file_actions_adddup2(actions, words, 2) || posix_spawn_file_actions_adddup2(actions, results, QI_WIRE_FD);
+    return posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0) ||
+           posix_spawn_file_actions_adddup2(actions, words, 1) || posix_spawn_file_actions_adddup2(actions, words, 2) ||
+           posix_spawn_file_actions_adddup2(actions, results, QI_WIRE_FD);
 }
 
 /* Returns an errno value. */

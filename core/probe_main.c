@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * quern-probe NAME FILE PARENT: the child in which a plugin is tried. It loads the plugin, asks it for its devices and writes what it
- * learns to descriptor 3 (core/probe_wire.h). The plugin may end this process in any way it likes. */
+ * quern-probe NAME FILE PARENT: the child in which a plugin is tried. It loads the plugin, asks it for its devices and writes what
+ * it learns to descriptor 3 (core/probe_wire.h). The plugin may end this process in any way it likes. */
 #include "core/probe_wire.h"
 
 #include <fcntl.h>
@@ -16,9 +16,15 @@
 /* In a sanitizer build: leave alone the signals whose names the parent wants to report. */
 #define LEAVE_SIGNALS "handle_segv=0:handle_abort=0:handle_sigfpe=0:handle_sigill=0:handle_sigbus=0:detect_leaks=0"
 QP_EXPORT const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return LEAVE_SIGNALS; }
+const char *__asan_default_options(void)
+{
+    return LEAVE_SIGNALS;
+}
 QP_EXPORT const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return LEAVE_SIGNALS; }
+const char *__tsan_default_options(void)
+{
+    return LEAVE_SIGNALS;
+}
 
 /* Nobody wants a core file of somebody else's driver. 1 and not 0: that also keeps crash reporters away (core(5)). */
 static void no_core_file(void)

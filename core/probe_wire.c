@@ -100,17 +100,13 @@ static int take_record(qi_wire_reader *r, uint32_t type, const char *data, size_
         return r->greeted;
     }
     switch (type) {
-    case QI_WIRE_STAGE:
-        take_text(r->stage, sizeof r->stage, data, size);
-        return 1;
+    case QI_WIRE_STAGE: take_text(r->stage, sizeof r->stage, data, size); return 1;
     case QI_WIRE_DEVICE: return take_device(&r->report, data, size);
     case QI_WIRE_FAILURE:
         take_text(r->report.failure, sizeof r->report.failure, data, size);
         r->state = QI_WIRE_ENDED;
         return r->report.failure[0] != '\0';
-    case QI_WIRE_DONE:
-        r->state = QI_WIRE_ENDED;
-        return take_number(data, size, &number) && number == r->report.count && number > 0;
+    case QI_WIRE_DONE: r->state = QI_WIRE_ENDED; return take_number(data, size, &number) && number == r->report.count && number > 0;
     default: return 0;
     }
 }
@@ -129,7 +125,8 @@ static size_t take_next(qi_wire_reader *r, const char *data, size_t size)
     if (size - sizeof head < head.size)
         return 0;
     const char *payload = data + sizeof head;
-    if (checksum(head.type, (const unsigned char *)payload, head.size) != head.sum || !take_record(r, head.type, payload, head.size))
+    if (checksum(head.type, (const unsigned char *)payload, head.size) != head.sum ||
+        !take_record(r, head.type, payload, head.size))
         r->state = QI_WIRE_BROKEN;
     return sizeof head + head.size;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * core/probe_wire.h: how the probing child tells its parent what it found: records through a pipe, each checked, since the code that
- * is probed can write anything anywhere. Parent and child are of one build and one machine. Internal. */
+ * core/probe_wire.h: how the probing child tells its parent what it found: records through a pipe, each checked, since the code
+ * that is probed can write anything anywhere. Parent and child are of one build and one machine. Internal. */
 #ifndef QUERN_CORE_PROBE_WIRE_H
 #define QUERN_CORE_PROBE_WIRE_H
 

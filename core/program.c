@@ -27,7 +27,10 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
 quern_status quern_program_measure(quern_device *device, const qp_program_desc *desc, qp_program_memory *memory, quern_error *error)
 {
     if (!device || !desc || !memory)
-        return quern_fail(error, QP_ERR_INVALID, "quern_program_measure: %s is NULL", !device ? "device" : !desc ? "desc" : "memory");
+        return quern_fail(error, QP_ERR_INVALID, "quern_program_measure: %s is NULL",
+                          !device ? "device"
+                          : !desc ? "desc"
+                                  : "memory");
     quern_status status = qi_device_ready(device, error);
     if (!status)
         status = qi_check_program(device, desc, NULL, error);
@@ -79,17 +82,20 @@ static quern_status check_pack(quern_device *device, const qp_weight_desc *desc,
     if (status)
         return status;
     if (row < 0 || rows < 1 || row > all || rows > all - row)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %lld rows from row %lld on, of a weight of %lld rows", device->id, (long long)rows, (long long)row, (long long)all);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %lld rows from row %lld on, of a weight of %lld rows", device->id,
+                          (long long)rows, (long long)row, (long long)all);
     if (row % layout->row_step || (rows % layout->row_step && row + rows != all))
         return quern_fail(error, QP_ERR_INVALID, "%s: rows are packed in multiples of %lld, not %lld from row %lld on", device->id,
                           (long long)layout->row_step, (long long)rows, (long long)row);
     due = row_bytes * (uint64_t)rows; /* no overflow: the whole weight is addressable */
     if (src_bytes < due)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %llu bytes were given for %lld rows that take %llu", device->id, (unsigned long long)src_bytes,
-                          (long long)rows, (unsigned long long)due);
+        return quern_fail(error, QP_ERR_INVALID, "%s: %llu bytes were given for %lld rows that take %llu", device->id,
+                          (unsigned long long)src_bytes, (long long)rows, (unsigned long long)due);
     if (!qi_inside(offset, layout->bytes, dst->size) || offset % layout->alignment)
-        return quern_fail(error, QP_ERR_INVALID, "%s: a weight of %llu bytes (alignment %llu) cannot go to offset %llu of a buffer of %llu", device->id,
-                          (unsigned long long)layout->bytes, (unsigned long long)layout->alignment, (unsigned long long)offset, (unsigned long long)dst->size);
+        return quern_fail(error, QP_ERR_INVALID,
+                          "%s: a weight of %llu bytes (alignment %llu) cannot go to offset %llu of a buffer of %llu", device->id,
+                          (unsigned long long)layout->bytes, (unsigned long long)layout->alignment, (unsigned long long)offset,
+                          (unsigned long long)dst->size);
     return QP_OK;
 }
 
@@ -97,7 +103,11 @@ quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc,
                                int64_t rows, quern_buffer *dst, uint64_t offset, quern_error *error)
 {
     if (!device || !desc || !src || !dst)
-        return quern_fail(error, QP_ERR_INVALID, "quern_weight_pack: %s is NULL", !device ? "device" : !desc ? "desc" : !src ? "src" : "dst");
+        return quern_fail(error, QP_ERR_INVALID, "quern_weight_pack: %s is NULL",
+                          !device ? "device"
+                          : !desc ? "desc"
+                          : !src  ? "src"
+                                  : "dst");
     if (dst->device != device)
         return quern_fail(error, QP_ERR_INVALID, "%s: the buffer belongs to %s", device->id, dst->device->id);
     qp_weight_info layout;
@@ -106,7 +116,8 @@ quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc,
         return status;
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
-    status = device->backend->weight_pack(device->handle, desc, src, src_bytes, row, rows, (qp_range){dst->handle, offset, layout.bytes}, &text);
+    status = device->backend->weight_pack(device->handle, desc, src, src_bytes, row, rows,
+                                          (qp_range){dst->handle, offset, layout.bytes}, &text);
     return qi_device_result(device, status, words, error);
 }
 
@@ -152,13 +163,15 @@ quern_status quern_program_create(quern_device *device, const qp_program_desc *d
     return QP_OK;
 }
 
-static quern_status check_signals(quern_device *device, const qp_signal *signals, uint32_t count, const char *what, quern_error *error)
+static quern_status check_signals(quern_device *device, const qp_signal *signals, uint32_t count, const char *what,
+                                  quern_error *error)
 {
     if (count && !signals)
         return quern_fail(error, QP_ERR_INVALID, "%s: %u %s were announced but none given", device->id, count, what);
     for (uint32_t i = 0; i < count; i++)
         if (!qi_live_find(device, &device->timelines, signals[i].timeline))
-            return quern_fail(error, QP_ERR_INVALID, "%s: %s: number %u is not, or no longer, a timeline of this device", device->id, what, i);
+            return quern_fail(error, QP_ERR_INVALID, "%s: %s: number %u is not, or no longer, a timeline of this device",
+                              device->id, what, i);
     return QP_OK;
 }
 
@@ -171,7 +184,8 @@ quern_status quern_program_submit(quern_program *program, const qp_run *run, que
     if (status)
         return status;
     if (run->struct_size < sizeof *run)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the run's struct_size is %u where %zu is due: was it set?", device->id, run->struct_size, sizeof *run);
+        return quern_fail(error, QP_ERR_INVALID, "%s: the run's struct_size is %u where %zu is due: was it set?", device->id,
+                          run->struct_size, sizeof *run);
     if (run->step && !program->step_bytes)
         return quern_fail(error, QP_ERR_INVALID, "%s: a step block was given to a program that has none", device->id);
     status = check_signals(device, run->waits, run->wait_count, "waits", error);
@@ -187,7 +201,8 @@ quern_status quern_program_submit(quern_program *program, const qp_run *run, que
     return qi_device_result(device, status, words, error);
 }
 
-quern_status quern_program_run(quern_program *program, const void *step, quern_timeline *timeline, uint64_t value, quern_error *error)
+quern_status quern_program_run(quern_program *program, const void *step, quern_timeline *timeline, uint64_t value,
+                               quern_error *error)
 {
     qp_signal signal = {quern_timeline_handle(timeline), value};
     qp_run run = {.struct_size = sizeof run, .signal_count = timeline != NULL, .step = step, .signals = &signal};

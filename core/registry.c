@@ -41,16 +41,19 @@ static void explain_preference(quern_device_entry *entry)
     if (entry->view_count < 2)
         return;
     if (is_portable(first->plugin) == is_portable(second->plugin))
-        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s and %.32s are equals here; the first by name is taken", first->plugin, second->plugin);
+        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s and %.32s are equals here; the first by name is taken",
+                 first->plugin, second->plugin);
     else
-        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s is made for this card, %.32s is the portable way to it", first->plugin, second->plugin);
+        snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s is made for this card, %.32s is the portable way to it",
+                 first->plugin, second->plugin);
 }
 
 static uint64_t pci_key(const qp_device_info *info)
 {
     if (!(info->flags & QP_DEVICE_HAS_PCI))
         return UINT64_MAX;
-    return (uint64_t)info->pci_domain << 32 | (uint64_t)(info->pci_bus & 0xffff) << 16 | (info->pci_device & 0xff) << 8 | (info->pci_function & 0xff);
+    return (uint64_t)info->pci_domain << 32 | (uint64_t)(info->pci_bus & 0xffff) << 16 | (info->pci_device & 0xff) << 8 |
+           (info->pci_function & 0xff);
 }
 
 static uint64_t weight_heap(const qp_device_info *info)
@@ -84,7 +87,8 @@ static int same_pci(const qp_device_info *a, const qp_device_info *b)
 static int same_uuid(const qp_device_info *a, const qp_device_info *b)
 {
     static const uint8_t none[sizeof a->uuid];
-    return a->flags & b->flags & QP_DEVICE_HAS_UUID && memcmp(a->uuid, none, sizeof none) != 0 && !memcmp(a->uuid, b->uuid, sizeof none);
+    return a->flags & b->flags & QP_DEVICE_HAS_UUID && memcmp(a->uuid, none, sizeof none) != 0 &&
+           !memcmp(a->uuid, b->uuid, sizeof none);
 }
 
 /* One plugin lists a card once: two of its devices at one address are slices of the card, and stay apart. */

@@ -143,7 +143,8 @@ static int search_beside(qi_files *files, const char *only)
     char own[PATH_MAX], folder[PATH_MAX];
     if (!qi_own_folder(own, sizeof own))
         return 1;
-    if (!search_folder(files, own, only) || !qi_path_join(folder, sizeof folder, own, "quern") || !search_folder(files, folder, only))
+    if (!search_folder(files, own, only) || !qi_path_join(folder, sizeof folder, own, "quern") ||
+        !search_folder(files, folder, only))
         return 0;
     return !in_build_tree(own) || search_build_tree(files, own, only);
 }

@@ -105,7 +105,8 @@ static void add_cache(quern_topology *t, const struct hwloc_cache_attr_s *cache)
 
 static int list_caches(quern_topology *t)
 {
-    static const hwloc_obj_type_t types[] = {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L5CACHE};
+    static const hwloc_obj_type_t types[] = {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE,
+                                             HWLOC_OBJ_L5CACHE};
     enum { TYPES = sizeof types / sizeof *types };
     uint32_t most = 0;
     for (int i = 0; i < TYPES; i++)
@@ -139,8 +140,13 @@ static void add_pci(quern_topology *t, hwloc_obj_t obj, const char *sysroot)
 {
     const struct hwloc_pcidev_attr_s *attr = &obj->attr->pcidev;
     quern_pci *p = &t->pcis[t->pci_count++];
-    *p = (quern_pci){.domain = attr->domain, .bus = attr->bus, .device = attr->dev, .function = attr->func,
-                     .vendor_id = attr->vendor_id, .device_id = attr->device_id, .class_id = attr->class_id};
+    *p = (quern_pci){.domain = attr->domain,
+                     .bus = attr->bus,
+                     .device = attr->dev,
+                     .function = attr->func,
+                     .vendor_id = attr->vendor_id,
+                     .device_id = attr->device_id,
+                     .class_id = attr->class_id};
     const char *vendor = hwloc_obj_get_info_by_name(obj, "PCIVendor"), *name = hwloc_obj_get_info_by_name(obj, "PCIDevice");
     if (vendor && name)
         snprintf(p->name, sizeof p->name, "%s %s", vendor, name);
@@ -175,7 +181,8 @@ static hwloc_bitmap_t usable_units(const quern_topology *t)
 {
     hwloc_bitmap_t usable = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(t->hw));
     hwloc_bitmap_t bound = hwloc_bitmap_alloc();
-    if (usable && bound && t->here && !hwloc_get_cpubind(t->hw, bound, HWLOC_CPUBIND_PROCESS) && hwloc_bitmap_intersects(usable, bound))
+    if (usable && bound && t->here && !hwloc_get_cpubind(t->hw, bound, HWLOC_CPUBIND_PROCESS) &&
+        hwloc_bitmap_intersects(usable, bound))
         hwloc_bitmap_and(usable, usable, bound);
     hwloc_bitmap_free(bound);
     return usable;
@@ -208,7 +215,9 @@ static void add_cpu(quern_topology *t, hwloc_obj_t pu, hwloc_bitmap_t usable)
         .core = core ? core->logical_index : pu->logical_index,
         .smt = core ? smt_rank(usable, core, pu->os_index) : 0,
         .numa_node = node >= 0 ? (uint32_t)node : 0,
-        .package = !package ? 0 : package->os_index == HWLOC_UNKNOWN_INDEX ? package->logical_index : package->os_index,
+        .package = !package                                   ? 0
+                   : package->os_index == HWLOC_UNKNOWN_INDEX ? package->logical_index
+                                                              : package->os_index,
         .efficiency = efficiency_of(t->hw, pu),
     };
 }
@@ -247,8 +256,8 @@ static int list_cpus(quern_topology *t)
 
 /* ---- loading ---- */
 
-/* Vendor components of hwloc call drivers, which only a child process may do here. "pci" asks another library, which leaks, for what
- * hwloc finds in /sys by itself. */
+/* Vendor components of hwloc call drivers, which only a child process may do here. "pci" asks another library, which leaks, for
+ * what hwloc finds in /sys by itself. */
 static void without_drivers(hwloc_topology_t hw)
 {
     static const char *const components[] = {"cuda", "nvml", "opencl", "rsmi", "levelzero", "gl", "pci"};
@@ -266,7 +275,8 @@ static quern_status configure(hwloc_topology_t hw, const quern_topology_options 
     if (o->synthetic && hwloc_topology_set_synthetic(hw, o->synthetic))
         return quern_fail(error, QP_ERR_FORMAT, "\"%s\" is not a synthetic topology that hwloc understands", o->synthetic);
     if (hwloc_topology_load(hw))
-        return quern_fail(error, QP_ERR_IO, "hwloc could not load the topology%s%s: %s", o->xml ? " of " : "", o->xml ? o->xml : "", strerror(errno));
+        return quern_fail(error, QP_ERR_IO, "hwloc could not load the topology%s%s: %s", o->xml ? " of " : "", o->xml ? o->xml : "",
+                          strerror(errno));
     return QP_OK;
 }
 

@@ -8,7 +8,8 @@
 /* As quern_topology_load; without io the PCI devices are left out, which is much quicker. */
 quern_status qi_topology_load(const quern_topology_options *options, int io, quern_topology **out, quern_error *error);
 
-/* One more owner, each of which calls quern_topology_free. Thread-safe. The owner count is the one thing in a topology that changes. */
+/* One more owner, each of which calls quern_topology_free. Thread-safe. The owner count is the one thing in a topology that
+ * changes. */
 quern_topology *qi_topology_retain(const quern_topology *topology);
 
 /* Binds the calling thread to a processing unit. 0 when it is not bound: the topology is another machine's, or there is no such
@@ -19,6 +20,7 @@ int qi_topology_bind(const quern_topology *topology, uint32_t os_index);
 int qi_topology_is_here(const quern_topology *topology);
 
 /* The device at a PCI address, NULL: not there. */
-const quern_pci *qi_topology_pci_at(const quern_topology *topology, uint32_t domain, uint32_t bus, uint32_t device, uint32_t function);
+const quern_pci *qi_topology_pci_at(const quern_topology *topology, uint32_t domain, uint32_t bus, uint32_t device,
+                                    uint32_t function);
 
 #endif

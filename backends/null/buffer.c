@@ -11,8 +11,8 @@ qp_status qn_range_check(const qp_device *device, const qp_range *range, const c
     if (!buffer || buffer->device != device)
         return qn_fail(error, QP_ERR_INVALID, "%s has no buffer, or one of another device", what);
     if (range->offset > buffer->size || range->size > buffer->size - range->offset)
-        return qn_fail(error, QP_ERR_INVALID, "%s: %llu bytes at offset %llu do not lie in its buffer of %llu", what, (unsigned long long)range->size,
-                       (unsigned long long)range->offset, (unsigned long long)buffer->size);
+        return qn_fail(error, QP_ERR_INVALID, "%s: %llu bytes at offset %llu do not lie in its buffer of %llu", what,
+                       (unsigned long long)range->size, (unsigned long long)range->offset, (unsigned long long)buffer->size);
     return QP_OK;
 }
 

@@ -20,7 +20,7 @@ static int present(const qp_tensor *t)
 static const char *format_name(qp_format format)
 {
     switch (format) {
-#define NAME(name, number, elements, bytes, quantised) \
+#define NAME(name, number, elements, bytes, quantised)                                                                             \
     case number: return #name;
         QP_FORMAT_LIST(NAME)
 #undef NAME
@@ -30,7 +30,8 @@ static const char *format_name(qp_format format)
 
 /* Is the tensor there, of this format and this shape? ANY matches every size; weights may lie in a layout of the plugin's own,
  * of which this one has none. */
-static qp_status want(const qp_tensor *t, const char *what, qp_format format, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason)
+static qp_status want(const qp_tensor *t, const char *what, qp_format format, int64_t ne0, int64_t ne1, int64_t ne2,
+                      qp_text *reason)
 {
     const int64_t ne[4] = {ne0, ne1, ne2, 1};
     if (!present(t))
@@ -41,11 +42,13 @@ static qp_status want(const qp_tensor *t, const char *what, qp_format format, in
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "%s is %s where %s is due", what, format_name(t->format), format_name(format));
     for (int i = 0; i < 4; i++)
         if (ne[i] != ANY && t->ne[i] != ne[i])
-            return qn_fail(reason, QP_ERR_INVALID, "%s has %lld in dimension %d where %lld is due", what, (long long)t->ne[i], i, (long long)ne[i]);
+            return qn_fail(reason, QP_ERR_INVALID, "%s has %lld in dimension %d where %lld is due", what, (long long)t->ne[i], i,
+                           (long long)ne[i]);
     return QP_OK;
 }
 
-static qp_status want_if_there(const qp_tensor *t, const char *what, qp_format format, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason)
+static qp_status want_if_there(const qp_tensor *t, const char *what, qp_format format, int64_t ne0, int64_t ne1, int64_t ne2,
+                               qp_text *reason)
 {
     return present(t) ? want(t, what, format, ne0, ne1, ne2, reason) : QP_OK;
 }
@@ -108,7 +111,8 @@ static qp_status check_rope(const qp_op *op, qp_text *reason)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no rope mode %u yet", p->mode);
     qp_status status = want(x, "x", QP_FORMAT_F32, ANY, ANY, ANY, reason);
     if (!status && (!p->n_dims || p->n_dims % 2 || (int64_t)p->n_dims > x->ne[0]))
-        status = qn_fail(reason, QP_ERR_INVALID, "n_dims is %u: an even number up to the head size of %lld is due", p->n_dims, (long long)x->ne[0]);
+        status = qn_fail(reason, QP_ERR_INVALID, "n_dims is %u: an even number up to the head size of %lld is due", p->n_dims,
+                         (long long)x->ne[0]);
     if (!status)
         status = want_like(&op->dst, "dst", x, reason);
     if (!status)
@@ -147,7 +151,8 @@ static qp_status check_attention(const qp_op *op, qp_text *reason)
     if (!status)
         status = want_cache(v, "the V cache", ANY, k->ne[1], k->ne[2], reason);
     if (!status && q->ne[1] % k->ne[1])
-        status = qn_fail(reason, QP_ERR_INVALID, "%lld query heads cannot share %lld KV heads evenly", (long long)q->ne[1], (long long)k->ne[1]);
+        status = qn_fail(reason, QP_ERR_INVALID, "%lld query heads cannot share %lld KV heads evenly", (long long)q->ne[1],
+                         (long long)k->ne[1]);
     if (!status)
         status = want(&op->dst, "dst", QP_FORMAT_F32, v->ne[0], q->ne[1], q->ne[2], reason);
     if (!status)
@@ -220,17 +225,21 @@ static qp_status measure(const qp_tensor *t, const char *what, uint64_t *bytes, 
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "%s has format number %u, which no format has", what, t->format);
     for (int i = 0; i < 4; i++)
         if (t->ne[i] < 1 || t->nb[i] < 0)
-            return qn_fail(reason, QP_ERR_INVALID, "%s has %lld elements and stride %lld in dimension %d", what, (long long)t->ne[i], (long long)t->nb[i], i);
+            return qn_fail(reason, QP_ERR_INVALID, "%s has %lld elements and stride %lld in dimension %d", what,
+                           (long long)t->ne[i], (long long)t->nb[i], i);
     if (t->ne[0] % elements)
-        return qn_fail(reason, QP_ERR_INVALID, "%s has rows of %lld elements, not whole blocks of %u", what, (long long)t->ne[0], elements);
+        return qn_fail(reason, QP_ERR_INVALID, "%s has rows of %lld elements, not whole blocks of %u", what, (long long)t->ne[0],
+                       elements);
     for (int i = 0; i < 4; i++)
-        if (__builtin_mul_overflow((i ? t->ne[i] : t->ne[0] / elements) - 1, t->nb[i], &step) || __builtin_add_overflow(end, step, &end))
+        if (__builtin_mul_overflow((i ? t->ne[i] : t->ne[0] / elements) - 1, t->nb[i], &step) ||
+            __builtin_add_overflow(end, step, &end))
             return qn_fail(reason, QP_ERR_INVALID, "%s is larger than can be addressed", what);
     *bytes = (uint64_t)end;
     return QP_OK;
 }
 
-static qp_status check_tensor(const qp_device *device, const qp_tensor *t, const char *what, int placed, qp_op_info *info, qp_text *reason)
+static qp_status check_tensor(const qp_device *device, const qp_tensor *t, const char *what, int placed, qp_op_info *info,
+                              qp_text *reason)
 {
     uint64_t bytes = 0;
     if (!present(t))

@@ -14,8 +14,8 @@ static qp_status check_ops(qp_device *device, const qp_program_desc *desc, int p
     char words[256] = "";
     qp_text text = {words, sizeof words};
     if (desc->op_count && (!desc->ops || desc->op_stride < sizeof(qp_op)))
-        return qn_fail(error, QP_ERR_INVALID, "%u ops are announced, at %p and %u bytes apart; they take %zu bytes each", desc->op_count,
-                       (const void *)desc->ops, desc->op_stride, sizeof(qp_op));
+        return qn_fail(error, QP_ERR_INVALID, "%u ops are announced, at %p and %u bytes apart; they take %zu bytes each",
+                       desc->op_count, (const void *)desc->ops, desc->op_stride, sizeof(qp_op));
     for (uint32_t i = 0; i < desc->op_count; i++) {
         const qp_op *op = (const qp_op *)(const void *)((const char *)desc->ops + (size_t)i * desc->op_stride);
         qp_status status = qn_op_check(device, op, placed, NULL, &text);

@@ -140,8 +140,10 @@ void qn_queue_advance_locked(qn_queue *queue)
 
 static qp_status check_run(const qp_program *program, const qp_run *run, qp_text *error)
 {
-    if (run->wait_count > UINT16_MAX || run->signal_count > UINT16_MAX || (run->wait_count && !run->waits) || (run->signal_count && !run->signals))
-        return qn_fail(error, QP_ERR_INVALID, "a run with %u waits and %u signals: lists are missing or too long", run->wait_count, run->signal_count);
+    if (run->wait_count > UINT16_MAX || run->signal_count > UINT16_MAX || (run->wait_count && !run->waits) ||
+        (run->signal_count && !run->signals))
+        return qn_fail(error, QP_ERR_INVALID, "a run with %u waits and %u signals: lists are missing or too long", run->wait_count,
+                       run->signal_count);
     for (uint32_t i = 0; i < run->wait_count; i++)
         if (!run->waits[i].timeline || run->waits[i].timeline->device != program->device)
             return qn_fail(error, QP_ERR_INVALID, "wait %u of a run names no timeline of this device", i);

@@ -27,8 +27,8 @@ typedef struct qn_queue {
 int qn_queue_init(qn_queue *queue); /* 0: no memory */
 void qn_queue_destroy(qn_queue *queue);
 
-/* Starts, and here also ends, every run at the head whose waits are reached. A run whose waits can never be reached fails: waiting for
- * what it would have signalled gives QP_ERR_CANCELLED. */
+/* Starts, and here also ends, every run at the head whose waits are reached. A run whose waits can never be reached fails: waiting
+ * for what it would have signalled gives QP_ERR_CANCELLED. */
 void qn_queue_advance_locked(qn_queue *queue);
 
 void qn_run_destroy(qn_run *run);

@@ -37,7 +37,8 @@ qp_status qn_timeline_signal(qp_timeline *timeline, uint64_t value, qp_text *err
     }
     pthread_mutex_unlock(&queue->lock);
     if (value <= now)
-        return qn_fail(error, QP_ERR_INVALID, "a timeline only grows: it is at %llu, %llu was signalled", (unsigned long long)now, (unsigned long long)value);
+        return qn_fail(error, QP_ERR_INVALID, "a timeline only grows: it is at %llu, %llu was signalled", (unsigned long long)now,
+                       (unsigned long long)value);
     return QP_OK;
 }
 
@@ -67,7 +68,8 @@ qp_status qn_timeline_wait(qp_timeline *timeline, uint64_t value, uint64_t timeo
     int reached = timeline->value >= value, failed = timeline->failed_from <= value;
     pthread_mutex_unlock(&queue->lock);
     if (!reached && failed)
-        return qn_fail(error, QP_ERR_CANCELLED, "the run that would have signalled %llu waited for a timeline that was destroyed", (unsigned long long)value);
+        return qn_fail(error, QP_ERR_CANCELLED, "the run that would have signalled %llu waited for a timeline that was destroyed",
+                       (unsigned long long)value);
     return reached ? QP_OK : QP_TIMEOUT;
 }
 

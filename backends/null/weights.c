@@ -18,7 +18,8 @@ static qp_status measure(const qp_weight_desc *desc, uint64_t *row_bytes, int64_
         if (desc->ne[i] < 1)
             return qn_fail(error, QP_ERR_INVALID, "dimension %d of a weight is %lld", i, (long long)desc->ne[i]);
     if (desc->ne[0] % elements)
-        return qn_fail(error, QP_ERR_UNSUPPORTED, "rows of %lld elements are not whole blocks of %u", (long long)desc->ne[0], elements);
+        return qn_fail(error, QP_ERR_UNSUPPORTED, "rows of %lld elements are not whole blocks of %u", (long long)desc->ne[0],
+                       elements);
     int64_t bytes, count, all;
     if (__builtin_mul_overflow(desc->ne[0] / elements, (int64_t)qk_block_bytes(desc->format), &bytes) ||
         __builtin_mul_overflow(desc->ne[1], desc->ne[2], &count) || __builtin_mul_overflow(count, desc->ne[3], &count) ||
@@ -53,14 +54,16 @@ qp_status qn_weight_pack(qp_device *device, const qp_weight_desc *desc, const vo
     if (status)
         return status;
     if (row < 0 || rows < 1 || row > all || rows > all - row)
-        return qn_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on, of a weight of %lld", (long long)rows, (long long)row, (long long)all);
+        return qn_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on, of a weight of %lld", (long long)rows, (long long)row,
+                       (long long)all);
     uint64_t bytes = row_bytes * (uint64_t)rows, at = row_bytes * (uint64_t)row;
     if (src_bytes < bytes)
-        return qn_fail(error, QP_ERR_INVALID, "%llu bytes were given for rows of %llu", (unsigned long long)src_bytes, (unsigned long long)bytes);
+        return qn_fail(error, QP_ERR_INVALID, "%llu bytes were given for rows of %llu", (unsigned long long)src_bytes,
+                       (unsigned long long)bytes);
     status = qn_range_check(device, &dst, "weight_pack", error);
     if (!status && at + bytes > dst.size)
-        status = qn_fail(error, QP_ERR_INVALID, "weight_pack: the rows end at byte %llu of a range of %llu", (unsigned long long)(at + bytes),
-                         (unsigned long long)dst.size);
+        status = qn_fail(error, QP_ERR_INVALID, "weight_pack: the rows end at byte %llu of a range of %llu",
+                         (unsigned long long)(at + bytes), (unsigned long long)dst.size);
     if (!status)
         memcpy(dst.buffer->data + dst.offset + at, src, bytes);
     return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/plugins/hostile.c: plugins that go wrong, one a value of KIND. NAME is what the file is called. What a kind does not spoil is
- * the null backend's. */
+ * tests/plugins/hostile.c: plugins that go wrong, one a value of KIND. NAME is what the file is called. What a kind does not spoil
+ * is the null backend's. */
 #include "backends/null/backend.h"
 
 #include <fcntl.h>
@@ -11,9 +11,36 @@
 #include <unistd.h>
 
 enum kind {
-    NO_SYMBOL, WRONG_MAGIC, WRONG_MAJOR, NEWER_MINOR, TINY_STRUCT, SHORT_STRUCT, WRONG_NAME, NULL_QUERY, NO_BACKEND, TRAPS_IN_QUERY,
-    TRAPS_IN_COUNT, TRAPS_IN_INFO, HANGS, HANGS_CLOSED, HANGS_FORKED, CHATTY, EXITS, ABORTS, SHORT_TABLE, HOLE_IN_TABLE, LACKS_SYMBOL,
-    JUNK_REPORT, NO_DEVICES, MANY_DEVICES, BAD_INFO, INFO_FAILS, DAEMON, LARGER, LOST, RUDE
+    NO_SYMBOL,
+    WRONG_MAGIC,
+    WRONG_MAJOR,
+    NEWER_MINOR,
+    TINY_STRUCT,
+    SHORT_STRUCT,
+    WRONG_NAME,
+    NULL_QUERY,
+    NO_BACKEND,
+    TRAPS_IN_QUERY,
+    TRAPS_IN_COUNT,
+    TRAPS_IN_INFO,
+    HANGS,
+    HANGS_CLOSED,
+    HANGS_FORKED,
+    CHATTY,
+    EXITS,
+    ABORTS,
+    SHORT_TABLE,
+    HOLE_IN_TABLE,
+    LACKS_SYMBOL,
+    JUNK_REPORT,
+    NO_DEVICES,
+    MANY_DEVICES,
+    BAD_INFO,
+    INFO_FAILS,
+    DAEMON,
+    LARGER,
+    LOST,
+    RUDE
 };
 
 static qp_backend table;
@@ -143,7 +170,10 @@ static const qp_backend *query(uint32_t host_minor, const qp_host *host, qp_text
     case NO_BACKEND: snprintf(reason->data, reason->size, "the driver libimaginary.so.1 is not installed\n"); return NULL;
     case TRAPS_IN_QUERY: fprintf(stderr, "imaginary driver: assertion failed\n"); __builtin_trap();
     case HANGS: hang(); break;
-    case HANGS_CLOSED: close_all(); hang(); break;
+    case HANGS_CLOSED:
+        close_all();
+        hang();
+        break;
     case HANGS_FORKED: hang_forked(); break;
     case CHATTY: chatter(); break;
     case EXITS: exit(0);
@@ -180,7 +210,10 @@ typedef struct larger_plugin {
 extern QP_EXPORT const larger_plugin quern_plugin;
 const larger_plugin quern_plugin = {{
     .magic = KIND == WRONG_MAGIC ? 0x464c457fu : QP_MAGIC,
-    .struct_size = KIND == TINY_STRUCT ? 8 : KIND == SHORT_STRUCT ? offsetof(qp_plugin, query) : KIND == LARGER ? sizeof(larger_plugin) : sizeof(qp_plugin),
+    .struct_size = KIND == TINY_STRUCT    ? 8
+                   : KIND == SHORT_STRUCT ? offsetof(qp_plugin, query)
+                   : KIND == LARGER       ? sizeof(larger_plugin)
+                                          : sizeof(qp_plugin),
     .abi_major = KIND == WRONG_MAJOR ? QP_ABI_MAJOR + 1 : QP_ABI_MAJOR,
     .abi_minor = KIND == NEWER_MINOR ? QP_ABI_MINOR + 1 : QP_ABI_MINOR,
     .name = KIND == WRONG_NAME ? "somebody\n else" : NAME,

@@ -13,15 +13,15 @@ static quern_context *context;
 static quern_device *device;
 
 /* The call, which names `err`, fails so, with words that hold `part`; and does no worse without a place for words. */
-#define refused(call, expected, part)                                                                                        \
-    do {                                                                                                                     \
-        quern_error words = {0}, *err = &words;                                                                              \
-        quern_status status = (call);                                                                                        \
-        err = NULL;                                                                                                          \
-        quern_status again = (call);                                                                                         \
-        ok(status == (expected) && again == status && words.status == status && strstr(words.text, part) &&                  \
-               !strchr(words.text, '\n'),                                                                                    \
-           "%s: %s", strtok((char[]){#call}, "("), words.text);                                                              \
+#define refused(call, expected, part)                                                                                              \
+    do {                                                                                                                           \
+        quern_error words = {0}, *err = &words;                                                                                    \
+        quern_status status = (call);                                                                                              \
+        err = NULL;                                                                                                                \
+        quern_status again = (call);                                                                                               \
+        ok(status == (expected) && again == status && words.status == status && strstr(words.text, part) &&                        \
+               !strchr(words.text, '\n'),                                                                                          \
+           "%s: %s", strtok((char[]){#call}, "("), words.text);                                                                    \
     } while (0)
 
 static quern_buffer *make_buffer(uint64_t size)
@@ -55,7 +55,8 @@ static void check_open(void)
     refused(quern_device_open(NULL, "null", NULL, &none, err), QP_ERR_INVALID, "context is NULL");
     refused(quern_device_open(context, "null", NULL, NULL, err), QP_ERR_INVALID, "out is NULL");
     ok(!quern_device_open(context, "null:0", &options, &device, &error), "it opens by number too %s", error.text);
-    ok(quern_device_info(device)->kind == QP_DEVICE_NULL && !strcmp(quern_device_id(device), "null"), "%s", quern_device_info(device)->name);
+    ok(quern_device_info(device)->kind == QP_DEVICE_NULL && !strcmp(quern_device_id(device), "null"), "%s",
+       quern_device_info(device)->name);
     qp_device_info info = {0};
     ok(!quern_device_refresh(device, &info, &error) && info.heaps[0].size, "its budget of now");
     ok(!none, "nothing was opened by mistake");
@@ -74,7 +75,8 @@ static void check_buffers(void)
     refused(quern_buffer_create(device, 0, UINT64_C(1) << 60, &none, err), QP_ERR_OUT_OF_MEMORY, "1152921504606846976");
     refused(quern_buffer_create(NULL, 0, 64, &none, err), QP_ERR_INVALID, "device is NULL");
     ok(!none && b && quern_buffer_size(b) == 4096, "a buffer of 4096 bytes");
-    ok(!quern_buffer_write(b, 4080, data, 16, NULL) && !quern_buffer_read(b, 4080, back, 16, NULL) && !memcmp(data, back, 16), "its last bytes are written and read");
+    ok(!quern_buffer_write(b, 4080, data, 16, NULL) && !quern_buffer_read(b, 4080, back, 16, NULL) && !memcmp(data, back, 16),
+       "its last bytes are written and read");
     ok(!quern_buffer_write(b, 4096, NULL, 0, NULL), "nothing is written at its end");
     refused(quern_buffer_write(b, 4081, data, 16, err), QP_ERR_INVALID, "write of 16 bytes at offset 4081 in a buffer of 4096");
     refused(quern_buffer_read(b, UINT64_MAX, back, 16, err), QP_ERR_INVALID, "read of 16 bytes");
@@ -95,7 +97,9 @@ static void check_import(void)
     qp_tensor t;
     refused(quern_buffer_import(device, NULL, 256, &b, err), QP_ERR_INVALID, "memory is NULL");
     refused(quern_buffer_import(device, memory, 0, &b, err), QP_ERR_INVALID, "0 bytes");
-    ok(!quern_buffer_import(device, memory, sizeof memory, &b, NULL) && !quern_buffer_write(b, 255, "!", 1, NULL) && memory[255] == '!', "host memory in place");
+    ok(!quern_buffer_import(device, memory, sizeof memory, &b, NULL) && !quern_buffer_write(b, 255, "!", 1, NULL) &&
+           memory[255] == '!',
+       "host memory in place");
     ok(!quern_buffer_tensor(b, 3, QP_FORMAT_F32, 4, 1, 1, 1, &t, NULL), "lies as it lies");
     quern_buffer_destroy(b);
 }
@@ -115,8 +119,10 @@ static void check_tensors(void)
     refused(quern_buffer_tensor(b, 0, QP_FORMAT_F32, 1, 1, 1, -1, &t, err), QP_ERR_INVALID, "dimension 3");
     refused(quern_buffer_tensor(b, 0, QP_FORMAT_Q4_K, 128, 1, 1, 1, &t, err), QP_ERR_INVALID, "blocks of Q4_K");
     refused(quern_buffer_tensor(b, 0, QP_FORMAT_F32, INT64_MAX, 1, 1, 1, &t, err), QP_ERR_INVALID, "too large");
-    refused(quern_buffer_tensor(NULL, 0, QP_FORMAT_F32, INT64_C(1) << 31, INT64_C(1) << 31, 4, 1, &t, err), QP_ERR_INVALID, "too large");
-    refused(quern_buffer_tensor(b, 64, QP_FORMAT_F32, 241, 1, 1, 1, &t, err), QP_ERR_INVALID, "964 bytes at offset 64 in a buffer of 1024");
+    refused(quern_buffer_tensor(NULL, 0, QP_FORMAT_F32, INT64_C(1) << 31, INT64_C(1) << 31, 4, 1, &t, err), QP_ERR_INVALID,
+            "too large");
+    refused(quern_buffer_tensor(b, 64, QP_FORMAT_F32, 241, 1, 1, 1, &t, err), QP_ERR_INVALID,
+            "964 bytes at offset 64 in a buffer of 1024");
     refused(quern_buffer_tensor(b, UINT64_MAX - 3, QP_FORMAT_F32, 1, 1, 1, 1, &t, err), QP_ERR_INVALID, "in a buffer of 1024");
     refused(quern_buffer_tensor(b, 6, QP_FORMAT_F32, 1, 1, 1, 1, &t, err), QP_ERR_INVALID, "not a multiple of 4");
     refused(quern_buffer_tensor(b, 0, QP_FORMAT_F32, 1, 1, 1, 1, NULL, err), QP_ERR_INVALID, "out is NULL");
@@ -137,7 +143,8 @@ static void check_query(void)
 {
     qp_op_info info = {0};
     qp_op op = norm_op(NULL), changed;
-    ok(!quern_op_query(device, &op, &info, NULL) && !strcmp(info.kernel, "norm.null") && info.bytes_moved == 256, "an op without buffers is answered: %s", info.kernel);
+    ok(!quern_op_query(device, &op, &info, NULL) && !strcmp(info.kernel, "norm.null") && info.bytes_moved == 256,
+       "an op without buffers is answered: %s", info.kernel);
     ok(!quern_op_query(device, &op, NULL, NULL), "without details too");
     changed = op;
     changed.struct_size = 8;
@@ -181,7 +188,8 @@ static void check_bad_places(quern_buffer *b)
     qp_op op = norm_op(b);
     qp_program_desc d = describe(&op, 1);
     op.dst.offset = 1024 - 127;
-    refused(quern_program_create(device, &d, &none, err), QP_ERR_INVALID, "op 0 (norm): dst takes 128 bytes at offset 897 of a buffer of 1024");
+    refused(quern_program_create(device, &d, &none, err), QP_ERR_INVALID,
+            "op 0 (norm): dst takes 128 bytes at offset 897 of a buffer of 1024");
     op.dst.offset = 130;
     refused(quern_program_create(device, &d, &none, err), QP_ERR_INVALID, "not a multiple of 4");
     op.dst.offset = UINT64_MAX - 3;
@@ -247,11 +255,13 @@ static void check_larger_ops(quern_buffer *b)
     quern_program *program = NULL;
     quern_error error = {0};
     d.op_stride = sizeof ops[0];
-    ok(!quern_program_measure(device, &d, &memory, &error) && memory.scratch_alignment, "ops of a newer caller are measured %s", error.text);
+    ok(!quern_program_measure(device, &d, &memory, &error) && memory.scratch_alignment, "ops of a newer caller are measured %s",
+       error.text);
     ok(!quern_program_create(device, &d, &program, &error), "and made a program %s", error.text);
     quern_program_destroy(program);
     ops[1].op.version = 3;
-    ok(quern_program_create(device, &d, &program, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "op 1"), "the op that is refused is named: %s", error.text);
+    ok(quern_program_create(device, &d, &program, &error) == QP_ERR_UNSUPPORTED && strstr(error.text, "op 1"),
+       "the op that is refused is named: %s", error.text);
 }
 
 static void check_programs(void)
@@ -292,14 +302,19 @@ static void check_runs(void)
     quern_program *program = step_program(b);
     quern_timeline *done = make_timeline(0), *gate = make_timeline(5);
     uint64_t value = 0;
-    ok(!quern_program_run(program, "a234567", done, 1, NULL) && !quern_timeline_wait(done, 1, UINT64_MAX, NULL) && step_of(b) == 'a', "a run fills the step block and signals");
+    ok(!quern_program_run(program, "a234567", done, 1, NULL) && !quern_timeline_wait(done, 1, UINT64_MAX, NULL) &&
+           step_of(b) == 'a',
+       "a run fills the step block and signals");
     ok(!quern_program_run(program, NULL, done, 2, NULL) && step_of(b) == 'a', "or leaves it");
     qp_signal wait = {quern_timeline_handle(gate), 6}, signal = {quern_timeline_handle(done), 3};
-    qp_run run = {.struct_size = sizeof run, .wait_count = 1, .signal_count = 1, .step = "b234567", .waits = &wait, .signals = &signal};
+    qp_run run = {
+        .struct_size = sizeof run, .wait_count = 1, .signal_count = 1, .step = "b234567", .waits = &wait, .signals = &signal};
     ok(!quern_program_submit(program, &run, NULL), "a run that waits is taken");
     ok(!quern_program_run(program, "c234567", done, 4, NULL) && step_of(b) == 'a', "and holds up the one behind it");
-    ok(quern_timeline_wait(done, 3, 0, NULL) == QP_TIMEOUT && quern_timeline_wait(done, 3, 2000000, NULL) == QP_TIMEOUT, "a wait ends at its time");
-    ok(!quern_timeline_signal(gate, 6, NULL) && !quern_timeline_wait(done, 4, UINT64_MAX, NULL) && step_of(b) == 'c', "both run, in order, once they may");
+    ok(quern_timeline_wait(done, 3, 0, NULL) == QP_TIMEOUT && quern_timeline_wait(done, 3, 2000000, NULL) == QP_TIMEOUT,
+       "a wait ends at its time");
+    ok(!quern_timeline_signal(gate, 6, NULL) && !quern_timeline_wait(done, 4, UINT64_MAX, NULL) && step_of(b) == 'c',
+       "both run, in order, once they may");
     ok(!quern_timeline_value(done, &value, NULL) && value == 4, "the timeline stands at 4");
     refused(quern_timeline_signal(gate, 6, err), QP_ERR_INVALID, "only grows");
     refused(quern_program_run(program, "d234567", done, 4, err), QP_ERR_INVALID, "passed");
@@ -316,7 +331,8 @@ static void check_runs(void)
     quern_timeline_destroy(done);
     quern_buffer_destroy(b); /* the program keeps it */
     done = make_timeline(0);
-    ok(!quern_program_run(program, "e234567", done, 1, NULL) && !quern_timeline_wait(done, 1, UINT64_MAX, NULL), "a program outlives the caller's hold on its buffers");
+    ok(!quern_program_run(program, "e234567", done, 1, NULL) && !quern_timeline_wait(done, 1, UINT64_MAX, NULL),
+       "a program outlives the caller's hold on its buffers");
     quern_timeline_destroy(done);
     quern_program_destroy(program);
     quern_program_destroy(NULL);
@@ -348,8 +364,11 @@ static void check_weights(void)
     char back[68];
     memset(rows + 68, 7, 136);
     ok(!quern_weight_layout(device, &d, &info, NULL) && info.bytes == 4 * 68 && info.row_step == 1, "where a weight would lie");
-    ok(!quern_weight_pack(device, &d, rows + 68, 136, 1, 2, b, 64, NULL) && !quern_buffer_read(b, 64 + 68, back, 68, NULL) && back[67] == 7, "some of its rows are packed");
-    refused(quern_weight_pack(device, &d, rows, 135, 0, 2, b, 64, err), QP_ERR_INVALID, "135 bytes were given for 2 rows that take 136");
+    ok(!quern_weight_pack(device, &d, rows + 68, 136, 1, 2, b, 64, NULL) && !quern_buffer_read(b, 64 + 68, back, 68, NULL) &&
+           back[67] == 7,
+       "some of its rows are packed");
+    refused(quern_weight_pack(device, &d, rows, 135, 0, 2, b, 64, err), QP_ERR_INVALID,
+            "135 bytes were given for 2 rows that take 136");
     refused(quern_weight_pack(device, &d, rows, 272, 3, 2, b, 64, err), QP_ERR_INVALID, "of a weight of 4 rows");
     refused(quern_weight_pack(device, &d, rows, 272, INT64_MAX, INT64_MAX, b, 64, err), QP_ERR_INVALID, "of a weight of 4 rows");
     refused(quern_weight_pack(device, &d, rows, 272, -1, 2, b, 64, err), QP_ERR_INVALID, "from row -1 on");
@@ -379,10 +398,12 @@ static int use_own_objects(uint32_t index, int round)
     uint64_t offset = index * 64u;
     memset(data, round, sizeof data);
     quern_buffer *own = make_buffer(1024);
-    int fine = own && !quern_buffer_write(shared_buffer, offset, data, 64, NULL) && !quern_buffer_read(shared_buffer, offset, back, 64, NULL) && !memcmp(data, back, 64);
+    int fine = own && !quern_buffer_write(shared_buffer, offset, data, 64, NULL) &&
+               !quern_buffer_read(shared_buffer, offset, back, 64, NULL) && !memcmp(data, back, 64);
     quern_program *program = own ? step_program(own) : NULL;
     quern_timeline *done = make_timeline(0);
-    fine = fine && program && done && !quern_program_run(program, data, done, 1, NULL) && !quern_timeline_wait(done, 1, UINT64_MAX, NULL) && step_of(own) == (char)round;
+    fine = fine && program && done && !quern_program_run(program, data, done, 1, NULL) &&
+           !quern_timeline_wait(done, 1, UINT64_MAX, NULL) && step_of(own) == (char)round;
     quern_buffer_destroy(own);
     quern_program_destroy(program);
     quern_timeline_destroy(done);
@@ -433,10 +454,12 @@ static void check_loss(void)
     quern_timeline *t = NULL;
     uint64_t value;
     quern_error error = {0};
-    if (!ok(!quern_context_create(&options, &c, &error) && !quern_device_open(c, "lost", NULL, &d, &error), "a device that will be lost %s", error.text))
+    if (!ok(!quern_context_create(&options, &c, &error) && !quern_device_open(c, "lost", NULL, &d, &error),
+            "a device that will be lost %s", error.text))
         return;
     ok(!quern_buffer_create(d, 0, 64, &b, &error) && !quern_timeline_create(d, 0, &t, &error), "works at first");
-    refused(quern_buffer_write(b, 0, "x", 1, err), QP_ERR_DEVICE_LOST, "lost: the device was lost: the GPU fell off the bus; close it");
+    refused(quern_buffer_write(b, 0, "x", 1, err), QP_ERR_DEVICE_LOST,
+            "lost: the device was lost: the GPU fell off the bus; close it");
     refused(quern_buffer_read(b, 0, &value, 8, err), QP_ERR_DEVICE_LOST, "fell off the bus");
     refused(quern_timeline_wait(t, 1, UINT64_MAX, err), QP_ERR_DEVICE_LOST, "fell off the bus");
     refused(quern_timeline_value(t, &value, err), QP_ERR_DEVICE_LOST, "fell off the bus");
@@ -457,7 +480,8 @@ static void check_rule_breaker(void)
     quern_buffer *b = NULL;
     quern_timeline *t = NULL;
     quern_error error = {0};
-    if (!ok(!quern_context_create(&options, &c, &error) && !quern_device_open(c, "rude", NULL, &d, &error), "a plugin that breaks the rules %s", error.text))
+    if (!ok(!quern_context_create(&options, &c, &error) && !quern_device_open(c, "rude", NULL, &d, &error),
+            "a plugin that breaks the rules %s", error.text))
         return;
     refused(quern_buffer_create(d, 0, 64, &b, err), QP_ERR_INTERNAL, "gives no reason");
     refused(quern_timeline_create(d, 0, &t, err), QP_ERR_INTERNAL, "unknown status 4711: xxx");

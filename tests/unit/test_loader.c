@@ -94,14 +94,17 @@ static void check_search(void)
     snprintf(folder, sizeof folder, "/tmp/quern-plugins-XXXXXX");
     if (!mkdtemp(folder))
         exit(1);
-    static const char *const names[] = {"quern_null.so", "quern_b-2_x.so", "quern_.so", "quern_UPPER.so", "quern_x.so.1", "other.so", "quern_a b.so"};
+    static const char *const names[] = {"quern_null.so", "quern_b-2_x.so", "quern_.so",   "quern_UPPER.so",
+                                        "quern_x.so.1",  "other.so",       "quern_a b.so"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         touch(names[i]);
     snprintf(list, sizeof list, "::/nowhere:%s:", folder);
     ok(!qi_files_find(list, NULL, &files, &error), "folders are searched");
     const char *null = path_of(&files, "null");
     ok(null && !strncmp(null, folder, strlen(folder)), "the first file of a name wins: %s", null ? null : "none");
-    ok(path_of(&files, "b-2_x") && !path_of(&files, "UPPER") && !path_of(&files, "") && !path_of(&files, "x") && !path_of(&files, "a b"), "other files are left alone");
+    ok(path_of(&files, "b-2_x") && !path_of(&files, "UPPER") && !path_of(&files, "") && !path_of(&files, "x") &&
+           !path_of(&files, "a b"),
+       "other files are left alone");
     ok(strstr(files.searched, folder) && !strstr(files.searched, "/nowhere"), "searched: %s", files.searched);
     qi_files_free(&files);
     ok(!qi_files_find(NULL, "null", &files, &error) && files.count == 1 && strncmp(files.list[0].path, folder, strlen(folder)) != 0,
@@ -117,7 +120,8 @@ static void check_damaged_files(void)
     qi_module *module = NULL;
     quern_error error = {0};
     snprintf(file.path, sizeof file.path, "%s/quern_null.so", folder);
-    ok(qi_module_get(&file, NULL, NULL, NULL, &module, &error) == QP_ERR_IO && strstr(error.text, "cannot be loaded"), "an empty file: %s", error.text);
+    ok(qi_module_get(&file, NULL, NULL, NULL, &module, &error) == QP_ERR_IO && strstr(error.text, "cannot be loaded"),
+       "an empty file: %s", error.text);
     snprintf(file.path, sizeof file.path, "%s/missing.so", folder);
     ok(qi_module_get(&file, NULL, NULL, NULL, &module, &error) == QP_ERR_IO, "a file that is gone: %s", error.text);
     char command[160];
@@ -138,7 +142,8 @@ static void check_modules(void)
     ok(!qi_module_get(&files.list[0], NULL, NULL, NULL, &second, &error) && first == second && first->users == 2, "once a process");
     check_table(first);
     qp_device_info info = {0};
-    ok(!qi_module_info(first, 0, &info, &error) && info.kind == QP_DEVICE_NULL && info.struct_size == sizeof info, "its device: %s", info.name);
+    ok(!qi_module_info(first, 0, &info, &error) && info.kind == QP_DEVICE_NULL && info.struct_size == sizeof info, "its device: %s",
+       info.name);
     ok(qi_module_info(first, 1, &info, &error) == QP_ERR_INVALID, "%s", error.text);
     struct {
         qp_device_info info;
@@ -146,7 +151,8 @@ static void check_modules(void)
     } older;
     memset(&older, 0x5a, sizeof older);
     older.info.struct_size = offsetof(qp_device_info, uuid);
-    ok(!first->backend->device_info(0, &older.info, NULL) && older.info.kind == QP_DEVICE_NULL, "a host that knows a shorter struct");
+    ok(!first->backend->device_info(0, &older.info, NULL) && older.info.kind == QP_DEVICE_NULL,
+       "a host that knows a shorter struct");
     ok(older.info.uuid[0] == 0x5a && older.guard[0] == 0x5a, "gets no more than it has room for");
     qi_module_put(first);
     qi_module_put(second);

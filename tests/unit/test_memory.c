@@ -65,7 +65,8 @@ static void put_v2(const char *own)
     put_machine();
     snprintf(line, sizeof line, "0::%s\n", own);
     put("/proc/self/cgroup", line);
-    put("/proc/self/mountinfo", "24 1 0:22 / / rw - ext4 /dev/root rw\n31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
+    put("/proc/self/mountinfo",
+        "24 1 0:22 / / rw - ext4 /dev/root rw\n31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
 }
 
 static quern_memory_info query(void)
@@ -87,9 +88,10 @@ static uint32_t quota(void)
     return threads;
 }
 
-#define limit_is(info, bytes, left, source)                                                                                       \
-    ok((info).limit == (bytes) && (info).available == (left) && !strcmp((info).limit_source, source),                             \
-       "limit %llu from %s leaves %llu", (unsigned long long)(info).limit, (info).limit_source, (unsigned long long)(info).available)
+#define limit_is(info, bytes, left, source)                                                                                        \
+    ok((info).limit == (bytes) && (info).available == (left) && !strcmp((info).limit_source, source),                              \
+       "limit %llu from %s leaves %llu", (unsigned long long)(info).limit, (info).limit_source,                                    \
+       (unsigned long long)(info).available)
 
 /* ---- tests ---- */
 
@@ -112,7 +114,8 @@ static void check_v2(void)
     put("/sys/fs/cgroup/user.slice/memory.current", "900000000\n");
     put("/sys/fs/cgroup/user.slice/app/memory.max", "1073741824\n");
     put("/sys/fs/cgroup/user.slice/app/memory.current", "419430400\n");
-    put("/sys/fs/cgroup/user.slice/app/memory.stat", "anon 104857600\nfile 314572800\ninactive_file 209715200\nactive_file 104857600\n");
+    put("/sys/fs/cgroup/user.slice/app/memory.stat",
+        "anon 104857600\nfile 314572800\ninactive_file 209715200\nactive_file 104857600\n");
     quern_memory_info info = query();
     limit_is(info, MiB(1024), MiB(924), "/sys/fs/cgroup/user.slice/app/memory.max");
     ok(info.used == MiB(100), "page cache does not count as used: %llu", (unsigned long long)info.used);
@@ -163,7 +166,8 @@ static void check_v1(void)
     put("/sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "9223372036854771712\n");
     put("/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "536870912\n");
     put("/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "209715200\n");
-    put("/sys/fs/cgroup/memory/docker/abc/memory.stat", "cache 5\ntotal_inactive_file 104857600\ntotal_active_file 0\nhierarchical_memory_limit 536870912\n");
+    put("/sys/fs/cgroup/memory/docker/abc/memory.stat",
+        "cache 5\ntotal_inactive_file 104857600\ntotal_active_file 0\nhierarchical_memory_limit 536870912\n");
     quern_memory_info info = query();
     limit_is(info, MiB(512), MiB(412), "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes");
     put("/sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "268435456\n");
@@ -222,7 +226,8 @@ static void check_pci_names(void)
     clear();
     qi_pci_name(root, 0x10de, 0x2330, name, sizeof name);
     ok(!name[0], "no list of PCI names, no name");
-    put("/usr/share/misc/pci.ids", "# list\n\n10dd  Evans\n\t2330  Wrong\n10de  NVIDIA\n\t232f  Other\n\t\t2330 0000  Subsystem\n\t2330  GH100 [H100]\n10df  Next\n\t2331  Wrong\nC 03  Display\n");
+    put("/usr/share/misc/pci.ids", "# list\n\n10dd  Evans\n\t2330  Wrong\n10de  NVIDIA\n\t232f  Other\n\t\t2330 0000  "
+                                   "Subsystem\n\t2330  GH100 [H100]\n10df  Next\n\t2331  Wrong\nC 03  Display\n");
     qi_pci_name(root, 0x10de, 0x2330, name, sizeof name);
     ok(!strcmp(name, "NVIDIA GH100 [H100]"), "%s", name);
     qi_pci_name(root, 0x10de, 0x2331, name, sizeof name);
@@ -262,8 +267,8 @@ static void check_here(void)
     quern_memory_info info = {0};
     quern_error error = {0};
     quern_status status = quern_memory_query(NULL, &info, &error);
-    ok(!status && info.available > 0 && info.available <= info.total, "this machine: %llu MiB of %llu MiB", (unsigned long long)(info.available >> 20),
-       (unsigned long long)(info.total >> 20));
+    ok(!status && info.available > 0 && info.available <= info.total, "this machine: %llu MiB of %llu MiB",
+       (unsigned long long)(info.available >> 20), (unsigned long long)(info.total >> 20));
     struct rlimit old, tight;
     getrlimit(RLIMIT_AS, &old);
     tight = (struct rlimit){.rlim_cur = mapped_now() + MiB(256), .rlim_max = old.rlim_max};

@@ -91,12 +91,14 @@ static void check_one(const quern_context *context, const struct expectation *e)
     if (!e->words)
         ok(!reason && is_listed(context, e->name), "%s is listed%s%s", e->name, reason ? ", not: " : "", reason ? reason : "");
     else
-        ok(reason && strstr(reason, e->words) && !strchr(reason, '\n') && !is_listed(context, e->name), "%s: %s", e->name, reason ? reason : "(no reason)");
+        ok(reason && strstr(reason, e->words) && !strchr(reason, '\n') && !is_listed(context, e->name), "%s: %s", e->name,
+           reason ? reason : "(no reason)");
 }
 
 static void check_all(void)
 {
-    quern_context_options options = {.struct_size = sizeof options, .probe_timeout_ms = LIMIT_MS, .plugin_path = getenv("QUERN_HOSTILE")};
+    quern_context_options options = {
+        .struct_size = sizeof options, .probe_timeout_ms = LIMIT_MS, .plugin_path = getenv("QUERN_HOSTILE")};
     quern_context *context = NULL;
     quern_error error = {0};
     int files = open_files();
@@ -112,7 +114,8 @@ static void check_all(void)
     ok(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "no child is left behind");
     const quern_device_entry *entry;
     quern_status status = quern_context_find(context, "hangs", &entry, &error);
-    ok(status == QP_ERR_NOT_FOUND && strstr(error.text, "did not answer"), "asking for a device of a failed plugin says why: %s", error.text);
+    ok(status == QP_ERR_NOT_FOUND && strstr(error.text, "did not answer"), "asking for a device of a failed plugin says why: %s",
+       error.text);
     quern_context_destroy(context);
 }
 
@@ -125,7 +128,8 @@ static void check_ignored_children(void)
     signal(SIGCHLD, SIG_IGN);
     quern_status status = quern_context_create(&options, &context, &error);
     const char *reason = reason_of(context, "exits");
-    ok(!status && reason && strstr(reason, "ended its process in query()"), "works where SIGCHLD is ignored: %s", reason ? reason : "(no reason)");
+    ok(!status && reason && strstr(reason, "ended its process in query()"), "works where SIGCHLD is ignored: %s",
+       reason ? reason : "(no reason)");
     signal(SIGCHLD, SIG_DFL);
     quern_context_destroy(context);
 }
@@ -144,7 +148,8 @@ static void check_without_helper(void)
     quern_error error = {0};
     setenv("QUERN_PROBE", "/nowhere/quern-probe", 1);
     quern_log_set(count_warnings, NULL, QUERN_LOG_WARN);
-    ok(quern_context_create(&options, &context, &error) == QP_OK && is_listed(context, "null"), "without the helper plugins are tried in this process");
+    ok(quern_context_create(&options, &context, &error) == QP_OK && is_listed(context, "null"),
+       "without the helper plugins are tried in this process");
     ok(warned == 1, "and one warning says so");
     quern_log_set(NULL, NULL, QUERN_LOG_WARN);
     quern_context_destroy(context);

@@ -74,15 +74,21 @@ static void check_workstation(const quern_topology *topology)
     const quern_device_view *view = NULL;
     ids_are(r, "cuda:0 cuda:1 cpu vulkan:2 null", "cards first, then the CPU, the software GPU, the null device");
     const quern_device_entry *first = &r.entries[0];
-    ok(first->view_count == 2 && !strcmp(first->views[1].plugin, "vulkan") && first->views[1].plugin_index == 1, "a card's two views are joined by PCI address");
+    ok(first->view_count == 2 && !strcmp(first->views[1].plugin, "vulkan") && first->views[1].plugin_index == 1,
+       "a card's two views are joined by PCI address");
     ok(!strcmp(first->preferred_why, "cuda is made for this card, vulkan is the portable way to it"), "%s", first->preferred_why);
-    ok(first->numa_node == 0 && r.entries[1].numa_node == 1 && first->cpuset[0] == 0x00ff00ff && r.entries[1].cpuset[0] == 0xff00ff00, "each card's place in the machine");
-    ok(r.entries[2].numa_node == -1 && r.entries[2].cpuset[0] == 0xffffffff && !r.entries[2].preferred_why[0], "the CPU is everywhere");
+    ok(first->numa_node == 0 && r.entries[1].numa_node == 1 && first->cpuset[0] == 0x00ff00ff &&
+           r.entries[1].cpuset[0] == 0xff00ff00,
+       "each card's place in the machine");
+    ok(r.entries[2].numa_node == -1 && r.entries[2].cpuset[0] == 0xffffffff && !r.entries[2].preferred_why[0],
+       "the CPU is everywhere");
     ok(!strcmp(find(&r, NULL, &view), "cuda:0") && !strcmp(view->plugin, "cuda"), "auto is the first");
-    ok(!strcmp(find(&r, "vulkan:1", &view), "cuda:0") && !strcmp(view->plugin, "vulkan") && view->plugin_index == 1, "the other view of a card has an id too");
+    ok(!strcmp(find(&r, "vulkan:1", &view), "cuda:0") && !strcmp(view->plugin, "vulkan") && view->plugin_index == 1,
+       "the other view of a card has an id too");
     ok(!strcmp(find(&r, "vulkan", &view), "cuda:0") && view->plugin_index == 1, "a plugin's name means its best device");
     ok(!strcmp(find(&r, "cpu:0", NULL), "cpu") && !strcmp(find(&r, "null", NULL), "null"), "others by name or number");
-    ok(!strcmp(find(&r, "cuda:2", NULL), "none") && !strcmp(find(&r, "", NULL), "none") && !strcmp(find(&r, "cud", NULL), "none"), "what is not there is not found");
+    ok(!strcmp(find(&r, "cuda:2", NULL), "none") && !strcmp(find(&r, "", NULL), "none") && !strcmp(find(&r, "cud", NULL), "none"),
+       "what is not there is not found");
     qi_registry_free(&r);
 }
 
@@ -115,7 +121,8 @@ static void check_order_of_joining(void)
     at_pci(v, 0, 1);
     with_uuid(v, 2);
     qi_registry r = build(NULL);
-    ok(r.count == 2 && r.entries[0].view_count == 2 && r.entries[0].views[0].plugin_index == 0, "the address counts before the UUID");
+    ok(r.count == 2 && r.entries[0].view_count == 2 && r.entries[0].views[0].plugin_index == 0,
+       "the address counts before the UUID");
     qi_registry_free(&r);
     at_pci(add("cuda", 0, QP_DEVICE_GPU_DISCRETE, 8), 0, 1);
     at_pci(add("cuda", 1, QP_DEVICE_GPU_DISCRETE, 8), 0, 1);
@@ -136,7 +143,9 @@ static void check_many_views(void)
         at_pci(add(plugins[i], 0, QP_DEVICE_GPU_DISCRETE, 8), 0, 1);
     qi_registry r = build(NULL);
     ok(r.count == 2 && r.entries[0].view_count == QUERN_MAX_VIEWS, "more views than an entry holds make another entry");
-    ok(!strcmp(r.entries[0].views[0].plugin, "a") && !strcmp(r.entries[0].views[1].plugin, "b") && !strcmp(r.entries[0].views[2].plugin, "opencl"), "portable interfaces come after");
+    ok(!strcmp(r.entries[0].views[0].plugin, "a") && !strcmp(r.entries[0].views[1].plugin, "b") &&
+           !strcmp(r.entries[0].views[2].plugin, "opencl"),
+       "portable interfaces come after");
     ok(strstr(r.entries[0].preferred_why, "equals"), "%s", r.entries[0].preferred_why);
     qi_registry_free(&r);
 }

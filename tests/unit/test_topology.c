@@ -18,8 +18,13 @@ static quern_topology *load(const char *xml, const char *synthetic, const char *
     quern_topology *topology = NULL;
     if (xml)
         snprintf(path, sizeof path, "%s/tests/data/topology/%s", getenv("QUERN_SOURCE"), xml);
-    quern_topology_options options = {.struct_size = sizeof options, .xml = xml ? path : NULL, .synthetic = synthetic, .sysroot = sysroot};
-    ok(quern_topology_load(&options, &topology, &error) == QP_OK, "%s loads %s", xml ? xml : synthetic ? synthetic : "this machine", error.text);
+    quern_topology_options options = {
+        .struct_size = sizeof options, .xml = xml ? path : NULL, .synthetic = synthetic, .sysroot = sysroot};
+    ok(quern_topology_load(&options, &topology, &error) == QP_OK, "%s loads %s",
+       xml         ? xml
+       : synthetic ? synthetic
+                   : "this machine",
+       error.text);
     return topology;
 }
 
@@ -52,10 +57,12 @@ static void check_server_pci(const quern_topology *t)
     ok(vga && first && second && !quern_topology_pci(t, 3), "three display devices are listed, network and storage are not");
     if (!vga || !first || !second)
         return;
-    ok(first->bus == 0x17 && first->class_id == 0x0302 && first->vendor_id == 0x10de && first->device_id == 0x2330, "the first GPU's address and numbers");
+    ok(first->bus == 0x17 && first->class_id == 0x0302 && first->vendor_id == 0x10de && first->device_id == 0x2330,
+       "the first GPU's address and numbers");
     ok(strstr(first->name, "NVIDIA") && strstr(first->name, "H100"), "its name: %s", first->name);
     ok(first->numa_node == 0 && second->numa_node == 1, "each GPU's node: %d, %d", first->numa_node, second->numa_node);
-    ok(count_bits(first->cpuset) == 16 && has_bit(first->cpuset, 0) && has_bit(first->cpuset, 16) && !has_bit(first->cpuset, 8), "the first GPU's processing units");
+    ok(count_bits(first->cpuset) == 16 && has_bit(first->cpuset, 0) && has_bit(first->cpuset, 16) && !has_bit(first->cpuset, 8),
+       "the first GPU's processing units");
     ok(count_bits(second->cpuset) == 16 && has_bit(second->cpuset, 8) && has_bit(second->cpuset, 31), "the second's");
     ok(qi_topology_pci_at(t, 0, 0xc8, 0, 0) == second && !qi_topology_pci_at(t, 0, 0xc8, 0, 1), "found by address");
 }
@@ -66,7 +73,8 @@ static void check_server_cpus(const quern_topology *t)
     ok(count == 32 && quern_topology_cores(t) == 16, "%u processing units on %u cores", count, quern_topology_cores(t));
     for (uint32_t i = 0; i < count; i++) {
         const qp_cpu *cpu = quern_topology_cpu(t, i);
-        wrong += cpu->smt != i / 16 || cpu->core != i % 16 || cpu->package != i % 16 / 8 || cpu->numa_node != i % 16 / 8 || cpu->os_index != i;
+        wrong += cpu->smt != i / 16 || cpu->core != i % 16 || cpu->package != i % 16 / 8 || cpu->numa_node != i % 16 / 8 ||
+                 cpu->os_index != i;
     }
     ok(!wrong, "one of each core first, package after package, then the second ones");
 }
@@ -75,12 +83,15 @@ static void check_server(void)
 {
     quern_topology *t = load("two-sockets-two-gpus.xml", NULL, NULL);
     const quern_package *package = quern_topology_package(t, 1);
-    ok(package && package->cores == 8 && !strcmp(package->model, "Example Server CPU") && !quern_topology_package(t, 2), "two packages of 8 cores");
+    ok(package && package->cores == 8 && !strcmp(package->model, "Example Server CPU") && !quern_topology_package(t, 2),
+       "two packages of 8 cores");
     const quern_numa *node = quern_topology_numa(t, 1);
-    ok(node && node->os_index == 1 && node->memory == 128ull << 30 && node->cores == 8 && !quern_topology_numa(t, 2), "two nodes of 128 GiB");
+    ok(node && node->os_index == 1 && node->memory == 128ull << 30 && node->cores == 8 && !quern_topology_numa(t, 2),
+       "two nodes of 128 GiB");
     const quern_cache *l1 = quern_topology_cache(t, 0), *l3 = quern_topology_cache(t, 2);
     ok(l1 && l1->level == 1 && l1->size == 49152 && l1->count == 16 && l1->line == 64, "16 first-level caches of 48 KiB");
-    ok(l3 && l3->level == 3 && l3->size == 32 << 20 && l3->count == 2 && !quern_topology_cache(t, 3), "2 third-level caches of 32 MiB");
+    ok(l3 && l3->level == 3 && l3->size == 32 << 20 && l3->count == 2 && !quern_topology_cache(t, 3),
+       "2 third-level caches of 32 MiB");
     check_server_cpus(t);
     check_server_pci(t);
     ok(!qi_topology_is_here(t) && !qi_topology_bind(t, 0), "no thread is bound by another machine's topology");
@@ -112,7 +123,8 @@ static void check_synthetic(void)
     ok(!quern_topology_pci(t, 0), "it has no devices");
     quern_topology_free(t);
     t = load(NULL, "pu:3", NULL);
-    ok(quern_topology_cores(t) == 3 && quern_topology_cpu(t, 2)->core == 2, "a machine without a core level has a core a processing unit");
+    ok(quern_topology_cores(t) == 3 && quern_topology_cpu(t, 2)->core == 2,
+       "a machine without a core level has a core a processing unit");
     quern_topology_free(t);
 }
 
@@ -127,7 +139,8 @@ static void check_refusals(void)
     options = (quern_topology_options){.struct_size = sizeof options, .synthetic = "pu:1", .xml = "a"};
     ok(quern_topology_load(&options, &t, &error) == QP_ERR_INVALID, "%s", error.text);
     ok(quern_topology_load(NULL, NULL, &error) == QP_ERR_INVALID && !t, "%s", error.text);
-    ok(!quern_topology_cpu(NULL, 0) && !quern_topology_package(NULL, 0) && !quern_topology_cores(NULL), "listing nothing gives nothing");
+    ok(!quern_topology_cpu(NULL, 0) && !quern_topology_package(NULL, 0) && !quern_topology_cores(NULL),
+       "listing nothing gives nothing");
     quern_topology_free(NULL);
 }
 
@@ -138,14 +151,16 @@ static void check_here(void)
     cpu_set_t allowed;
     quern_topology *t = load(NULL, NULL, NULL);
     uint32_t count = count_cpus(t), outside = 0;
-    ok(count >= 1 && quern_topology_cores(t) >= 1 && quern_topology_cores(t) <= count, "%u processing units, %u cores", count, quern_topology_cores(t));
+    ok(count >= 1 && quern_topology_cores(t) >= 1 && quern_topology_cores(t) <= count, "%u processing units, %u cores", count,
+       quern_topology_cores(t));
     sched_getaffinity(0, sizeof allowed, &allowed);
     for (uint32_t i = 0; i < count; i++)
         outside += !CPU_ISSET(quern_topology_cpu(t, i)->os_index, &allowed);
     ok(!outside, "all of them are ones this process may run on");
     ok(!qi_topology_bind(t, 4000000000u), "a processing unit that nobody has is not bound to");
     uint32_t target = quern_topology_cpu(t, count - 1)->os_index;
-    ok(qi_topology_is_here(t) && qi_topology_bind(t, target) && sched_getcpu() == (int)target, "a thread is bound to processing unit %u", target);
+    ok(qi_topology_is_here(t) && qi_topology_bind(t, target) && sched_getcpu() == (int)target,
+       "a thread is bound to processing unit %u", target);
     sched_setaffinity(0, sizeof allowed, &allowed);
     quern_topology_free(t);
 }
@@ -160,7 +175,8 @@ static void check_affinity(void)
     CPU_SET(cpu, &one);
     sched_setaffinity(0, sizeof one, &one);
     quern_topology *t = load(NULL, NULL, NULL);
-    ok(count_cpus(t) == 1 && quern_topology_cpu(t, 0)->os_index == (uint32_t)cpu && quern_topology_cpu(t, 0)->smt == 0, "taskset is heeded");
+    ok(count_cpus(t) == 1 && quern_topology_cpu(t, 0)->os_index == (uint32_t)cpu && quern_topology_cpu(t, 0)->smt == 0,
+       "taskset is heeded");
     quern_topology_free(t);
     sched_setaffinity(0, sizeof allowed, &allowed);
 }
@@ -210,7 +226,8 @@ static int run_threads(qi_host *host, uint32_t count)
     int one = 1, failed = 0;
     host->api.cpus(host->api.ctx, cpus, 32);
     for (uint32_t i = 0; i < count; i++)
-        failed += !(threads[i] = host->api.thread_start(host->api.ctx, "a name too long for Linux", cpus[i].os_index, count_run, &one));
+        failed +=
+            !(threads[i] = host->api.thread_start(host->api.ctx, "a name too long for Linux", cpus[i].os_index, count_run, &one));
     for (uint32_t i = 0; i < count; i++)
         host->api.thread_join(host->api.ctx, threads[i]);
     return failed;
