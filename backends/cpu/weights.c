@@ -61,8 +61,8 @@ static qp_status check_slice(const qp_tensor *t, const void *src, uint64_t src_b
 {
     int64_t all = t->ne[1] * t->ne[2] * t->ne[3]; /* no overflow: a row has at least a byte, and all of them fit 63 bits */
     if (row < 0 || rows < 0 || row > all || rows > all - row)
-        return qc_fail(error, QP_ERR_INVALID, "rows %lld to %lld are asked to be packed; the weight has %lld", (long long)row,
-                       (long long)row + rows, (long long)all);
+        return qc_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on are asked to be packed; the weight has %lld", (long long)rows,
+                       (long long)row, (long long)all);
     uint64_t need = (uint64_t)rows * qc_row_bytes(t->format, t->ne[0]);
     if (rows && (!src || src_bytes != need))
         return qc_fail(error, QP_ERR_INVALID, "%lld rows of the weight take %llu bytes; %llu are given", (long long)rows,

@@ -15,7 +15,7 @@ point $? "without a mistake the wrapped plugin passes"
 # mistake, the test that must notice it
 while read -r mistake test; do
     [ -n "$mistake" ] || continue
-    out=$(QUERN_SABOTEUR_KIND=$mistake "$cts" "$saboteur" --seed 3 --strict --filter "$test")
+    out=$(QUERN_SABOTEUR_KIND=$mistake "$cts" "$saboteur" --seed 3 --strict --brief --filter "$test")
     status=$?
     echo "$out" | grep -q "^not ok [0-9]* - $test"
     noticed=$?
@@ -55,7 +55,8 @@ sinks op.attention
 LIST
 
 # --todo: an expected failure does not fail the suite, and one that does not come does
-QUERN_SABOTEUR_KIND=backwards "$cts" "$saboteur" --seed 3 --filter timeline.host --todo 'signalling=on purpose' | grep -q 'TODO on purpose'
+export QUERN_SABOTEUR_KIND=backwards
+"$cts" "$saboteur" --seed 3 --filter timeline.host --todo "signalling=on purpose" | grep -q 'TODO on purpose'
 point $? "an expected failure is marked"
 QUERN_SABOTEUR_KIND=backwards "$cts" "$saboteur" --seed 3 --filter timeline.host --todo 'signalling=on purpose' >/dev/null
 point $? "and does not fail the suite"
