@@ -79,7 +79,28 @@ typedef struct qk_attention_args {
     float scale, softcap;
     float *m, *l;          /* heads */
     float *acc;            /* heads × v_size, contiguous */
+    /* More rows at once read K and V once for several of them (0 counts as 1). Row r has its queries q_row_stride floats after
+     * those of the row before, cells [begins[r], ends[r]) in place of begin and end, and its state after that of the row before:
+     * m and l from r·heads on, acc from r·heads·v_size on. */
+    int64_t rows, q_row_stride;
+    const int64_t *begins, *ends;
 } qk_attention_args;
+
+/* Row r alone. */
+static inline qk_attention_args qk_attention_row(const qk_attention_args *a, int64_t r)
+{
+    qk_attention_args row = *a;
+    row.rows = 1;
+    if (a->rows > 1) {
+        row.q += r * a->q_row_stride;
+        row.begin = a->begins[r];
+        row.end = a->ends[r];
+        row.m += r * a->heads;
+        row.l += r * a->heads;
+        row.acc += r * a->heads * a->v_size;
+    }
+    return row;
+}
 typedef void (*qk_attention_fn)(const qk_attention_args *args);
 
 typedef struct qk_kernels {

@@ -21,8 +21,14 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
 #define QK_AVX2_ROWS(X)
 
 #define QK_AVX512_ROWS(X)     \
+    X(avx512, attention)      \
+    X(avx512, convert)        \
+    X(avx512, elementwise)    \
+    X(avx512, matmul_float)   \
     X(avx512, matmul_panel)   \
-    X(avx512, matmul_panel_vnni)
+    X(avx512, matmul_panel_vnni) \
+    X(avx512, norm)           \
+    X(avx512, rope)
 
 #define QK_NEON_ROWS(X)       \
     X(neon, convert)          \

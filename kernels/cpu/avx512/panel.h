@@ -4,7 +4,8 @@
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/kernels.h"
 
-enum { QK_NV = 1, QK_TOKENS = 12, QK_IN_PLACE = 4 };
+/* One panel of twelve tokens: 24 registers of sums. Two panels of six save loads but measured slower, see docs/performance.md. */
+enum { QK_SPLIT = 1, QK_PANELS = 1, QK_TOKENS = 12, QK_IN_PLACE = 4 };
 
 /* How a format's bytes are multiplied. */
 typedef enum qk_kind { QK_DPBUSD, QK_SIGNED, QK_SMALL } qk_kind;
@@ -25,7 +26,6 @@ typedef struct qk_line {
 QK_INLINE int32_t qk_bias(const qk_format f) { return f.kind == QK_SIGNED ? 0 : f.bias; }
 
 /* QK_SMALL adds up in 16 bits, so that the start can only be added at the end. */
-QK_INLINE int qk_starts_late(const qk_format f) { return f.kind == QK_SMALL; }
 QK_INLINE vi qk_dot_start(const qk_format f, int32_t start) { return _mm512_set1_epi32(f.kind == QK_SMALL ? 0 : start); }
 
 QK_INLINE qk_line qk_line_of(const qk_format f, vi w)
@@ -40,23 +40,29 @@ QK_INLINE qk_line qk_line_of(const qk_format f, vi w)
 }
 
 /* Lines 2·pair and 2·pair + 1 of the block at w. */
-QK_INLINE void qk_lines(const qk_format f, const uint8_t *w, int pair, qk_line line[2][QK_NV])
+QK_INLINE void qk_lines(const qk_format f, const uint8_t *w, int pair, int part, qk_line line[2])
 {
+    (void)part; /* a line is one vector */
     if (f.nibbles) {
         vi both = _mm512_load_si512(w + pair * 64), low = _mm512_set1_epi8(15);
-        line[0][0] = qk_line_of(f, _mm512_and_si512(both, low));
-        line[1][0] = qk_line_of(f, _mm512_and_si512(_mm512_srli_epi16(both, 4), low));
+        line[0] = qk_line_of(f, _mm512_and_si512(both, low));
+        line[1] = qk_line_of(f, _mm512_and_si512(_mm512_srli_epi16(both, 4), low));
     } else {
-        line[0][0] = qk_line_of(f, _mm512_load_si512(w + pair * 128));
-        line[1][0] = qk_line_of(f, _mm512_load_si512(w + pair * 128 + 64));
+        line[0] = qk_line_of(f, _mm512_load_si512(w + pair * 128));
+        line[1] = qk_line_of(f, _mm512_load_si512(w + pair * 128 + 64));
     }
 }
 
-QK_INLINE vi qk_dot(const qk_format f, vi sum, qk_line line, const int8_t *four)
+/* Four activations of a token, sixteen times. */
+QK_INLINE vi qk_four(const int8_t *x)
 {
     int32_t bits;
-    memcpy(&bits, four, sizeof bits);
-    vi x = _mm512_set1_epi32(bits);
+    memcpy(&bits, x, sizeof bits);
+    return _mm512_set1_epi32(bits);
+}
+
+QK_INLINE vi qk_dot(const qk_format f, vi sum, qk_line line, vi x)
+{
 #if QK_VNNI
     (void)f;
     return _mm512_dpbusd_epi32(sum, line.w, x);
@@ -77,12 +83,8 @@ QK_INLINE vf qk_dot_done(const qk_format f, vi sum, int32_t start)
 
 #include "kernels/cpu/simd/matmul_panel.h"
 
-#define QK_TILES(X, name)                                                                                                     \
-    X(name, 0, 1) X(name, 0, 2) X(name, 0, 3) X(name, 0, 4)                                                                   \
-    X(name, 1, 1) X(name, 1, 2) X(name, 1, 3) X(name, 1, 4) X(name, 1, 5) X(name, 1, 6) X(name, 1, 7) X(name, 1, 8)           \
-    X(name, 1, 9) X(name, 1, 10) X(name, 1, 11) X(name, 1, 12)
-#define QK_TILE_LIST_0(name) tile_##name##_0_1, tile_##name##_0_2, tile_##name##_0_3, tile_##name##_0_4
-#define QK_TILE_LIST_1(name)                                                                                                  \
-    tile_##name##_1_1, tile_##name##_1_2, tile_##name##_1_3, tile_##name##_1_4, tile_##name##_1_5, tile_##name##_1_6,         \
-        tile_##name##_1_7, tile_##name##_1_8, tile_##name##_1_9, tile_##name##_1_10, tile_##name##_1_11, tile_##name##_1_12
-#define QK_TILE_LIST(name, how) QK_TILE_LIST_##how(name)
+#define QK_IN_PLACE_TILES(X, name) X(name, 1) X(name, 2) X(name, 3) X(name, 4)
+#define QK_ONE_TILES(X, name)                                                                                          \
+    X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8) X(name, 9) X(name, 10)     \
+        X(name, 11) X(name, 12)
+#define QK_SEVERAL_TILES(X, name)

@@ -63,7 +63,68 @@ QK_INLINE float v_largest(vf a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* dst[0…3] = the sums of a, b, c, d. */
+QK_INLINE void v_sum_four(float *dst, vf a, vf b, vf c, vf d)
+{
+    vf ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    vf cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    vf all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(dst, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
+QK_INLINE float v_first_lane(vf a) { return _mm512_cvtss_f32(a); }
+
+/* Rows to columns, V_LANES of each. */
+QK_INLINE void v_transpose(vf m[16])
+{
+    vf a[16];
+    QK_UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(m[i], m[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(m[i], m[i + 1]);
+    }
+    QK_UNROLL
+    for (int i = 0; i < 16; i += 4) { /* m[i + j]: column 4l + j of rows i … i + 3 in 128-bit lane l */
+        m[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        m[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+        m[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        m[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    QK_UNROLL
+    for (int j = 0; j < 4; j++) {
+        a[j] = _mm512_shuffle_f32x4(m[j], m[j + 4], 0x88); /* lanes 0, 2 of both: columns j, 8 + j */
+        a[j + 4] = _mm512_shuffle_f32x4(m[j], m[j + 4], 0xdd);
+        a[j + 8] = _mm512_shuffle_f32x4(m[j + 8], m[j + 12], 0x88);
+        a[j + 12] = _mm512_shuffle_f32x4(m[j + 8], m[j + 12], 0xdd);
+    }
+    QK_UNROLL
+    for (int j = 0; j < 4; j++) {
+        m[j] = _mm512_shuffle_f32x4(a[j], a[j + 8], 0x88);
+        m[j + 8] = _mm512_shuffle_f32x4(a[j], a[j + 8], 0xdd);
+        m[j + 4] = _mm512_shuffle_f32x4(a[j + 4], a[j + 12], 0x88);
+        m[j + 12] = _mm512_shuffle_f32x4(a[j + 4], a[j + 12], 0xdd);
+    }
+}
+
+/* Even and odd lanes of two vectors that follow each other. */
+QK_INLINE vf v_even(vf low, vf high)
+{
+    return _mm512_permutex2var_ps(low, _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0), high);
+}
+QK_INLINE vf v_odd(vf low, vf high)
+{
+    return _mm512_permutex2var_ps(low, _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1), high);
+}
+/* Pairs of lanes (2i, 2i + 1): the first one twice, the second one twice, swapped; a − b in the first, a + b in the second. */
+QK_INLINE vf v_pair_first(vf a) { return _mm512_moveldup_ps(a); }
+QK_INLINE vf v_pair_second(vf a) { return _mm512_movehdup_ps(a); }
+QK_INLINE vf v_pair_swap(vf a) { return _mm512_permute_ps(a, 0xb1); }
+QK_INLINE vf v_addsub(vf a, vf b) { return _mm512_mask_sub_ps(_mm512_add_ps(a, b), 0x5555, a, b); }
+
 /* ---- other element types ---- */
+
+QK_INLINE float v_f16(uint16_t h) { return _cvtsh_ss(h); }
+QK_INLINE uint16_t v_to_f16(float f) { return (uint16_t)_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT); }
 
 QK_INLINE vf v_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 QK_INLINE vf v_load_f16_n(const void *p, int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v_first(n), p)); }
