@@ -97,6 +97,8 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t 
         g->decode_seconds += cli_seconds() - start;
         if (status != CLI_OK)
             return status;
+        if (!g->count)
+            g->begin(g->begin_ctx);
         if (!g->ignore_eos && quern_tokenizer_is_stop(tokenizer, token)) {
             g->stop = CLI_STOP_EOS;
             break;

@@ -16,10 +16,12 @@ typedef enum cli_stop_reason {
 const char *cli_stop_name(cli_stop_reason reason);
 
 typedef struct cli_generation {
-    uint32_t count_limit; /* set before: tokens to write at most */
-    int ignore_eos;       /* go on after a stop token */
-    int keep;             /* text goes to `text`, not to stdout */
-    int32_t *tokens;      /* from here on results: those written */
+    uint32_t count_limit;     /* set before: tokens to write at most */
+    int ignore_eos;           /* go on after a stop token */
+    int keep;                 /* text goes to `text`, not to stdout */
+    void (*begin)(void *ctx); /* called when the first token is known to be good, before it is written */
+    void *begin_ctx;
+    int32_t *tokens; /* from here on results: those written */
     uint32_t count;
     char *text;
     size_t text_size;

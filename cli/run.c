@@ -99,12 +99,23 @@ static int make_sampler(const run_args *args, const cli_model *model, uint64_t s
     return quern_sampler_create(&options, model->info.vocabulary, out, &error) == QP_OK ? CLI_OK : cli_error(&error);
 }
 
-static void describe(const cli_model *model)
+typedef struct opening {
+    const cli_model *model;
+    uint64_t fresh_seed; /* 0: the user chose it, or none is used */
+} opening;
+
+/* Said when the first token is there, so that an error before it stands alone. */
+static void describe(void *ctx)
 {
+    const opening *o = ctx;
+    const cli_model *model = o->model;
     char parameters[32];
-    const qp_device_info *device = quern_device_info(model->device);
     cli_note("%s (%s, %s parameters) on %s, %s", model->info.name[0] ? model->info.name : quern_gguf_path(model->gguf),
-             model->info.architecture, cli_count(parameters, model->info.parameters), quern_device_id(model->device), device->name);
+             model->info.architecture, cli_count(parameters, model->info.parameters), quern_device_id(model->device),
+             quern_device_info(model->device)->name);
+    if (o->fresh_seed)
+        cli_note("seed %llu (the same text again: --seed %llu)", (unsigned long long)o->fresh_seed,
+                 (unsigned long long)o->fresh_seed);
 }
 
 static uint64_t device_memory(const cli_model *model)
@@ -169,7 +180,8 @@ static int finish(const run_args *args, const cli_model *model, const cli_genera
                  args->model.context ? " (--ctx makes room for more)" : "");
     else if (text->stop == CLI_STOP_INTERRUPTED)
         cli_note("stopped");
-    print_timings(model, text);
+    if (status == CLI_OK)
+        print_timings(model, text);
     return status == CLI_OK && text->stop == CLI_STOP_INTERRUPTED ? CLI_INTERRUPTED : status;
 }
 
@@ -185,13 +197,13 @@ static int run_model(const run_args *args, const char *path, const char *prompt,
         status = open_session(args, tokens->count, model);
     if (status != CLI_OK)
         return status;
-    uint64_t seed = args->temperature > 0 ? args->seed ? args->seed : fresh_seed() : args->seed;
+    opening start = {.model = model, .fresh_seed = args->temperature > 0 && !args->seed ? fresh_seed() : 0};
+    uint64_t seed = start.fresh_seed ? start.fresh_seed : args->seed;
     status = make_sampler(args, model, seed, &sampler);
     if (status != CLI_OK)
         return status;
-    describe(model);
-    if (args->temperature > 0 && !args->seed)
-        cli_note("seed %llu (the same text again: --seed %llu)", (unsigned long long)seed, (unsigned long long)seed);
+    text.begin = describe;
+    text.begin_ctx = &start;
     status = cli_generate(model, sampler, tokens, &text);
     status = finish(args, model, &text, seed, status);
     quern_sampler_destroy(sampler);

@@ -82,9 +82,23 @@ else
 fi
 
 # ends
-timeout -s INT 0.4 "$QUERN" run -p "The" -n 100000 --ctx 100000 --ignore-eos --seed 1 >"$out" 2>"$err" </dev/null
-check "Ctrl-C" sh -c 'grep -q "^quern: stopped" "$1" && tail -n 1 "$1" | grep -q "loaded in"' x "$err"
-check "leaves whole text" sh -c 'test -s "$1" && test "$(tail -c 1 "$1")" = ""' x "$out"
+"$QUERN" run -p "The" -n 1000000 --ctx 1000000 --ignore-eos --seed 1 >"$out" 2>"$err" </dev/null &
+tries=0
+while [ "$(wc -c <"$out")" -lt 40 ] && [ $tries -lt 600 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+done
+kill -TERM $!
+wait $!
+status=$?
+is 130 "SIGTERM in the middle of a text ends it"
+check "with its last line" sh -c 'grep -q "^quern: stopped" "$1" && tail -n 1 "$1" | grep -q "loaded in"' x "$err"
+check "and leaves whole lines" sh -c 'test -s "$1" && test "$(tail -c 1 "$1")" = ""' x "$out"
+# a shell's background jobs ignore SIGINT, so this one goes through timeout
+timeout --preserve-status -s INT 2 "$QUERN" run -p "The" -n 1000000 --ctx 1000000 --ignore-eos --seed 1 >"$out" 2>"$err" </dev/null
+status=$?
+is 130 "Ctrl-C does the same"
+check "and is said" said '^quern: stopped'
 "$QUERN" run -p "The" -n 100000 --ctx 100000 --ignore-eos --seed 1 2>"$err" </dev/null | head -c 20 >"$out"
 check "a reader that goes away ends the text" said 'standard output: Broken pipe'
 "$QUERN" run -p "The" -n 5 --temp 0 >/dev/full 2>"$err" </dev/null
