@@ -18,7 +18,23 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(generic, rope)          \
     X(generic, elementwise)
 
-#define QK_AVX2_ROWS(X)
+#define QK_AVX2_ROWS(X)     \
+    X(avx2, attention)      \
+    X(avx2, convert)        \
+    X(avx2, elementwise)    \
+    X(avx2, matmul_float)   \
+    X(avx2, matmul_panel)   \
+    X(avx2, matmul_panel_vnni) \
+    X(avx2, norm)           \
+    X(avx2, rope)
+
+#define QK_NEON_ROWS(X)       \
+    X(neon, convert)          \
+    X(neon, matmul_float)     \
+    X(neon, attention)        \
+    X(neon, norm)             \
+    X(neon, rope)             \
+    X(neon, elementwise)
 
 #define QK_AVX512_ROWS(X)     \
     X(avx512, attention)      \

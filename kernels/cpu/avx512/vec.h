@@ -8,8 +8,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define V_ISA avx512
-enum { V_LANES = 16, V_REGISTERS = 32 };
+enum { V_LANES = 16 };
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __mmask16 vm;

@@ -125,7 +125,7 @@ static void gather(const part *s)
     }
 }
 
-static void attention(const qk_attention_args *a, qp_format format, qk_to_f32_fn convert)
+static void attend_row(const qk_attention_args *a, qp_format format, qk_to_f32_fn convert)
 {
     part s = {.a = a, .convert = convert, .block_elements = qk_block_elements(format), .block_bytes = qk_block_bytes(format)};
     for (s.head = 0; s.head < a->heads; s.head += HEADS) {
@@ -137,6 +137,14 @@ static void attention(const qk_attention_args *a, qp_format format, qk_to_f32_fn
                 soften(&s, h);
             gather(&s);
         }
+    }
+}
+
+static void attention(const qk_attention_args *a, qp_format format, qk_to_f32_fn convert)
+{
+    for (int64_t r = 0; r < (a->rows > 1 ? a->rows : 1); r++) {
+        qk_attention_args row = qk_attention_row(a, r);
+        attend_row(&row, format, convert);
     }
 }
 
