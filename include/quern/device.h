@@ -30,12 +30,15 @@ typedef struct quern_context_options {
     uint32_t probe_timeout_ms;   /* for each plugin's child process; 0: 2000 */
     const char *plugin_path;     /* folders, separated by ':', searched before the others; NULL: none */
     const char *only;            /* probe only the plugin of this name ("cpu"); NULL: all */
-    const quern_topology *topology; /* borrowed; NULL: this machine's */
+    const quern_topology *topology; /* for locality and the placing of threads; NULL: this machine's */
 } quern_context_options;
 
 /* Searches plugins (options' plugin_path, then QUERN_PLUGIN_PATH, then the folder beside this library, then the install folder;
  * files named quern_NAME.so, the first of a name wins), probes each in a child process, all at once, and lists the devices.
- * A plugin that fails costs one quern_plugin_failure, never an error here. options may be NULL. */
+ * A plugin that fails costs one quern_plugin_failure, never an error here. options may be NULL.
+ *
+ * The child is the program quern-probe (QUERN_PROBE names another place for it); where there is none, or no process can be made,
+ * plugins are tried in this process, with a warning in the log. Returns within probe_timeout_ms and half a second. Thread-safe. */
 QUERN_API quern_status quern_context_create(const quern_context_options *options, quern_context **out, quern_error *error);
 QUERN_API void quern_context_destroy(quern_context *context);
 QUERN_API const quern_topology *quern_context_topology(const quern_context *context);

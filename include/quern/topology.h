@@ -28,7 +28,7 @@ typedef struct quern_topology_options {
     uint32_t struct_size;
     const char *xml;        /* a topology saved by `lstopo file.xml`; NULL: this machine (or HWLOC_XMLFILE) */
     const char *synthetic;  /* hwloc's synthetic description; NULL: none */
-    const char *sysroot;    /* where /proc and /sys are looked up, for tests; NULL: "" */
+    const char *sysroot;    /* where /proc and /sys (CPU quota) and the list of PCI names are looked up, for tests; NULL: "" */
 } quern_topology_options;
 
 /* Takes a snapshot. options may be NULL. Thread-safe. The result does not change and may be read from any thread. */
@@ -51,8 +51,8 @@ QUERN_API uint32_t quern_topology_cpu_quota(const quern_topology *t);
 typedef struct quern_memory_info {
     uint64_t total;     /* physical memory */
     uint64_t available; /* what can be had now without swapping: MemAvailable, and no more than any limit leaves */
-    uint64_t limit;     /* the tightest control-group (v1 or v2, any ancestor) or RLIMIT_AS limit; 0: none */
-    uint64_t used;      /* what counts against that limit now; 0 when there is none */
+    uint64_t limit;     /* the control-group (v1 or v2, any ancestor) or RLIMIT_AS limit that leaves the least; 0: none */
+    uint64_t used;      /* what counts against that limit now, without page cache that can be dropped; 0 when there is none */
     char limit_source[160]; /* the file or call the limit came from, "" when there is none */
 } quern_memory_info;
 

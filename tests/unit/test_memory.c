@@ -2,6 +2,7 @@
  * What memory and how many threads a process may use, from made-up /proc and /sys trees. */
 #include "tap.h"
 
+#include "core/host.h"
 #include "core/pci_names.h"
 
 #include <quern/topology.h>
@@ -209,6 +210,25 @@ static void check_quota_v2(void)
     ok(quota() == 4, "a file that makes no sense is left out");
 }
 
+/* A plugin that spins on more threads than it is given time for would only wait for itself. */
+static void check_quota_limits_threads(void)
+{
+    qi_host host;
+    quern_topology *t = NULL;
+    put_v2("/a");
+    put("/sys/fs/cgroup/a/cpu.max", "250000 100000\n");
+    quern_topology_options options = {.struct_size = sizeof options, .synthetic = "core:8 pu:2", .sysroot = root};
+    quern_topology_load(&options, &t, NULL);
+    qi_host_init(&host, "test");
+    qi_host_set_topology(&host, t);
+    qp_cpu cpus[4] = {{.os_index = 99}, {.os_index = 99}, {.os_index = 99}, {.os_index = 99}};
+    ok(host.api.cpus(host.api.ctx, cpus, 4) == 3 && cpus[2].core == 2 && cpus[3].os_index == 99,
+       "plugins are given 3 of 16 processing units");
+    qi_host_set_topology(&host, NULL);
+    quern_topology_free(t);
+    pthread_mutex_destroy(&host.lock);
+}
+
 static void check_address_space(void)
 {
     put_machine();
@@ -288,6 +308,7 @@ int main(void)
     check_v1();
     check_v1_container();
     check_quota_v2();
+    check_quota_limits_threads();
     check_address_space();
     check_pci_names();
     check_broken();

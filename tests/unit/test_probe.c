@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -169,11 +170,43 @@ static void check_absent(void)
     quern_context_destroy(context);
 }
 
+/* Contexts made at a time do not take each other's children or pipes. */
+static void *make_one(void *arg)
+{
+    quern_context_options options = {
+        .struct_size = sizeof options, .probe_timeout_ms = 20000, .plugin_path = getenv("QUERN_HOSTILE"), .only = arg};
+    quern_context *context = NULL;
+    quern_error error = {0};
+    quern_status status = quern_context_create(&options, &context, &error);
+    const char *reason = reason_of(context, arg);
+    int fine =
+        !status && (!strcmp(arg, "null") ? is_listed(context, "null") && !reason : reason && strstr(reason, "exit status 0"));
+    quern_context_destroy(context);
+    return fine ? arg : NULL;
+}
+
+static void check_at_a_time(void)
+{
+    enum { THREADS = 6 };
+    pthread_t threads[THREADS];
+    static char null[] = "null", exits[] = "exits";
+    int fine = 0, files = open_files();
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, make_one, i & 1 ? null : exits);
+    for (int i = 0; i < THREADS; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        fine += result != NULL;
+    }
+    ok(fine == THREADS && open_files() == files, "%d contexts are made at a time", fine);
+}
+
 int main(void)
 {
     if (!getenv("QUERN_HOSTILE"))
         return tap_skip_all("QUERN_HOSTILE names no folder of hostile plugins");
     check_all();
+    check_at_a_time();
     check_ignored_children();
     check_absent();
     check_without_helper();
