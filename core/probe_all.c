@@ -114,10 +114,10 @@ static uint32_t look_after(probing *p, int *ending)
     return left;
 }
 
-/* Until all are gone or the time is over. A child whose pipe somebody else holds open is noticed by looking now and then. */
-static void attend(probing *p, int64_t time_ms)
+/* Until all are gone or the end has come. A child whose pipe somebody else holds open is noticed by looking now and then. */
+static void attend(probing *p, int64_t end)
 {
-    int64_t end = now_ms() + time_ms, left;
+    int64_t left;
     int ending;
     while (look_after(p, &ending) && (left = end - now_ms()) > 0) {
         int64_t nap = ending ? 2 : 20;
@@ -134,7 +134,7 @@ static void end_late_ones(probing *p)
             qi_child_kill(child);
         }
     }
-    attend(p, GRACE_MS);
+    attend(p, now_ms() + GRACE_MS);
     for (uint32_t i = 0; i < p->count; i++)
         if (p->children[i].pid && !p->children[i].exited)
             remember_stuck(p->children[i].pid);
@@ -162,13 +162,14 @@ void qi_probe_all(const qi_file *files, uint32_t count, uint32_t timeout_ms, con
         for (uint32_t i = 0; i < count; i++)
             snprintf(reports[i].failure, sizeof reports[i].failure, "there is no memory to probe it");
     } else {
+        int64_t end = now_ms() + timeout_ms; /* starting many children takes its time, too */
         reap_stuck();
         int have = find_helper(helper, sizeof helper);
         if (!have && count)
             quern_log(QUERN_LOG_WARN, "the program quern-probe is missing (QUERN_PROBE can name it): plugins are tried in this "
                                       "process, which a broken driver can end");
         start(&p, have ? helper : NULL, topology, reports);
-        attend(&p, timeout_ms);
+        attend(&p, end);
         end_late_ones(&p);
         for (uint32_t i = 0; i < count; i++)
             if (p.children[i].pid)

@@ -6,6 +6,7 @@
 #include <hwloc.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,7 +275,12 @@ static quern_status configure(hwloc_topology_t hw, const quern_topology_options 
         return quern_fail(error, QP_ERR_IO, "topology file %s cannot be read as hwloc XML: %s", o->xml, strerror(errno));
     if (o->synthetic && hwloc_topology_set_synthetic(hw, o->synthetic))
         return quern_fail(error, QP_ERR_FORMAT, "\"%s\" is not a synthetic topology that hwloc understands", o->synthetic);
-    if (hwloc_topology_load(hw))
+    /* one at a time: libraries that hwloc asks (libudev) set up their globals without a lock */
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    int failed = hwloc_topology_load(hw);
+    pthread_mutex_unlock(&lock);
+    if (failed)
         return quern_fail(error, QP_ERR_IO, "hwloc could not load the topology%s%s: %s", o->xml ? " of " : "", o->xml ? o->xml : "",
                           strerror(errno));
     return QP_OK;

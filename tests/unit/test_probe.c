@@ -13,8 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_MS = 2000, MOST_MS = 3000 };
-
 static const struct expectation {
     const char *name, *words; /* NULL: it loads */
 } expectations[] = {
@@ -31,9 +29,9 @@ static const struct expectation {
     {"traps_in_query", "it crashed in query(): "},
     {"traps_in_count", "it crashed in device_count(): segmentation fault (SIGSEGV)"},
     {"traps_in_info", "it crashed in device_info(0): arithmetic error (SIGFPE)"},
-    {"hangs", "it did not answer within 2.0 s in query()"},
-    {"hangs_closed", "it did not answer within 2.0 s in query()"},
-    {"hangs_forked", "it did not answer within 2.0 s in query()"},
+    {"hangs", "s in query() and was ended"},
+    {"hangs_closed", "s in query() and was ended"},
+    {"hangs_forked", "s in query() and was ended"},
     {"chatty", NULL},
     {"exits", "it ended its process in query(), exit status 0"},
     {"aborts", "it crashed while it was loaded: abort (SIGABRT)"},
@@ -96,10 +94,23 @@ static void check_one(const quern_context *context, const struct expectation *e)
            reason ? reason : "(no reason)");
 }
 
+/* The usual limit, and more where processes start slowly (sanitizers, a busy machine), since there are some thirty here. */
+static uint32_t time_limit(void)
+{
+    quern_context_options options = {.struct_size = sizeof options, .probe_timeout_ms = 60000, .only = "null"};
+    quern_context *context = NULL;
+    double start = now_ms();
+    quern_context_create(&options, &context, NULL);
+    double time = now_ms() - start;
+    quern_context_destroy(context);
+    return time < 100 ? 2000 : 2000 + (uint32_t)time * 20;
+}
+
 static void check_all(void)
 {
+    uint32_t limit = time_limit(), most = limit + 1000;
     quern_context_options options = {
-        .struct_size = sizeof options, .probe_timeout_ms = LIMIT_MS, .plugin_path = getenv("QUERN_HOSTILE")};
+        .struct_size = sizeof options, .probe_timeout_ms = limit, .plugin_path = getenv("QUERN_HOSTILE")};
     quern_context *context = NULL;
     quern_error error = {0};
     int files = open_files();
@@ -107,7 +118,7 @@ static void check_all(void)
     int made = quern_context_create(&options, &context, &error) == QP_OK;
     double time = now_ms() - start;
     ok(made, "a context is made among hostile plugins %s", error.text);
-    ok(time < MOST_MS, "in %.0f ms of %d at most", time, MOST_MS);
+    ok(time < most, "in %.0f ms of %u at most", time, most);
     for (int i = 0; i < EXPECTATIONS; i++)
         check_one(context, &expectations[i]);
     ok(is_listed(context, "null"), "the plugins that are fine are listed all the same");
