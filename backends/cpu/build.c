@@ -22,8 +22,12 @@ typedef struct node_meta {
 
 typedef struct chain {
     int32_t head, tail, next; /* next: in the phase */
-    uint32_t phase;
 } chain;
+
+typedef struct phase {
+    int32_t chains; /* the newest one */
+    uint32_t count;
+} phase;
 
 typedef struct cache {
     size_t key_size; /* 0: holds nothing */
@@ -39,7 +43,7 @@ typedef struct list {
 struct qc_builder {
     qc_build_info info;
     qp_program *program;
-    list nodes, metas, accesses, chains, phases; /* phases: int32_t, the first chain of each */
+    list nodes, metas, accesses, chains, phases;
     cache caches[QC_CACHE_SLOTS];
     int failed; /* no memory */
 };
@@ -145,30 +149,32 @@ static int joins(const qc_builder *b, const chain *c, uint32_t node)
 
 /* ---- phases -------------------------------------------------------------------------------------------------------- */
 
-static void add_chain(qc_builder *b, uint32_t node, uint32_t phase)
+static phase *phase_at(const qc_builder *b, uint32_t i) { return (phase *)b->phases.data + i; }
+
+/* A later phase than need be is as good: a full one sends the chain on. */
+static void add_chain(qc_builder *b, uint32_t node, uint32_t index)
 {
-    int32_t *head = phase < b->phases.count ? (int32_t *)b->phases.data + phase : NULL;
-    if (!head) {
-        head = list_add(b, &b->phases, sizeof *head);
-        if (!head)
-            return;
-        *head = NONE;
-    }
-    chain *c = list_add(b, &b->chains, sizeof *c);
+    while (index < b->phases.count && phase_at(b, index)->count == QC_PHASE_CHAINS)
+        index++;
+    phase *to = index < b->phases.count ? phase_at(b, index) : list_add(b, &b->phases, sizeof *to);
+    chain *c = to ? list_add(b, &b->chains, sizeof *c) : NULL;
     if (!c)
         return;
-    *c = (chain){.head = (int32_t)node, .tail = (int32_t)node, .next = *head, .phase = phase};
-    *head = (int32_t)b->chains.count - 1;
+    if (!to->count)
+        to->chains = NONE;
+    *c = (chain){.head = (int32_t)node, .tail = (int32_t)node, .next = to->chains};
+    to->chains = (int32_t)b->chains.count - 1;
+    to->count++;
 }
 
 /* The last phase that has something to do with the node decides: the node joins the one chain it continues there, or goes into the
  * next phase. */
 static void place(qc_builder *b, uint32_t node)
 {
-    for (uint32_t phase = b->phases.count; phase-- > 0;) {
+    for (uint32_t at = b->phases.count; at-- > 0;) {
         int clash = 0, touched = 0;
         chain *partner = NULL;
-        for (int32_t i = ((int32_t *)b->phases.data)[phase]; i != NONE && !clash; i = chain_at(b, (uint32_t)i)->next) {
+        for (int32_t i = phase_at(b, at)->chains; i != NONE && !clash; i = chain_at(b, (uint32_t)i)->next) {
             int how = compare_chain(b, chain_at(b, (uint32_t)i), node);
             clash = how == CLASH;
             if (how != APART) {
@@ -182,7 +188,7 @@ static void place(qc_builder *b, uint32_t node)
             meta_at(b, (uint32_t)partner->tail)->next = (int32_t)node;
             partner->tail = (int32_t)node;
         } else {
-            add_chain(b, node, phase + 1);
+            add_chain(b, node, at + 1);
         }
         return;
     }
@@ -441,7 +447,7 @@ static qp_status launch_reference(qc_builder *b, const qk_op *op)
 }
 
 /* The i-th op, checked. */
-static qp_status op_at(const qp_device *device, const qp_program_desc *desc, uint32_t i, qp_op *op, qp_text *error)
+static qp_status op_at(const qp_device *device, const qp_program_desc *desc, uint32_t i, qp_op *op, uint64_t *work, qp_text *error)
 {
     char words[256] = "";
     qp_text text = {words, sizeof words};
@@ -450,6 +456,7 @@ static qp_status op_at(const qp_device *device, const qp_program_desc *desc, uin
     if (!status)
         status = qc_op_check(device, op, &info, &text);
     const qc_op_row *row = qc_op_find(op->kind);
+    *work = info.bytes_moved + info.operations / 8;
     return status ? qc_fail(error, status, "op %u (%s): %s", i, row ? row->name : "of unknown kind", words) : QP_OK;
 }
 
@@ -469,7 +476,8 @@ qp_status qc_build_measure(qp_device *device, const qp_program_desc *desc, qc_sc
     qp_status status = check_desc(desc, error);
     for (uint32_t i = 0; !status && i < desc->op_count; i++) {
         qp_op op;
-        status = op_at(device, desc, i, &op, error);
+        uint64_t work;
+        status = op_at(device, desc, i, &op, &work, error);
         const qc_op_row *row = qc_op_find(op.kind);
         if (!status && row->measure && !device->reference)
             status = row->measure(device, &op, scratch, error);
@@ -483,7 +491,8 @@ static qp_status add_op(qc_builder *b, const qp_program_desc *desc, uint32_t i, 
     qk_op resolved;
     char words[256] = "";
     qp_text text = {words, sizeof words};
-    qp_status status = op_at(b->info.device, desc, i, &op, error);
+    uint64_t work;
+    qp_status status = op_at(b->info.device, desc, i, &op, &work, error);
     if (status)
         return status;
     const qc_op_row *row = qc_op_find(op.kind);
@@ -492,32 +501,46 @@ static qp_status add_op(qc_builder *b, const qp_program_desc *desc, uint32_t i, 
         status = check_overlap(row, &resolved, &text);
     if (!status)
         status = b->info.device->reference ? launch_reference(b, &resolved) : row->launch(b, &op, &resolved, &text);
-    if (!status)
+    if (!status) {
+        node_at(b, b->nodes.count - 1)->work = work; /* the last node is the one that does most of it */
         return QP_OK;
+    }
     return qc_fail(error, status, "op %u (%s): %s", i, row->name, *words ? words : "no host memory for the program's records");
 }
 
 /* ---- the finished lists -------------------------------------------------------------------------------------------- */
 
-static void link_chains(const qc_builder *b, qp_program *p)
+/* Work that is over before a sleeping thread is awake is not worth waking it for. */
+enum { WIDE_PHASE = 256 << 10, WIDE_PROGRAM = 512 << 10 };
+
+static void link_phase(const qc_builder *b, qp_program *p, uint32_t index)
 {
-    uint32_t n = 0;
-    for (uint32_t phase = 0; phase < b->phases.count; phase++) {
-        p->phases[phase].first = n;
-        /* The list is newest first; big pieces tend to come first in program order, and are best started first. */
-        uint32_t count = 0;
-        for (int32_t i = ((const int32_t *)b->phases.data)[phase]; i != NONE; i = chain_at(b, (uint32_t)i)->next)
-            count++;
-        n += count;
-        p->phases[phase].end = n;
-        uint32_t at = n;
-        for (int32_t i = ((const int32_t *)b->phases.data)[phase]; i != NONE; i = chain_at(b, (uint32_t)i)->next)
-            p->chains[--at] = &p->nodes[chain_at(b, (uint32_t)i)->head];
+    const phase *from = phase_at(b, index);
+    qc_phase *to = &p->phases[index];
+    uint64_t work = 0;
+    to->count = from->count;
+    to->first = index ? p->phases[index - 1].first + p->phases[index - 1].count : 0;
+    /* The list is newest first; the pieces that come first in the program are to be started first. */
+    uint32_t at = to->first + to->count;
+    for (int32_t i = from->chains; i != NONE; i = chain_at(b, (uint32_t)i)->next) {
+        p->chains[--at] = &p->nodes[chain_at(b, (uint32_t)i)->head];
+        for (int32_t n = chain_at(b, (uint32_t)i)->head; n != NONE; n = meta_at(b, (uint32_t)n)->next)
+            work += node_at(b, (uint32_t)n)->work;
     }
+    to->wide = work >= WIDE_PHASE;
+}
+
+static void link_all(const qc_builder *b, qp_program *p)
+{
+    uint64_t work = 0;
+    for (uint32_t i = 0; i < b->phases.count; i++)
+        link_phase(b, p, i);
     for (uint32_t i = 0; i < b->nodes.count; i++) {
         int32_t next = meta_at(b, i)->next;
         p->nodes[i].next = next == NONE ? NULL : &p->nodes[next];
+        work += p->nodes[i].work;
     }
+    p->wide = work >= WIDE_PROGRAM;
 }
 
 static qp_status finish(const qc_builder *b, qp_program *p, qp_text *error)
@@ -527,13 +550,12 @@ static qp_status finish(const qc_builder *b, qp_program *p, qp_text *error)
     p->phase_count = b->phases.count;
     p->nodes = qc_alloc(p->node_count * sizeof *p->nodes);
     p->chains = qc_alloc(p->chain_count * sizeof *p->chains);
-    p->counters = qc_alloc(p->chain_count * sizeof *p->counters);
     p->phases = qc_alloc(p->phase_count * sizeof *p->phases);
-    if (!p->nodes || !p->chains || !p->counters || !p->phases)
+    if (!p->nodes || !p->chains || !p->phases)
         return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a program of %u pieces of work", p->node_count);
     if (p->node_count)
         memcpy(p->nodes, b->nodes.data, p->node_count * sizeof *p->nodes);
-    link_chains(b, p);
+    link_all(b, p);
     return QP_OK;
 }
 
@@ -573,6 +595,5 @@ void qc_build_free(qp_program *program)
     }
     qc_free(program->nodes);
     qc_free(program->chains);
-    qc_free(program->counters);
     qc_free(program->phases);
 }

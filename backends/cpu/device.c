@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/cpu/device.h"
 
+#include "backends/cpu/program.h"
 #include "backends/cpu/status.h"
 
 #include <sched.h>
@@ -148,7 +149,7 @@ static qp_status choose_threads(qp_device *device, const processors *p, uint32_t
 static void choose_patience(qp_device *device, const processors *p)
 {
     int crowded = device->threads > p->count, full = device->threads >= p->count;
-    device->pool.barrier_spin_ns = crowded ? 2000 : 200000;
+    device->pool.phase_spin_ns = crowded ? 2000 : 200000;
     device->pool.idle_spin_ns = crowded ? 0 : full ? 10000 : 100000;
     device->wait_spin_ns = full ? 0 : 20000;
 }
@@ -160,7 +161,7 @@ static qp_status start(qp_device *device, const processors *p, qp_text *error)
         return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a list of %u processors", device->threads);
     for (uint32_t i = 0; i < device->threads; i++) /* more threads than processors: the system places them better than we would */
         cpus[i] = p->cpus && device->threads <= p->count ? p->cpus[i].os_index : UINT32_MAX;
-    qp_status status = qc_pool_start(&device->pool, device->threads, cpus, qc_queue_lead, device, error);
+    qp_status status = qc_pool_start(&device->pool, device->threads, cpus, qc_queue_lead, device, qc_program_help, error);
     qc_free(cpus);
     return status;
 }

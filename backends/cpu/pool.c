@@ -8,15 +8,42 @@
 #include <stdio.h>
 #include <string.h>
 
-static void follow(qc_pool *pool, uint32_t index)
+/* The job under way, held so that its owner does not free it, or NULL. The thread says what it looks at, then looks whether that
+ * is still under way; the owner lets the run end, then looks at what the threads say: one of the two sees the other. */
+static const void *enter(qc_pool *pool, qc_thread *thread, uint64_t now, uint64_t *base)
 {
-    uint32_t seen = 0; /* the leader posts nothing before every thread has been started */
-    for (;;) {
-        qc_event_wait(&pool->start, seen, pool->idle_spin_ns, QC_FOREVER);
-        seen++;
-        if (pool->stop)
-            return;
-        pool->job(pool->job_arg, index);
+    const void *job = atomic_load(&pool->job);
+    *base = atomic_load(&pool->base);
+    if (now < *base || now >= atomic_load(&pool->end))
+        return NULL;
+    atomic_store(&thread->job, job);
+    if (atomic_load(&pool->now) == now)
+        return job;
+    atomic_store(&thread->job, NULL);
+    return NULL;
+}
+
+/* Sleeps until there is much to do; in between short runs go by unnoticed. */
+static void rest(qc_pool *pool, uint64_t now)
+{
+    atomic_fetch_add(&pool->helpers.sleepers, 1);
+    uint32_t seen = qc_event_read(&pool->helpers);
+    if (atomic_load(&pool->now) == now && !atomic_load(&pool->stop))
+        qc_event_sleep(&pool->helpers, seen);
+    atomic_fetch_sub(&pool->helpers.sleepers, 1);
+}
+
+static void help(qc_pool *pool, qc_thread *thread)
+{
+    while (!atomic_load(&pool->stop)) {
+        uint64_t now = atomic_load(&pool->now), base;
+        const void *job = enter(pool, thread, now, &base);
+        if (job) {
+            pool->help(job, base, thread->index);
+            atomic_store(&thread->job, NULL);
+        } else if (!qc_pool_look(pool, now, pool->idle_spin_ns)) {
+            rest(pool, now);
+        }
     }
 }
 
@@ -29,7 +56,7 @@ static void thread_main(void *arg)
     if (thread->index == 0)
         thread->pool->lead(thread->pool->lead_arg);
     else
-        follow(thread->pool, thread->index);
+        help(thread->pool, thread);
 }
 
 static void *own_main(void *arg)
@@ -88,15 +115,17 @@ static void join_thread(qc_thread *thread)
         pthread_join(thread->own, NULL);
 }
 
-static void stop_followers(qc_pool *pool)
+static void stop_helpers(qc_pool *pool)
 {
-    pool->stop = 1;
-    qc_event_post(&pool->start);
+    atomic_store(&pool->stop, 1);
+    qc_event_post(&pool->helpers);
 }
 
 /* The leader starts last, so that if one of the others does not start nothing has run yet. */
-qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, void (*lead)(void *), void *arg, qp_text *error)
+qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, void (*lead)(void *), void *arg, qc_help_fn help_with,
+                        qp_text *error)
 {
+    pool->help = help_with;
     pool->lead = lead;
     pool->lead_arg = arg;
     pool->count = count;
@@ -106,11 +135,9 @@ qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, voi
     for (uint32_t i = count; i-- > 0;) {
         pool->threads[i].pool = pool;
         pool->threads[i].index = i;
-        if (start_thread(&pool->threads[i], cpus[i]) == 0) {
-            pool->threads[i].started = 1;
+        if (start_thread(&pool->threads[i], cpus[i]) == 0)
             continue;
-        }
-        stop_followers(pool);
+        stop_helpers(pool);
         for (uint32_t j = i + 1; j < count; j++)
             join_thread(&pool->threads[j]);
         qc_free(pool->threads);
@@ -127,33 +154,71 @@ void qc_pool_join(qc_pool *pool)
     if (!pool->threads)
         return;
     join_thread(&pool->threads[0]);
-    stop_followers(pool);
+    stop_helpers(pool);
     for (uint32_t i = 1; i < pool->count; i++)
         join_thread(&pool->threads[i]);
     qc_free(pool->threads);
     pool->threads = NULL;
 }
 
-void qc_pool_run(qc_pool *pool, qc_job job, void *arg)
+/* ---- phases -------------------------------------------------------------------------------------------------------- */
+
+/* base and end before job: who sees the new job sees its phases too. They lie beyond `now` until qc_pool_advance. */
+uint64_t qc_pool_begin(qc_pool *pool, const void *job, uint64_t phases)
 {
-    if (pool->count > 1) {
-        pool->job = job;
-        pool->job_arg = arg;
-        qc_event_post(&pool->start);
-    }
-    job(arg, 0);
+    uint64_t base = atomic_load(&pool->now) + 1;
+    atomic_store(&pool->base, base);
+    atomic_store(&pool->end, base + phases);
+    atomic_store(&pool->job, job);
+    return base;
 }
 
-void qc_pool_barrier(qc_pool *pool)
+/* The new phase is stored first, then the sleepers are counted; they count themselves first, then look at the phase. */
+void qc_pool_advance(qc_pool *pool, uint64_t now, int wake_helpers)
 {
-    if (pool->count == 1)
-        return;
-    /* Read before arriving: the number cannot change until we have arrived. */
-    uint32_t seen = atomic_load_explicit(&pool->generation.value, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == pool->count - 1) {
-        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        qc_event_post(&pool->generation);
-    } else {
-        qc_event_wait(&pool->generation, seen, pool->barrier_spin_ns, QC_FOREVER);
+    atomic_store(&pool->now, now);
+    if (atomic_load(&pool->leader.sleepers))
+        qc_event_post(&pool->leader);
+    if (wake_helpers && atomic_load(&pool->helpers.sleepers))
+        qc_event_post(&pool->helpers);
+}
+
+int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns)
+{
+    enum { LOOKS = 64, POLITE_NS = 50000 };
+    uint64_t start = 0;
+    for (;;) {
+        for (int i = 0; i < LOOKS; i++) {
+            if (atomic_load_explicit(&pool->now, memory_order_acquire) != now)
+                return 1;
+            qc_pause();
+        }
+        uint64_t time = qc_now();
+        start = start ? start : time;
+        if (time - start >= spin_ns)
+            return 0;
+        if (time - start >= POLITE_NS)
+            sched_yield(); /* somebody else may have better use for the processor */
     }
+}
+
+void qc_pool_wait_leader(qc_pool *pool, uint64_t now)
+{
+    if (qc_pool_look(pool, now, pool->phase_spin_ns))
+        return;
+    atomic_fetch_add(&pool->leader.sleepers, 1);
+    for (;;) {
+        uint32_t seen = qc_event_read(&pool->leader);
+        if (atomic_load(&pool->now) != now)
+            break;
+        qc_event_sleep(&pool->leader, seen);
+    }
+    atomic_fetch_sub(&pool->leader.sleepers, 1);
+}
+
+void qc_pool_forget(qc_pool *pool, const void *job)
+{
+    for (uint32_t i = 1; i < pool->count; i++)
+        while (atomic_load(&pool->threads[i].job) == job)
+            sched_yield();
 }

@@ -21,7 +21,7 @@ qp_status qc_program_measure(qp_device *device, const qp_program_desc *desc, qp_
     memory->scratch_bytes = qc_scratch_bytes(&scratch, device->threads);
     memory->scratch_alignment = QC_ALIGNMENT;
     uint64_t step = QP_HAS(desc, step) ? desc->step.size : 0;
-    memory->host_bytes = sizeof(qp_program) + FIRST_RUNS * (sizeof(qc_run) + step) + (uint64_t)desc->op_count * 2 * (sizeof(qc_node) + sizeof(qc_counter));
+    memory->host_bytes = sizeof(qp_program) + FIRST_RUNS * (sizeof(qc_run) + step) + (uint64_t)desc->op_count * 2 * (sizeof(qc_node) + sizeof(qc_phase));
     return QP_OK;
 }
 
@@ -112,6 +112,7 @@ void qc_program_destroy(qp_program *program)
     if (!program)
         return;
     qc_queue_drain(program);
+    qc_pool_forget(&program->device->pool, program);
     release(program);
 }
 
@@ -125,38 +126,91 @@ static int64_t live_rows(const qc_node *node)
     return live < 0 ? 0 : live > node->rows ? node->rows : live;
 }
 
-static void run_chain(const qc_node *head, qc_counter *counter, const qc_work *work)
+static void run_chain(const qc_node *head, int64_t begin, int64_t end, const qc_work *work)
 {
-    int64_t live = live_rows(head), units = head->kind->units ? head->kind->units(head, live) : live;
-    for (;;) {
-        int64_t begin = atomic_fetch_add_explicit(&counter->next, head->grain, memory_order_relaxed);
-        if (begin >= units)
-            return;
-        int64_t end = begin + head->grain < units ? begin + head->grain : units;
-        for (const qc_node *node = head; node; node = node->next)
-            node->kind->run(node, live, begin, end, work);
-    }
+    int64_t live = live_rows(head);
+    for (const qc_node *node = head; node; node = node->next)
+        node->kind->run(node, live, begin, end, work);
 }
 
-/* Every thread of the pool goes through here. */
-static void execute(void *arg, uint32_t thread)
+/* Writes down the units of a phase; how many there are. What they are counted from is what earlier phases have left. */
+static int64_t open_phase(const qp_program *p, qc_phase *phase)
 {
-    const qp_program *p = arg;
+    int64_t first = atomic_load_explicit(&phase->next, memory_order_relaxed), end = first;
+    atomic_store_explicit(&phase->bounds[0], first, memory_order_release);
+    for (uint32_t i = 0; i < phase->count; i++) {
+        const qc_node *head = p->chains[phase->first + i];
+        int64_t live = live_rows(head);
+        end += head->kind->units ? head->kind->units(head, live) : live;
+        atomic_store_explicit(&phase->bounds[i + 1], end, memory_order_release);
+    }
+    return end - first;
+}
+
+/* Opens the next phase that has anything to do; past the last one the run is over, and only the leader may touch the program. */
+static void advance(const qp_program *p, uint64_t base, uint32_t index, int wake)
+{
     qc_pool *pool = &p->device->pool;
-    qc_work work = {thread, p->thread_scratch ? p->thread_scratch + thread * p->thread_scratch_bytes : NULL};
-    uint32_t phases = p->phase_count;
-    for (uint32_t i = 0; i < phases; i++) {
-        qc_phase phase = p->phases[i];
-        for (uint32_t c = phase.first; c < phase.end; c++)
-            run_chain(p->chains[c], &p->counters[c], &work);
-        qc_pool_barrier(pool); /* after the last one only the leader may touch the program */
-        for (uint32_t c = phase.first; thread == 0 && c < phase.end; c++)
-            atomic_store_explicit(&p->counters[c].next, 0, memory_order_relaxed); /* used again after another barrier */
-    }
+    while (index < p->phase_count && open_phase(p, &p->phases[index]) == 0)
+        index++;
+    qc_pool_advance(pool, base + index, wake || (index < p->phase_count && p->phases[index].wide));
 }
 
-void qc_program_execute(qp_program *program)
+static void work_phase(const qp_program *p, uint64_t base, uint64_t now, const qc_work *work)
 {
-    if (program->phase_count)
-        qc_pool_run(&program->device->pool, execute, program);
+    qc_phase *phase = &p->phases[now - base];
+    int64_t bounds[QC_PHASE_CHAINS + 1], did = 0;
+    for (uint32_t i = 0; i <= phase->count; i++)
+        bounds[i] = atomic_load_explicit(&phase->bounds[i], memory_order_acquire);
+    if (atomic_load_explicit(&p->device->pool.now, memory_order_acquire) != now)
+        return; /* they may be those of another run */
+    int64_t unit = atomic_load_explicit(&phase->next, memory_order_relaxed), all = bounds[phase->count];
+    uint32_t chain = 0;
+    while (unit < all) {
+        while (unit >= bounds[chain + 1])
+            chain++;
+        const qc_node *head = p->chains[phase->first + chain];
+        int64_t end = unit + head->grain < bounds[chain + 1] ? unit + head->grain : bounds[chain + 1];
+        if (!atomic_compare_exchange_weak_explicit(&phase->next, &unit, end, memory_order_relaxed, memory_order_relaxed))
+            continue;
+        run_chain(head, unit - bounds[chain], end - bounds[chain], work);
+        did += end - unit;
+        unit = atomic_load_explicit(&phase->next, memory_order_relaxed);
+    }
+    if (did && atomic_fetch_add_explicit(&phase->done, did, memory_order_acq_rel) + did == all)
+        advance(p, base, (uint32_t)(now - base) + 1, 0);
+}
+
+static qc_work work_of(const qp_program *p, uint32_t thread)
+{
+    return (qc_work){thread, p->thread_scratch ? p->thread_scratch + thread * p->thread_scratch_bytes : NULL};
+}
+
+void qc_program_help(const void *program, uint64_t base, uint32_t thread)
+{
+    const qp_program *p = program;
+    qc_pool *pool = &p->device->pool;
+    qc_work work = work_of(p, thread);
+    uint64_t now;
+    do {
+        now = atomic_load_explicit(&pool->now, memory_order_acquire);
+        if (now - base >= p->phase_count)
+            return;
+        work_phase(p, base, now, &work);
+    } while (qc_pool_look(pool, now, pool->phase_spin_ns));
+}
+
+void qc_program_execute(qp_program *p)
+{
+    qc_pool *pool = &p->device->pool;
+    qc_work work = work_of(p, 0);
+    uint64_t base = qc_pool_begin(pool, p, p->phase_count);
+    advance(p, base, 0, p->wide);
+    for (;;) {
+        uint64_t now = atomic_load_explicit(&pool->now, memory_order_acquire);
+        if (now - base >= p->phase_count)
+            return;
+        work_phase(p, base, now, &work);
+        qc_pool_wait_leader(pool, now);
+    }
 }

@@ -51,6 +51,11 @@ void qc_event_post(qc_event *event)
         wake_all(&event->value);
 }
 
+void qc_event_sleep(qc_event *event, uint32_t seen)
+{
+    sleep_on(&event->value, seen, QC_FOREVER);
+}
+
 /* A thread that waits where another one needs its processor gives it away now and then. */
 static int spin(qc_event *event, uint32_t seen, uint64_t ns)
 {
