@@ -110,7 +110,7 @@ deps()
         if [ -r /etc/os-release ] && grep -q '^VERSION_ID="12"' /etc/os-release; then
             packages="$packages libclang-rt-14-dev"
         fi
-        lack="$lack$(missing_for_ci)"
+        lack=$(missing; missing_for_ci)
     elif [ $# -gt 0 ]; then
         fail "deps takes --ci or nothing, not '$1'"
     fi

@@ -129,9 +129,7 @@ static void key_string(writer *w, const char *key, const char *value)
 
 static void token_text(uint32_t id, char text[16])
 {
-    static const char *const special[] = {"<unk>", "<s>", "</s>"}, *const words[WORDS] = {"\xe2\x96\x81", "a", "b", "ab",
-                                                                                          "\xe2\x96\x81"
-                                                                                          "a"};
+    static const char *const special[] = {"<unk>", "<s>", "</s>"}, *const words[WORDS] = {"\xe2\x96\x81", "a", "b", "ab", "\xe2\x96\x81\x61"};
     if (id < 3)
         strcpy(text, special[id]);
     else if (id < BYTES)
