@@ -179,7 +179,7 @@ static uint64_t name_hash(const char *name)
 
 /* ---- running ---- */
 
-enum { HANG_SECONDS = 240 };
+enum { HANG_SECONDS = 500 };
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void on_signal(int number)
@@ -253,7 +253,8 @@ static int choose_device(cts *t)
     t->info.struct_size = sizeof t->info;
     qp_status status = t->index < count ? t->backend->device_info(t->index, &t->info, cts_words(t)) : QP_ERR_NOT_FOUND;
     if (status != QP_OK) {
-        printf("Bail out! device %u of %u: %s\n", t->index, count, t->words);
+        printf("Bail out! device %u: %s (devices are counted from 0, there are %u)\n", t->index,
+               t->index < count ? t->words : "there is no such device", count);
         return -1;
     }
     t->computes = t->info.kind != QP_DEVICE_NULL;
