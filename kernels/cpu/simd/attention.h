@@ -26,15 +26,10 @@ enum {
 typedef struct qk_batch {
     const qk_attention_args *a;
     int64_t query, queries, cell, cells;
+    const float *q[QK_QUERIES];
     float p[QK_QUERIES][QK_CELLS]; /* scores, then weights; −inf and then 0 past the cells */
     _Alignas(64) float scratch[QK_PIECE * QK_CELLS];
 } qk_batch;
-
-QK_INLINE const float *qk_query(const qk_batch *b, int64_t q)
-{
-    int64_t i = b->query + q;
-    return b->a->q + i / b->a->heads * b->a->q_row_stride + i % b->a->heads * b->a->q_stride;
-}
 
 QK_INLINE vf qk_read_part(const qk_reader f, const char *row, int64_t i, int64_t n)
 {
@@ -59,22 +54,34 @@ QK_INLINE void qk_scores_four(const qk_reader f, const int Q, qk_batch *b, int64
     int64_t i = 0;
     QK_UNROLL
     for (int j = 0; j < Q; j++) {
-        query[j] = qk_query(b, q + j);
+        query[j] = b->q[q + j];
         QK_UNROLL
         for (int n = 0; n < 4; n++)
             sum[j][n] = v_zero();
     }
-    for (; i + V_LANES <= a->k_size; i += V_LANES) {
-        vf cell[4];
+    for (; i + QK_BLOCK <= a->k_size; i += QK_BLOCK) { /* whole blocks: their scale is then read once */
         QK_UNROLL
-        for (int n = 0; n < 4; n++)
-            cell[n] = f.load(k + n * a->k_stride, i);
+        for (int part = 0; part < QK_BLOCK; part += V_LANES) {
+            vf cell[4];
+            QK_UNROLL
+            for (int n = 0; n < 4; n++)
+                cell[n] = f.load(k + n * a->k_stride, i + part);
+            QK_UNROLL
+            for (int j = 0; j < Q; j++) {
+                vf x = v_load(query[j] + i + part);
+                QK_UNROLL
+                for (int n = 0; n < 4; n++)
+                    sum[j][n] = v_fma(x, cell[n], sum[j][n]);
+            }
+        }
+    }
+    for (; f.load_n && i + V_LANES <= a->k_size; i += V_LANES) {
         QK_UNROLL
         for (int j = 0; j < Q; j++) {
             vf x = v_load(query[j] + i);
             QK_UNROLL
             for (int n = 0; n < 4; n++)
-                sum[j][n] = v_fma(x, cell[n], sum[j][n]);
+                sum[j][n] = v_fma(x, f.load(k + n * a->k_stride, i), sum[j][n]);
         }
     }
     if (f.load_n && i < a->k_size) {
@@ -95,7 +102,7 @@ QK_INLINE void qk_scores_one(const qk_reader f, qk_batch *b, int64_t q, int64_t 
 {
     const qk_attention_args *a = b->a;
     const char *k = a->k + (b->cell + c) * a->k_stride;
-    const float *query = qk_query(b, q);
+    const float *query = b->q[q];
     vf sum = v_zero();
     int64_t i = 0;
     for (; i + V_LANES <= a->k_size; i += V_LANES)
@@ -155,7 +162,7 @@ QK_INLINE void qk_scores_tile(const int Q, qk_batch *b, int64_t q, int64_t c, in
     const float *query[V_QUERIES];
     QK_UNROLL
     for (int j = 0; j < Q; j++) {
-        query[j] = qk_query(b, q + j) + from;
+        query[j] = b->q[q + j] + from;
         QK_UNROLL
         for (int v = 0; v < QK_VECTORS; v++)
             sum[j][v] = from ? v_load(b->p[q + j] + c + v * V_LANES) : v_zero();
@@ -178,18 +185,23 @@ QK_INLINE void qk_scores_tile(const int Q, qk_batch *b, int64_t q, int64_t c, in
     }
 }
 
+/* V_QUERIES_CASES(X) of the including file says X(1) … X(V_QUERIES). */
+#define QK_SCORES_CASE(Q) \
+    case Q: qk_scores_tile(Q, b, q, c, from, n); break;
+
 QK_INLINE void qk_scores_many(const qk_reader f, qk_batch *b)
 {
     int64_t size = b->a->k_size;
     for (int64_t from = 0; from < size; from += QK_PIECE) {
         int64_t n = size - from < QK_PIECE ? size - from : QK_PIECE, q = 0;
         qk_transpose(f, b, from, n);
-        for (; q < b->queries; q += q + V_QUERIES <= b->queries ? V_QUERIES : 1) {
+        for (int64_t step; q < b->queries; q += step) {
+            step = b->queries - q < V_QUERIES ? b->queries - q : V_QUERIES;
             for (int64_t c = 0; c < b->cells; c += QK_VECTORS * V_LANES) {
-                if (q + V_QUERIES <= b->queries)
-                    qk_scores_tile(V_QUERIES, b, q, c, from, n);
-                else
-                    qk_scores_tile(1, b, q, c, from, n);
+                switch (step) {
+                    V_QUERIES_CASES(QK_SCORES_CASE)
+                default: break;
+                }
             }
         }
     }
@@ -274,23 +286,29 @@ QK_INLINE void qk_gather_tile(const qk_reader f, const int Q, const int N, const
     }
 }
 
+#define QK_GATHER_CASE(Q) \
+    case Q: qk_gather_tile(f, Q, QK_VECTORS, 1, b, q, v, v_stride, from, i, V_LANES); break;
+
 /* All queries, elements [from, from + n) of the head; v is the first cell's, and element `from` is at i = 0 of it. */
 QK_INLINE void qk_gather_piece(const qk_reader f, qk_batch *b, const char *v, int64_t v_stride, int64_t from, int64_t n)
 {
     enum { WIDE = QK_VECTORS * V_LANES };
-    for (int64_t i = 0; i < n; i += n - i >= WIDE ? WIDE : V_LANES) {
+    int64_t i = 0;
+    for (; i + WIDE <= n; i += WIDE) {
         for (int64_t q = 0, step; q < b->queries; q += step) {
-            step = b->queries - q >= V_QUERIES ? V_QUERIES : 1;
-            if (n - i >= WIDE && step > 1)
-                qk_gather_tile(f, V_QUERIES, QK_VECTORS, 1, b, q, v, v_stride, from, i, V_LANES);
-            else if (n - i >= WIDE)
-                qk_gather_tile(f, 1, QK_VECTORS, 1, b, q, v, v_stride, from, i, V_LANES);
-            else if (n - i >= V_LANES)
-                for (int64_t j = 0; j < step; j++)
-                    qk_gather_tile(f, 1, 1, 1, b, q + j, v, v_stride, from, i, V_LANES);
+            step = b->queries - q < V_QUERIES ? b->queries - q : V_QUERIES;
+            switch (step) {
+                V_QUERIES_CASES(QK_GATHER_CASE)
+            default: break;
+            }
+        }
+    }
+    for (; i < n; i += V_LANES) {
+        for (int64_t q = 0; q < b->queries; q++) {
+            if (n - i >= V_LANES)
+                qk_gather_tile(f, 1, 1, 1, b, q, v, v_stride, from, i, V_LANES);
             else if (f.load_n)
-                for (int64_t j = 0; j < step; j++)
-                    qk_gather_tile(f, 1, 1, 0, b, q + j, v, v_stride, from, i, n - i);
+                qk_gather_tile(f, 1, 1, 0, b, q, v, v_stride, from, i, n - i);
         }
     }
 }
@@ -352,6 +370,8 @@ QK_INLINE void qk_attend_stretch(const qk_reader f, qk_batch *b, int64_t row, in
         int64_t begin = qk_row_begin(b->a, r), end = qk_row_end(b->a, r);
         b->query = r * b->a->heads + head;
         b->queries = step * heads;
+        for (int64_t q = 0; q < b->queries; q++)
+            b->q[q] = b->a->q + (r + q / heads) * b->a->q_row_stride + (head + q % heads) * b->a->q_stride;
         b->cell = begin > from ? begin : from;
         b->cells = (end < to ? end : to) - b->cell;
         if (b->cells > 0)
