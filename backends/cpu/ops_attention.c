@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { STRETCH = 256, MAX_STRETCHES = 64, ROW_BLOCK = 8, FEW_ROWS = 4 };
+enum { STRETCH = 256, MAX_STRETCHES = 64, ROW_BLOCK = 8, MOST_ROWS = 32, QUERIES = 32, FEW_ROWS = 4 };
 
 /* ---- check --------------------------------------------------------------------------------------------------------- */
 
@@ -80,6 +80,13 @@ static int64_t stretches_of(const qp_op *op)
     return (op->src[QP_ATTENTION_K].ne[2] + stretch_of(op) - 1) / stretch_of(op);
 }
 
+/* Rows of a unit: enough queries (rows × heads of the group) for the kernel to use a piece of K and V many times. */
+static int64_t row_block_of(int64_t group)
+{
+    int64_t rows = QUERIES / group;
+    return rows < ROW_BLOCK ? ROW_BLOCK : rows > MOST_ROWS ? MOST_ROWS : rows;
+}
+
 /* State of a group of heads in floats: maximum and sum of each, then the weighted values, padded. */
 static uint64_t state_floats(int64_t heads, int64_t v_size)
 {
@@ -96,7 +103,7 @@ static qp_status measure(const qp_device *device, const qp_op *op, qc_scratch *s
         uint64_t bytes = state * (uint64_t)(rows * kv_heads * stretches_of(op));
         scratch->partial = bytes > scratch->partial ? bytes : scratch->partial;
     }
-    uint64_t thread = state * ROW_BLOCK;
+    uint64_t thread = state * (uint64_t)row_block_of(group);
     scratch->thread_bytes = thread > scratch->thread_bytes ? thread : scratch->thread_bytes;
     return QP_OK;
 }
@@ -137,25 +144,23 @@ static void cells_of(const qc_attention_node *u, int64_t r, int64_t *begin, int6
     *begin = u->p.window > 0 && position - (int64_t)u->p.window + 1 > 0 ? position - (int64_t)u->p.window + 1 : 0;
 }
 
-static void attend(const qc_attention_node *u, int64_t r, int64_t kv_head, int64_t begin, int64_t end, const state *s)
+/* One row from row r on; cells and more rows are for the caller to add. */
+static qk_attention_args attention_args(const qc_attention_node *u, int64_t r, int64_t kv_head, const state *s)
 {
-    qk_attention_args args = {.q = qc_row_at(&u->q, kv_head * group_heads(u), r),
-                              .q_stride = u->q.head / (int64_t)sizeof(float),
-                              .heads = group_heads(u),
-                              .k = u->k + kv_head * u->k_head,
-                              .v = u->v + kv_head * u->v_head,
-                              .k_stride = u->k_cell,
-                              .v_stride = u->v_cell,
-                              .k_size = u->k_size,
-                              .v_size = u->v_size,
-                              .begin = begin,
-                              .end = end,
-                              .scale = u->p.scale,
-                              .softcap = u->p.softcap,
-                              .m = s->m,
-                              .l = s->l,
-                              .acc = s->acc};
-    u->attend(&args);
+    return (qk_attention_args){.q = qc_row_at(&u->q, kv_head * group_heads(u), r),
+                               .q_stride = u->q.head / (int64_t)sizeof(float),
+                               .heads = group_heads(u),
+                               .k = u->k + kv_head * u->k_head,
+                               .v = u->v + kv_head * u->v_head,
+                               .k_stride = u->k_cell,
+                               .v_stride = u->v_cell,
+                               .k_size = u->k_size,
+                               .v_size = u->v_size,
+                               .scale = u->p.scale,
+                               .softcap = u->p.softcap,
+                               .m = s->m,
+                               .l = s->l,
+                               .acc = s->acc};
 }
 
 /* acc / l, with the sink's share in l. No cells: zeros. */
@@ -188,25 +193,43 @@ static int64_t block_units(const qc_node *node, int64_t live)
     return u->kv_heads * blocks_at(u, live);
 }
 
+/* The states of all rows of a block, which the kernel wants plane by plane: no larger than as many states one by one. */
+static state block_state(const qc_attention_node *u, char *memory, int64_t rows, int64_t row)
+{
+    int64_t group = group_heads(u);
+    float *m = (float *)(void *)memory;
+    return (state){.m = m + row * group, .l = m + (rows + row) * group,
+                   .acc = m + ((uint64_t)rows * (uint64_t)group * 2 + 15) / 16 * 16 + row * group * u->v_size};
+}
+
 static void run_block(const qc_attention_node *u, int64_t kv_head, int64_t first, int64_t rows, char *memory)
 {
-    int64_t begin[ROW_BLOCK], end[ROW_BLOCK], least = INT64_MAX, most = 0;
+    int64_t begin[MOST_ROWS], end[MOST_ROWS], from[MOST_ROWS], to[MOST_ROWS], least = INT64_MAX, most = 0;
     for (int64_t i = 0; i < rows; i++) {
         cells_of(u, first + i, &begin[i], &end[i]);
         least = begin[i] < least ? begin[i] : least;
         most = end[i] > most ? end[i] : most;
-        state s = state_at(u, memory, i);
+        state s = block_state(u, memory, rows, i);
         start(u, &s);
     }
-    for (int64_t at = least / STRETCH * STRETCH; at < most; at += STRETCH)
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t from = begin[i] > at ? begin[i] : at, to = end[i] < at + STRETCH ? end[i] : at + STRETCH;
-            state s = state_at(u, memory, i);
-            if (from < to)
-                attend(u, first + i, kv_head, from, to, &s);
+    state all = block_state(u, memory, rows, 0);
+    for (int64_t at = least / STRETCH * STRETCH; at < most; at += STRETCH) {
+        for (int64_t i = 0; i < rows; i++) { /* a row that sees nothing here has from == to */
+            to[i] = end[i] < at + STRETCH ? end[i] : at + STRETCH;
+            from[i] = begin[i] > at ? begin[i] : at;
+            to[i] = to[i] > from[i] ? to[i] : from[i];
         }
+        qk_attention_args args = attention_args(u, first, kv_head, &all);
+        args.rows = rows;
+        args.q_row_stride = u->q.row / (int64_t)sizeof(float);
+        args.begins = from;
+        args.ends = to;
+        args.begin = from[0]; /* for a single row */
+        args.end = to[0];
+        u->attend(&args);
+    }
     for (int64_t i = 0; i < rows; i++) {
-        state s = state_at(u, memory, i);
+        state s = block_state(u, memory, rows, i);
         finish(u, first + i, kv_head, &s, begin[i] >= end[i]);
     }
 }
@@ -276,8 +299,12 @@ static void run_stretch(const qc_attention_node *u, int64_t r, int64_t kv_head, 
     to = to < end_cell ? to : end_cell;
     state s = state_at(u, u->partial, slot * u->stretches + index);
     start(u, &s);
-    if (from < to)
-        attend(u, r, kv_head, from, to, &s);
+    if (from < to) {
+        qk_attention_args args = attention_args(u, r, kv_head, &s);
+        args.begin = from;
+        args.end = to;
+        u->attend(&args);
+    }
     if (count > 1 && atomic_fetch_add_explicit(&u->done[slot], 1, memory_order_acq_rel) != (uint32_t)count - 1)
         return;
     atomic_store_explicit(&u->done[slot], 0, memory_order_relaxed); /* for the next run */
@@ -322,7 +349,7 @@ static void fill(qc_attention_node *u, const qc_build_info *info, const qp_op *o
                              .p = op->p.attention,
                              .stretch = stretch_of(op),
                              .stretches = stretches_of(op),
-                             .row_block = ROW_BLOCK};
+                             .row_block = row_block_of(q->ne[1] / k->ne[1])};
 }
 
 static qp_status launch(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
