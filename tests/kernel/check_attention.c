@@ -211,11 +211,80 @@ static bool nan_round(problem *p, int round)
     return true;
 }
 
+/* ---- several rows in one call ---- */
+
+enum { MAX_ROWS = 14 };
+
+/* Ranges such as a causal mask gives, with a window or without, and now and then an empty one. Gives the stretch that they span. */
+static void draw_ranges(int64_t rows, int64_t cells, int64_t *begins, int64_t *ends, int64_t *least, int64_t *most)
+{
+    int64_t window = random_below(2) ? cells : random_between(1, cells), last = random_between(0, cells - 1);
+    *least = cells, *most = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        ends[r] = last - (rows - 1 - r) + 1;
+        ends[r] = ends[r] < 1 || !random_below(12) ? 0 : ends[r];
+        begins[r] = ends[r] > window ? ends[r] - window : 0;
+        *least = begins[r] < *least ? begins[r] : *least;
+        *most = ends[r] > *most ? ends[r] : *most;
+    }
+}
+
+static void prepare_rows(problem *p, int round, int64_t *begins, int64_t *ends)
+{
+    qk_attention_args *a = &p->args;
+    prepare(p, round);
+    a->rows = random_between(2, round % 20 == 3 ? MAX_ROWS : 5);
+    p->cells = random_between(1, 150);
+    draw_ranges(a->rows, p->cells, begins, ends, &a->begin, &a->end);
+    a->begins = begins;
+    a->ends = ends;
+    a->q_row_stride = (a->heads - 1) * a->q_stride + a->k_size + random_between(0, 9);
+    size_t floats = (size_t)((a->rows - 1) * a->q_row_stride + (a->heads - 1) * a->q_stride + a->k_size);
+    float *q = input_at_end(Q, floats * 4, 4);
+    fill_floats(q, (int64_t)floats, FILL_NORMAL, 0);
+    a->q = q;
+    a->k = make_cache(p, K, a->k_size, &a->k_stride, FILL_NORMAL);
+    a->v = make_cache(p, V, a->v_size, &a->v_stride, FILL_NORMAL);
+    int64_t heads = a->heads;
+    a->heads *= a->rows; /* state for all */
+    start_state(a);
+    a->heads = heads;
+}
+
+/* Each row must come out as alone. A NaN in a key shows in the rows that see that cell and in no other. */
+static bool rows_round(problem *p, int round)
+{
+    int64_t begins[MAX_ROWS], ends[MAX_ROWS], poisoned = -1;
+    prepare_rows(p, round, begins, ends);
+    qk_attention_args all = p->args;
+    if (all.begin < all.end && random_below(2)) {
+        poisoned = random_between(all.begin, all.end - 1);
+        memset((char *)(uintptr_t)all.k + poisoned * all.k_stride, 0xff, row_bytes(p->s->format, all.k_size));
+    }
+    ((qk_attention_fn)p->s->fn)(&all);
+    for (int64_t r = 0; r < all.rows; r++) {
+        p->args = qk_attention_row(&all, r);
+        describe_problem(p, "several rows", round);
+        for (int64_t h = 0; h < all.heads && begins[r] < ends[r]; h++) {
+            if (poisoned >= begins[r] && poisoned < ends[r]) {
+                if (p->args.l[h] == p->args.l[h])
+                    return fail("row %lld head %lld does not show the NaN in cell %lld", (long long)r, (long long)h, (long long)poisoned);
+            } else if (!compare_head(p, h)) {
+                return false;
+            }
+        }
+        if (begins[r] >= ends[r] && (p->args.l[0] != 0 || p->args.acc[0] != 0))
+            return fail("row %lld sees no cell, but its state changed", (long long)r);
+    }
+    p->args = (qk_attention_args){0};
+    return output_intact(M) && output_intact(L) && output_intact(ACC);
+}
+
 static bool check(const subject *s)
 {
     problem p = {.s = s, .quantised_q = s->format == QP_FORMAT_Q8_0 || s->format == QP_FORMAT_Q4_0};
     for (int round = 0; round < 200; round++)
-        if (!(round % 10 == 9 ? nan_round : one_round)(&p, round))
+        if (!(round % 10 == 9 ? nan_round : round % 5 == 3 ? rows_round : one_round)(&p, round))
             return false;
     return true;
 }
