@@ -122,6 +122,7 @@ static int has_avx512_vnni(const qk_cpu_features *f) { return has_avx512(f) && f
 
 #if defined(QK_HAVE_ARM)
 static int has_neon(const qk_cpu_features *f) { return f->neon; }
+static int has_dotprod(const qk_cpu_features *f) { return f->neon && f->dotprod; }
 #endif
 
 /* Worst first. Each one lays its rows over those before it; `allowed` are the features that it adds. */
@@ -142,6 +143,7 @@ static const variant variants[] = {
 #endif
 #if defined(QK_HAVE_ARM)
     {"neon", has_neon, neon_rows, {.neon = 1}},
+    {"neon_dotprod", has_dotprod, neon_rows, {.dotprod = 1}},
 #endif
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };

@@ -28,14 +28,6 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx2, norm)           \
     X(avx2, rope)
 
-#define QK_NEON_ROWS(X)       \
-    X(neon, convert)          \
-    X(neon, matmul_float)     \
-    X(neon, attention)        \
-    X(neon, norm)             \
-    X(neon, rope)             \
-    X(neon, elementwise)
-
 #define QK_AVX512_ROWS(X)     \
     X(avx512, attention)      \
     X(avx512, convert)        \
@@ -47,12 +39,14 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx512, rope)
 
 #define QK_NEON_ROWS(X)       \
-    X(neon, convert)          \
-    X(neon, matmul_float)     \
     X(neon, attention)        \
+    X(neon, convert)          \
+    X(neon, elementwise)      \
+    X(neon, matmul_float)     \
+    X(neon, matmul_panel)     \
+    X(neon, matmul_panel_dotprod) \
     X(neon, norm)             \
-    X(neon, rope)             \
-    X(neon, elementwise)
+    X(neon, rope)
 
 #define QK_ROWS_DECLARE(isa, op) void qk_##isa##_##op(qk_kernels *table, const qk_cpu_features *features);
 QK_GENERIC_ROWS(QK_ROWS_DECLARE)

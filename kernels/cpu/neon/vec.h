@@ -90,6 +90,58 @@ QK_INLINE vf v_ldexp(vf a, vf n) { return v_pair(v_ldexp_part(a.l, n.l), v_ldexp
 QK_INLINE float v_sum(vf a) { return vaddvq_f32(vaddq_f32(a.l, a.h)); }
 QK_INLINE float v_largest(vf a) { return vmaxvq_f32(vmaxq_f32(a.l, a.h)); }
 
+/* dst[0…3] = the sums of a, b, c, d. */
+QK_INLINE void v_sum_four(float *dst, vf a, vf b, vf c, vf d)
+{
+    float32x4_t ab = vpaddq_f32(vaddq_f32(a.l, a.h), vaddq_f32(b.l, b.h)), cd = vpaddq_f32(vaddq_f32(c.l, c.h), vaddq_f32(d.l, d.h));
+    vst1q_f32(dst, vpaddq_f32(ab, cd));
+}
+QK_INLINE float v_first_lane(vf a) { return vgetq_lane_f32(a.l, 0); }
+
+QK_INLINE void v_transpose_four(float32x4_t m[4])
+{
+    float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(m[0], m[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(m[0], m[1]));
+    float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(m[2], m[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(m[2], m[3]));
+    m[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+    m[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    m[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+    m[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
+}
+
+/* Rows to columns, V_LANES of each: by quarters, those off the diagonal change places. */
+QK_INLINE void v_transpose(vf m[8])
+{
+    float32x4_t a[4], b[4], c[4], d[4];
+    QK_UNROLL
+    for (int i = 0; i < 4; i++) {
+        a[i] = m[i].l, b[i] = m[i].h;
+        c[i] = m[i + 4].l, d[i] = m[i + 4].h;
+    }
+    v_transpose_four(a);
+    v_transpose_four(b);
+    v_transpose_four(c);
+    v_transpose_four(d);
+    QK_UNROLL
+    for (int i = 0; i < 4; i++) {
+        m[i] = v_pair(a[i], c[i]);
+        m[i + 4] = v_pair(b[i], d[i]);
+    }
+}
+
+/* Even and odd lanes of two vectors that follow each other. */
+QK_INLINE vf v_even(vf low, vf high) { return v_pair(vuzp1q_f32(low.l, low.h), vuzp1q_f32(high.l, high.h)); }
+QK_INLINE vf v_odd(vf low, vf high) { return v_pair(vuzp2q_f32(low.l, low.h), vuzp2q_f32(high.l, high.h)); }
+/* Pairs of lanes (2i, 2i + 1): the first one twice, the second one twice, swapped; a − b in the first, a + b in the second. */
+QK_INLINE vf v_pair_first(vf a) { return v_pair(vtrn1q_f32(a.l, a.l), vtrn1q_f32(a.h, a.h)); }
+QK_INLINE vf v_pair_second(vf a) { return v_pair(vtrn2q_f32(a.l, a.l), vtrn2q_f32(a.h, a.h)); }
+QK_INLINE vf v_pair_swap(vf a) { return v_pair(vrev64q_f32(a.l), vrev64q_f32(a.h)); }
+QK_INLINE vf v_addsub(vf a, vf b)
+{
+    uint32x4_t turn = vreinterpretq_u32_u64(vdupq_n_u64(0x80000000u)); /* the sign of even lanes */
+    return v_pair(vaddq_f32(a.l, vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(b.l), turn))),
+                  vaddq_f32(a.h, vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(b.h), turn))));
+}
+
 /* ---- other element types ---- */
 
 QK_INLINE float v_f16(uint16_t h) { return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0); }
