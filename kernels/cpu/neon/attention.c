@@ -3,6 +3,7 @@
 #include "kernels/cpu/neon/vec.h"
 
 enum { V_QUERIES = 2, V_FEW = 2 };
+#define V_QUERIES_CASES(X) X(1) X(2)
 #include "kernels/cpu/simd/attention.h"
 
 void qk_neon_attention(qk_kernels *table, const qk_cpu_features *features)
