@@ -30,6 +30,10 @@ enum {
     TAG_OUTPUT_NORM,
     TAG_OUTPUT,
     TAG_SAMPLE,
+    TAG_QKV,
+    TAG_POST_NORM,
+    TAG_RESIDUAL,
+    TAG_SOFTCAP,
     TAG_LAYER = 256
 };
 
@@ -42,7 +46,7 @@ typedef struct builder {
     uint32_t rows;
     quern_value live; /* 0: every row */
     quern_value tokens, positions;
-    quern_value rope_factors; /* 0: none */
+    quern_value rope_factors; /* of rope[0]; 0: none */
     quern_value selected;     /* ids of the rows that logits are wanted of; 0: all of them */
     uint32_t selected_rows;
     quern_value selected_live;
@@ -53,12 +57,14 @@ quern_value bind_weight(builder *b, const weight *w); /* NULL gives 0 */
 
 /* {embedding, 1, rows} from the token ids. */
 quern_value block_embedding(builder *b);
-/* x + output(attention(norm(x))). In the last layer only the selected rows go on after the attention itself: the rest of the model
- * then works on those alone. Overwrites x. */
+/* x + post_norm(output(attention(norm(x)))), with the norm after it where the model has one. In the last layer only the selected
+ * rows go on after the attention itself: the rest of the model then works on those alone. Overwrites x. */
 quern_value block_attention(builder *b, uint32_t layer, quern_value x);
-/* x + down(act(gate(norm(x))) · up(norm(x))). Overwrites x. */
+/* x + post_norm(down(act(gate(norm(x))) · up(norm(x)))), likewise; hparams.mlp says what is gated. Overwrites x. */
 quern_value block_mlp(builder *b, uint32_t layer, quern_value x);
-/* Output norm, logits and the most likely token. */
+/* Output norm, logits, their soft cap where there is one, and the most likely token. */
 void block_logits(builder *b, quern_value x);
+/* The whole of a model whose layers are all block_attention and block_mlp. */
+void block_dense(builder *b);
 
 #endif

@@ -124,6 +124,22 @@ void hparams_refuse(metadata *md, const refused_key *keys)
     }
 }
 
+void hparams_refuse_common(metadata *md)
+{
+    static const refused_key refused[] = {
+        {"expert_count", 0, "a mixture of experts"},
+        {"attention.max_alibi_bias", 0, "ALiBi"},
+        {"attention.clamp_kqv", 0, "clamping of Q, K and V"},
+        {"attention.causal", 1, "attention that is not causal"},
+        {"attention.kv_lora_rank", 0, "latent attention"},
+        {"attention.temperature_scale", 0, "attention temperature by position"},
+        {"use_parallel_residual", 0, "a parallel residual"},
+        {"rope.scaling.yarn_log_multiplier", 0, "a YaRN log multiplier"},
+        {0},
+    };
+    hparams_refuse(md, refused);
+}
+
 /* ---- shape ---- */
 
 static void read_layer_count(metadata *md, hparams *hp)
@@ -192,6 +208,41 @@ void hparams_read_window(metadata *md, hparams *hp)
         hp->layer[i].window = window;
 }
 
+/* Is layer `index` one with a window, by the metadata's own list or period? */
+static int layer_is_local(metadata *md, const hparams *hp, uint32_t index, uint32_t period)
+{
+    char key[KEY_SIZE];
+    const char *suffix = "attention.sliding_window_pattern";
+    if (!wanted(md, suffix, KEY_OPTIONAL))
+        return index % period != period - 1;
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+    if (kv->type != QUERN_GGUF_ARRAY) {
+        period = metadata_count(md, suffix, KEY_REQUIRED, 0, period);
+        return index % period != period - 1;
+    }
+    uint64_t local = 0;
+    if (kv->count < hp->layers)
+        metadata_fail(md, QP_ERR_FORMAT, "%s has %llu entries for %u layers", key, (unsigned long long)kv->count, hp->layers);
+    else
+        md->status = quern_gguf_get_u64(md->gguf, key, index, &local, md->error);
+    return local != 0;
+}
+
+void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uint32_t missing)
+{
+    uint32_t window = metadata_count(md, "attention.sliding_window", missing ? KEY_OPTIONAL : KEY_REQUIRED, 0, missing);
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        hp->layer[i].window = layer_is_local(md, hp, i, period) ? window : 0;
+}
+
+float hparams_read_cap(metadata *md, const char *suffix, float missing)
+{
+    float value = metadata_float(md, suffix, KEY_OPTIONAL, missing);
+    if (md->status == QP_OK && value < 0)
+        metadata_fail(md, QP_ERR_FORMAT, "%s.%s is %g, which is below 0", md->architecture, suffix, (double)value);
+    return value;
+}
+
 /* ---- rope ---- */
 
 static void read_rope_dims(metadata *md, hparams *hp, qp_rope_params *rope)
@@ -215,7 +266,7 @@ static void read_yarn(metadata *md, qp_rope_params *rope)
     rope->beta_slow = metadata_float(md, "rope.scaling.yarn_beta_slow", KEY_OPTIONAL, 1);
 }
 
-static void read_rope_scaling(metadata *md, qp_rope_params *rope)
+static void read_rope_scaling(metadata *md, qp_rope_params *rope, int long_rope)
 {
     char key[KEY_SIZE], type[32];
     metadata_string(md, full_key(md, "rope.scaling.type", key), type, sizeof type);
@@ -227,6 +278,11 @@ static void read_rope_scaling(metadata *md, qp_rope_params *rope)
     rope->attn_factor = metadata_float(md, "rope.scaling.attn_factor", KEY_OPTIONAL, 1);
     if (!strcmp(type, "none") || md->status != QP_OK)
         return;
+    if (long_rope && !strcmp(type, "longrope")) { /* its factors are tensors */
+        if (!quern_gguf_tensor_find(md->gguf, "rope_factors_long.weight"))
+            metadata_fail(md, QP_ERR_FORMAT, "%s is \"%s\", but tensor rope_factors_long.weight is missing", key, type);
+        return;
+    }
     rope->freq_scale = factor > 0 ? 1 / factor : 1;
     if (!strcmp(type, "yarn"))
         read_yarn(md, rope);
@@ -245,7 +301,29 @@ void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode)
         metadata_fail(md, QP_ERR_FORMAT, "%s.rope.freq_base is %g, which is not above 0", md->architecture,
                       (double)rope->freq_base);
     rope->original_context = metadata_count(md, "rope.scaling.original_context_length", KEY_OPTIONAL, 0, hp->context);
-    read_rope_scaling(md, rope);
+    read_rope_scaling(md, rope, hp->long_rope);
+}
+
+void hparams_read_local_rope(metadata *md, hparams *hp, float base)
+{
+    hp->rope[1] = hp->rope[0];
+    hp->rope[1].freq_scale = hp->rope[1].attn_factor = 1;
+    hp->rope[1].ext_factor = 0;
+    hp->rope[1].freq_base = metadata_float(md, "rope.freq_base_swa", KEY_OPTIONAL, base);
+    if (md->status == QP_OK && !(hp->rope[1].freq_base > 0))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.freq_base_swa is %g, which is not above 0", md->architecture,
+                      (double)hp->rope[1].freq_base);
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        hp->layer[i].rope = hp->layer[i].window ? 1 : 0;
+}
+
+void hparams_read_dense(metadata *md, hparams *hp, uint32_t norm, uint32_t rope)
+{
+    hparams_refuse_common(md);
+    hparams_read_shape(md, hp);
+    hparams_read_norm(md, hp, norm);
+    hparams_read_rope(md, hp, rope);
+    hp->attention_scale = metadata_float(md, "attention.scale", KEY_OPTIONAL, 0);
 }
 
 /* ---- all of it ---- */
@@ -276,14 +354,14 @@ static void read_vocabulary(metadata *md, hparams *hp)
 
 quern_status hparams_read(const quern_gguf *gguf, hparams *hp, quern_error *error)
 {
-    *hp = (hparams){.embedding_scale = 1, .logit_scale = 1, .activation = QP_ACT_SILU};
+    *hp = (hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .activation = QP_ACT_SILU};
     quern_status status = hparams_architecture(gguf, hp->architecture, sizeof hp->architecture, error);
     if (status != QP_OK)
         return status;
     metadata md = {.gguf = gguf, .architecture = hp->architecture, .error = error};
     const arch *row = arch_find(hp->architecture);
     if (!row) {
-        char known[160];
+        char known[240];
         metadata_fail(&md, QP_ERR_UNSUPPORTED, "the architecture \"%s\" is not supported; this build knows: %s", hp->architecture,
                       arch_names(known, sizeof known));
         return md.status;

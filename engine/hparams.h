@@ -19,6 +19,13 @@ typedef struct layer_hparams {
     uint32_t rope;   /* index into hparams.rope, or HPARAMS_NO_ROPE */
 } layer_hparams;
 
+/* The feed-forward part of every layer. */
+enum {
+    MLP_GATED = 0,   /* act(gate x) · (up x) */
+    MLP_FUSED = 1,   /* the same, with the rows of gate and then those of up in one matrix, ffn_up */
+    MLP_UNGATED = 2, /* act(up x) */
+};
+
 typedef struct hparams {
     char architecture[64];
     char name[128];
@@ -26,11 +33,15 @@ typedef struct hparams {
     layer_hparams *layer; /* one each, owned */
     qp_norm_params norm;
     qp_rope_params rope[HPARAMS_ROPES]; /* [0] for most models; the second is for layers of another kind */
-    qp_activation activation;           /* of the gate */
+    qp_activation activation;           /* of the gate, or of what is not gated */
+    uint32_t mlp;                       /* MLP_* */
+    int long_rope;                      /* rope[0] has two sets of factors, one for contexts above its original_context */
     float attention_scale;              /* 0: 1 / sqrt(head_k) */
     float attention_softcap;            /* 0: none */
     float embedding_scale;              /* 1: none; likewise below */
+    float residual_scale;               /* of what a block adds to the residual stream, where no norm comes after the block */
     float logit_scale;
+    float logit_softcap; /* 0: none */
 } hparams;
 
 /* A reader of "ARCHITECTURE.suffix" keys. The first failure is kept in `status` and *error, and later reads do nothing, so that an
@@ -64,13 +75,25 @@ typedef struct refused_key {
  */
 void hparams_refuse(metadata *md, const refused_key *keys);
 
+/* What no architecture here computes, whatever its name. */
+void hparams_refuse_common(metadata *md);
+
 /* context, embedding, layers, heads, head sizes, feed-forward sizes, with the defaults that all architectures share. */
 void hparams_read_shape(metadata *md, hparams *hp);
 void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind);
-/* rope[0] for all layers: base, dimension count and scaling (none, linear, YaRN). */
+/* rope[0] for all layers: base, dimension count and scaling (none, linear, YaRN; longrope where hp->long_rope is set). */
 void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode);
+/* rope[1] for the layers that have a window: rope[0] with a base of its own and without scaling. After the window is read. */
+void hparams_read_local_rope(metadata *md, hparams *hp, float base);
+/* The dense transformers' list: refuse_common, shape, norm, rope and attention.scale. */
+void hparams_read_dense(metadata *md, hparams *hp, uint32_t norm, uint32_t rope);
 /* One sliding window for all layers. */
 void hparams_read_window(metadata *md, hparams *hp);
+/* A sliding window for all layers but each `period`th; attention.sliding_window_pattern, a period or one truth value for each
+ * layer, overrides that. `missing` is the window where the metadata has none, 0: it must have one. */
+void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uint32_t missing);
+/* A soft cap or a scale, never below 0; 0 where it is missing. */
+float hparams_read_cap(metadata *md, const char *suffix, float missing);
 
 /* general.architecture into dst; QP_ERR_FORMAT when there is none. */
 quern_status hparams_architecture(const quern_gguf *gguf, char *dst, size_t size, quern_error *error);

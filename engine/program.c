@@ -43,6 +43,14 @@ static quern_value bind_ids(quern_graph *graph, const region *memory, uint64_t o
     return quern_graph_bind(graph, &t);
 }
 
+/* One set for the whole context of a session: a cached key never has to be turned again. */
+static const weight *rope_factors(const quern_model *model, const program_memory *memory)
+{
+    const model_weights *w = &model->weights;
+    int beyond = memory->k_cache[0].ne[2] > (int64_t)model->hp.rope[0].original_context;
+    return beyond && w->long_rope_factors ? w->long_rope_factors : w->rope_factors;
+}
+
 static void write_graph(const program *p, quern_model *model, const program_memory *memory, quern_graph *graph)
 {
     builder b = {.graph = graph,
@@ -62,7 +70,7 @@ static void write_graph(const program *p, quern_model *model, const program_memo
         b.selected_rows = 1;
         b.selected_live = bind_ids(graph, &memory->step, layout->selected_live, 1);
     }
-    b.rope_factors = bind_weight(&b, model->weights.rope_factors);
+    b.rope_factors = bind_weight(&b, rope_factors(model, memory));
     qp_tensor logits = tensor_at(&memory->logits, 0, QP_FORMAT_F32, model->hp.vocabulary, results);
     b.logits = quern_graph_bind(graph, &logits);
     b.sampled = bind_ids(graph, &memory->sampled, 0, results);

@@ -148,7 +148,8 @@ linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_
         return l;
     l.bias = declare_vector(set, TENSOR_OPTIONAL, m, "%s.bias", base);
     snprintf(full, sizeof full, "%s.scale", base);
-    l.scale = scalar(set, 1, full);
+    if (kind != LINEAR_UNSCALED)
+        l.scale = scalar(set, 1, full);
     if (kind == LINEAR_SCALED_BIAS)
         l.bias_scale = l.scale;
     return l;
@@ -184,19 +185,36 @@ void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, atten
     int64_t e = hp->embedding, q = (int64_t)l->heads * l->head_k, k = (int64_t)l->kv_heads * l->head_k;
     int64_t v = (int64_t)l->kv_heads * l->head_v, out = (int64_t)l->heads * l->head_v;
     weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
-    weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, q, "blk.%u.attn_q", layer);
-    weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, k, "blk.%u.attn_k", layer);
-    weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, v, "blk.%u.attn_v", layer);
+    weights->qkv = declare_linear(set, TENSOR_OPTIONAL, LINEAR_PLAIN, e, q + k + v, "blk.%u.attn_qkv", layer);
+    if (!weights->qkv.w) {
+        weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, q, "blk.%u.attn_q", layer);
+        weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, k, "blk.%u.attn_k", layer);
+        weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, v, "blk.%u.attn_v", layer);
+    }
     weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, out, e, "blk.%u.attn_output", layer);
 }
 
-void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, mlp_weights *weights)
+void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
+{
+    int64_t n = hp->layer[layer].head_k;
+    weights->q_norm = declare_norm(set, TENSOR_REQUIRED, n, "blk.%u.attn_q_norm", layer);
+    weights->k_norm = declare_norm(set, TENSOR_REQUIRED, n, "blk.%u.attn_k_norm", layer);
+}
+
+void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights)
+{
+    weights->attention.post_norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.post_attention_norm", layer);
+    weights->mlp.post_norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.post_ffw_norm", layer);
+}
+
+void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights)
 {
     int64_t e = hp->embedding, f = hp->layer[layer].feed_forward;
     weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.ffn_norm", layer);
-    weights->gate = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, f, "blk.%u.ffn_gate", layer);
-    weights->up = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, f, "blk.%u.ffn_up", layer);
-    weights->down = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, f, e, "blk.%u.ffn_down", layer);
+    if (hp->mlp == MLP_GATED)
+        weights->gate = declare_linear(set, TENSOR_REQUIRED, kind, e, f, "blk.%u.ffn_gate", layer);
+    weights->up = declare_linear(set, TENSOR_REQUIRED, kind, e, hp->mlp == MLP_FUSED ? 2 * f : f, "blk.%u.ffn_up", layer);
+    weights->down = declare_linear(set, TENSOR_REQUIRED, kind, f, e, "blk.%u.ffn_down", layer);
 }
 
 /* ---- the plan ---- */

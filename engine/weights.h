@@ -32,12 +32,13 @@ typedef struct norm_weights {
 
 typedef struct attention_weights {
     norm_weights norm, q_norm, k_norm, post_norm;
+    linear qkv; /* w NULL: q, k and v apart, else they have none; the rows of Q, then of K, then of V */
     linear q, k, v, output;
 } attention_weights;
 
 typedef struct mlp_weights {
     norm_weights norm, post_norm;
-    linear gate, up, down; /* gate.w NULL: not gated */
+    linear gate, up, down; /* gate.w NULL: not gated, or in up (hparams.mlp says which) */
 } mlp_weights;
 
 typedef struct layer_weights {
@@ -49,8 +50,9 @@ typedef struct model_weights {
     weight *embedding;
     norm_weights norm;
     linear output;
-    weight *rope_factors;
-    layer_weights *layer; /* one each, owned */
+    weight *rope_factors;      /* NULL: none; likewise the next */
+    weight *long_rope_factors; /* in place of rope_factors in contexts above the original one */
+    layer_weights *layer;      /* one each, owned */
 } model_weights;
 
 /* The declarations so far. weight[i] belongs to the file's tensor i. The first failure is kept, later declarations do nothing. */
@@ -66,7 +68,8 @@ quern_status weight_set_init(weight_set *set, const quern_gguf *gguf, quern_erro
 void weight_set_free(weight_set *set);
 
 enum { TENSOR_OPTIONAL = 0, TENSOR_REQUIRED = 1 };
-enum { LINEAR_PLAIN = 0, LINEAR_SCALED_BIAS = 1 /* a NAME.scale also applies to the bias */ };
+/* What a NAME.scale applies to: the product, the bias too, nothing. */
+enum { LINEAR_PLAIN = 0, LINEAR_SCALED_BIAS = 1, LINEAR_UNSCALED = 2 };
 
 /* Names are printf formats, so that a layer's number can be written in. A weight that is optional and missing is NULL. */
 QUERN_PRINTF(6, 7)
@@ -79,8 +82,14 @@ QUERN_PRINTF(4, 5) norm_weights declare_norm(weight_set *set, int required, int6
 
 /* What comes before the first layer and after the last one: token_embd, output_norm, output (or the embedding once more). */
 void declare_ends(weight_set *set, const hparams *hp, model_weights *weights);
+/* attn_norm, attn_q, attn_k, attn_v (or attn_qkv) and attn_output. */
 void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
-void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, mlp_weights *weights);
+/* attn_q_norm and attn_k_norm, over the features of a head. */
+void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
+/* ffn_norm, ffn_gate, ffn_up and ffn_down, as hp->mlp has it. kind is what a scale applies to. */
+void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights);
+/* post_attention_norm and post_ffw_norm, between a block and the residual stream. */
+void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights);
 
 /* Asks the device how each declared weight will lie and gives it a place. Nothing is allocated on the device. */
 quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error);

@@ -5,7 +5,9 @@
 #include <string.h>
 
 static const arch *const table[] = {
-    &arch_llama,
+#define ARCH_ROW(name) &arch_##name,
+    ARCH_LIST(ARCH_ROW)
+#undef ARCH_ROW
 };
 
 enum { ARCHITECTURES = sizeof table / sizeof *table };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * engine/arch/arch.h: the table of architectures. A new one is one file beside this one and one row in arch.c. */
+ * engine/arch/arch.h: the table of architectures. A new one is one file beside this one and one row of
+ * ARCH_LIST (and of engine/meson.build). */
 #ifndef ENGINE_ARCH_ARCH_H
 #define ENGINE_ARCH_ARCH_H
 
@@ -21,6 +22,21 @@ const arch *arch_find(const char *name); /* NULL: not known */
 /* The names of the table, separated by a comma; returns dst. */
 const char *arch_names(char *dst, size_t size);
 
-extern const arch arch_llama;
+/* The table: X(name) for every architecture, each of which defines arch_name. */
+#define ARCH_LIST(X)                                                                                                               \
+    X(llama)                                                                                                                       \
+    X(qwen2)                                                                                                                       \
+    X(qwen3)                                                                                                                       \
+    X(granite)                                                                                                                     \
+    X(smollm3)                                                                                                                     \
+    X(gemma)                                                                                                                       \
+    X(gemma2)                                                                                                                      \
+    X(gemma3)                                                                                                                      \
+    X(phi3)                                                                                                                        \
+    X(starcoder2)
+
+#define ARCH_DECLARE(name) extern const arch arch_##name;
+ARCH_LIST(ARCH_DECLARE)
+#undef ARCH_DECLARE
 
 #endif

@@ -114,7 +114,13 @@ int main(void)
     test_device d = open_cpu();
     if (!d.device)
         return tap_done();
-    check_fixture(d.device, "logits/llama", 1e-5);
+    static const char *const architectures[] = {"llama", "qwen2",  "qwen3",  "granite", "smollm3",
+                                                "gemma", "gemma2", "gemma3", "phi3",    "starcoder2"};
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "logits/%s", architectures[i]);
+        check_fixture(d.device, name, 1e-5);
+    }
     check_fixture(d.device, "quants/F16", 1e-5);
     check_fixture(d.device, "quants/BF16", 1e-5);
     check_fixture(d.device, "quants/Q8_0", 1e-4);
