@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * engine/tokenizer.c: vocabularies from GGUF metadata, and texts cut at special tokens. How the text between them becomes tokens
- * is the model's part: tokenizer_spm.c. */
+ * is the model's part: tokenizer_spm.c, tokenizer_bpe.c. */
 #include "engine/tokenizer.h"
 
 #include <inttypes.h>
@@ -9,12 +9,30 @@
 /* One row a tokenizer model. */
 static const tokenizer_model *const models[] = {
     &tokenizer_spm,
+    &tokenizer_bpe,
 };
 
-/* Control tokens that end an answer, under the names that model families give them; the ids in the metadata count besides. */
+/* Tokens that end an answer, under the names that model families give them; the ids in the metadata count besides. */
 static const char *const stop_names[] = {
-    "</s>",       "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>",
-    "<|eom_id|>", "<end_of_turn>", "<|return|>",      "<|call|>",   "<EOT>",   "<|endofturn|>",
+    "</s>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<|return|>",
+    "<|call|>",
+    "<EOT>",
+    "<|EOT|>",
+    "<|endofturn|>",
+    "<end_of_utterance>",
+    "[EOS]",
+    "<eos>",
+    "<|end_of_turn|>",
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
 };
 
 int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size_t size)
@@ -97,27 +115,11 @@ static quern_status copy_pieces(quern_tokenizer *t, const quern_gguf *gguf, quer
     t->offsets[0] = 0;
     for (uint32_t i = 0; i < t->count; i++) {
         quern_string piece = gguf_string_at(gguf, value, i);
-        if (piece.size == 0 || piece.size > TOKENIZER_MAX_PIECE)
-            return quern_fail(error, QP_ERR_FORMAT, "token %u of the vocabulary is %" PRIu64 " bytes long; 1 to %u are allowed", i,
-                              piece.size, (uint32_t)TOKENIZER_MAX_PIECE);
+        if (piece.size > TOKENIZER_MAX_PIECE)
+            return quern_fail(error, QP_ERR_FORMAT, "token %u of the vocabulary is %" PRIu64 " bytes long; at most %u are allowed",
+                              i, piece.size, (uint32_t)TOKENIZER_MAX_PIECE);
         memcpy(t->text + t->offsets[i], piece.data, piece.size);
         t->offsets[i + 1] = t->offsets[i] + (uint32_t)piece.size;
-    }
-    return QP_OK;
-}
-
-static quern_status index_pieces(quern_tokenizer *t, quern_error *error)
-{
-    for (uint32_t i = 0; i < t->count; i++) {
-        quern_string piece = tokenizer_piece(t, (int32_t)i);
-        uint64_t hash = hash_bytes(piece.data, piece.size), slot = hash;
-        for (uint32_t n; (n = hash_index_next(&t->index, hash, &slot));) {
-            quern_string other = tokenizer_piece(t, (int32_t)n - 1);
-            if (other.size == piece.size && !memcmp(other.data, piece.data, piece.size))
-                return quern_fail(error, QP_ERR_FORMAT, "tokens %u and %u of the vocabulary are the same ('%.*s')", n - 1, i,
-                                  piece.size > 60 ? 60 : (int)piece.size, piece.data);
-        }
-        hash_index_put(&t->index, hash, slot, i);
     }
     return QP_OK;
 }
@@ -181,6 +183,35 @@ static int32_t default_id(const quern_tokenizer *t, int32_t id)
     return id;
 }
 
+/* The last token of this text that is special or, with `any`, whatever it is; -1: none. */
+static int32_t find_named(const quern_tokenizer *t, const char *name, int any)
+{
+    size_t size = strlen(name);
+    for (uint32_t i = t->count; i--;) {
+        if (t->offsets[i + 1] - t->offsets[i] == size && !memcmp(t->text + t->offsets[i], name, size) &&
+            (any || t->kinds[i] == QUERN_TOKEN_CONTROL || t->kinds[i] == QUERN_TOKEN_USER))
+            return (int32_t)i;
+    }
+    return -1;
+}
+
+/* Some files give the types of these tokens wrongly. What looks like <|this|> cannot be meant as text. */
+static void mark_stops(quern_tokenizer *t)
+{
+    for (size_t i = 0; i < sizeof stop_names / sizeof *stop_names; i++) {
+        int32_t id = find_named(t, stop_names[i], stop_names[i][0] == '<' && stop_names[i][1] == '|');
+        if (id < 0)
+            continue;
+        t->stops[id] = 1;
+        if (t->kinds[id] != QUERN_TOKEN_USER)
+            t->kinds[id] = QUERN_TOKEN_CONTROL;
+    }
+    /* Where an answer has parts (thinking, then what is said), <|end|> ends a part. */
+    int32_t end = find_named(t, "<|end|>", 1);
+    if (end >= 0 && end != t->eos && find_named(t, "<|return|>", 1) >= 0 && find_named(t, "<|call|>", 1) >= 0)
+        t->stops[end] = 0;
+}
+
 static quern_status read_ids(quern_tokenizer *t, const quern_gguf *gguf, quern_error *error)
 {
     static const char *const stop_keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
@@ -206,24 +237,47 @@ static quern_status read_ids(quern_tokenizer *t, const quern_gguf *gguf, quern_e
         if (id >= 0)
             t->stops[id] = 1;
     }
-    for (size_t i = 0; i < sizeof stop_names / sizeof *stop_names; i++) {
-        int32_t id = tokenizer_find(t, stop_names[i], strlen(stop_names[i]));
-        if (id >= 0 && t->kinds[id] == QUERN_TOKEN_CONTROL)
-            t->stops[id] = 1;
-    }
     return status;
+}
+
+static int is_special(const quern_tokenizer *t, int32_t token)
+{
+    return t->kinds[token] == QUERN_TOKEN_CONTROL || t->kinds[token] == QUERN_TOKEN_UNKNOWN || t->kinds[token] == QUERN_TOKEN_USER;
+}
+
+/* Files in use have empty pieces, which no text becomes, and some that are there twice: the last one is taken, as other programs
+ * do, but none that is special hides one that is not (special ones are looked for in the text itself). */
+static void index_pieces(quern_tokenizer *t)
+{
+    for (uint32_t i = 0; i < t->count; i++) {
+        quern_string piece = tokenizer_piece(t, (int32_t)i);
+        uint64_t hash = hash_bytes(piece.data, piece.size), slot = hash;
+        uint32_t n = 0;
+        while (piece.size && (n = hash_index_next(&t->index, hash, &slot))) {
+            quern_string other = tokenizer_piece(t, (int32_t)n - 1);
+            if (other.size == piece.size && !memcmp(other.data, piece.data, piece.size))
+                break;
+        }
+        if (n && (!is_special(t, (int32_t)i) || is_special(t, (int32_t)n - 1)))
+            hash_index_put(&t->index, hash, slot - 1, i);
+        else if (!n && piece.size)
+            hash_index_put(&t->index, hash, slot, i);
+    }
 }
 
 static int by_piece(const void *a, const void *b, void *ctx)
 {
     quern_string x = tokenizer_piece(ctx, *(const int32_t *)a), y = tokenizer_piece(ctx, *(const int32_t *)b);
     int order = memcmp(x.data, y.data, x.size < y.size ? x.size : y.size);
-    return order ? order : (x.size > y.size) - (x.size < y.size);
+    if (!order)
+        order = (x.size > y.size) - (x.size < y.size);
+    return order ? order : *(const int32_t *)b - *(const int32_t *)a; /* of equal ones the last comes first */
 }
 
-static int is_special(const quern_tokenizer *t, int32_t token)
+static int same_piece(const quern_tokenizer *t, int32_t a, int32_t b)
 {
-    return t->kinds[token] == QUERN_TOKEN_CONTROL || t->kinds[token] == QUERN_TOKEN_UNKNOWN || t->kinds[token] == QUERN_TOKEN_USER;
+    quern_string x = tokenizer_piece(t, a), y = tokenizer_piece(t, b);
+    return x.size == y.size && !memcmp(x.data, y.data, x.size);
 }
 
 static quern_status list_specials(quern_tokenizer *t, quern_error *error)
@@ -235,9 +289,15 @@ static quern_status list_specials(quern_tokenizer *t, quern_error *error)
         return no_memory(t, error);
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->count; i++)
-        if (is_special(t, (int32_t)i))
+        if (is_special(t, (int32_t)i) && tokenizer_piece(t, (int32_t)i).size)
             t->specials[n++] = (int32_t)i;
     qsort_r(t->specials, n, sizeof *t->specials, by_piece, t);
+    t->special_count = n;
+    n = 0;
+    for (uint32_t i = 0; i < t->special_count; i++)
+        if (!n || !same_piece(t, t->specials[i], t->specials[n - 1]))
+            t->specials[n++] = t->specials[i];
+    t->special_count = n;
     for (uint32_t byte = 0, i = 0; byte <= 256; byte++) {
         while (i < n && (unsigned char)tokenizer_piece(t, t->specials[i]).data[0] < byte)
             i++;
@@ -270,13 +330,14 @@ static quern_status build(quern_tokenizer *t, const quern_gguf *gguf, quern_erro
     if (status == QP_OK)
         status = copy_pieces(t, gguf, error);
     if (status == QP_OK)
-        status = index_pieces(t, error);
-    if (status == QP_OK)
         status = copy_kinds(t, gguf, error);
     if (status == QP_OK)
         status = read_ids(t, gguf, error);
-    if (status == QP_OK)
+    if (status == QP_OK) {
+        mark_stops(t);
+        index_pieces(t);
         status = t->model->create(t, gguf, error);
+    }
     if (status == QP_OK)
         status = list_specials(t, error);
     if (status == QP_OK)

@@ -56,5 +56,6 @@ int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size
 quern_status tokenizer_push(quern_token_list *list, int32_t token, quern_error *error);
 
 extern const tokenizer_model tokenizer_spm;
+extern const tokenizer_model tokenizer_bpe;
 
 #endif

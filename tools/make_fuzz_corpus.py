@@ -52,6 +52,22 @@ def vocabulary(pieces, extra=(), scores=True, kinds=True):
     return gguf(entries + list(extra))
 
 
+def byte_letters():
+    """The characters that byte-level vocabularies write bytes as."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    letters = {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+    return [letters[b] for b in range(256)]
+
+
+def byte_vocabulary(pre, extra_pieces=(), merges=(), extra=()):
+    """extra_pieces: (text, kind), after the 256 letters and what the merges make"""
+    pieces = [(c, 1) for c in byte_letters()] + [(m.replace(" ", ""), 1) for m in merges] + list(extra_pieces)
+    entries = [scalar("tokenizer.ggml.model", STRING, "gpt2"), array("tokenizer.ggml.tokens", STRING, [p[0] for p in pieces])]
+    entries += [scalar("tokenizer.ggml.pre", STRING, pre), array("tokenizer.ggml.token_type", I32, [p[1] for p in pieces])]
+    return gguf(entries + [array("tokenizer.ggml.merges", STRING, merges)] + list(extra))
+
+
 def seeds_gguf():
     every = [scalar("k%d" % kind, kind, 1) for kind in FORMATS] + [scalar("text", STRING, "word"), array("texts", STRING, ["a", "", "bcd"])]
     every += [array("a%d" % kind, kind, [0, 1, 1]) for kind in FORMATS]
@@ -91,6 +107,15 @@ def seeds_tokenizer():
         "no-scores": (vocabulary(control + letters, ids, scores=False), text),
         "id-outside": (vocabulary(letters, ids[:1] + [scalar("tokenizer.ggml.eot_token_id", U32, 99)]), text),
     }
+    g = "\u0120"  # a space
+    merges = ["a b", "b c", "ab c", g + " a", "a a", "aa aa", "1 2", "l l", g + g + " " + g, "\u00c3 \u00a9", "' s", "q nothing", "a b"]
+    more = [("<|endoftext|>", 3), ("<|im_end|>", 1), ("<user>", 4), ("\u00f5", 4), ("", 1), ("ab", 3), (g + "whole", 1)]
+    bpe_text = "\x03abc aaaa it's  whole<user> 1234\n\n <|im_end|> \u00e9\u00f5\u4e00\u3000\U0001f999!!".encode() + b"\xff\xc3\xf0\x9f"
+    for pre in ("default", "gpt-2", "llama-bpe", "qwen2", "gpt-4o", "starcoder", "deepseek-llm", "deepseek-v3"):
+        cases["bpe-" + pre] = (byte_vocabulary(pre, more, merges), bpe_text)
+    cases["bpe-long-word"] = (byte_vocabulary("gpt-2", more, merges), b"\0" + b"abcaabca" * 40)
+    cases["bpe-bad-merge"] = (byte_vocabulary("gpt-2", more, ["ab"]), bpe_text)
+    cases["bpe-unknown-rule"] = (byte_vocabulary("mars", more, merges), bpe_text)
     for name, (vocab, rest) in cases.items():
         yield name, struct.pack("<I", len(vocab)) + vocab + rest
 

@@ -3,165 +3,11 @@
  * hostile vocabularies. */
 #include "gguf_builder.h"
 #include "tap.h"
+#include "tokenizer_help.h"
 
 #include <math.h>
-#include <time.h>
-
-static uint64_t random_state = 20260101;
-
-static uint32_t random_below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((random_state >> 33) % n);
-}
-
-static quern_tokenizer *open_tokenizer(const char *path)
-{
-    quern_gguf *g = NULL;
-    quern_tokenizer *t = NULL;
-    quern_error error = {0};
-    if (quern_gguf_open(path, &g, &error) == QP_OK)
-        quern_tokenizer_create(g, &t, &error);
-    quern_gguf_close(g); /* the vocabulary is copied */
-    if (!t)
-        diag("%s", error.text);
-    return t;
-}
-
-/* ---- reference ids ------------------------------------------------------------------------------------------------ */
-
-static char *read_text(const char *path)
-{
-    FILE *file = path ? fopen(path, "rb") : NULL;
-    if (!file)
-        return NULL;
-    char *text = calloc(1, 1 << 16);
-    size_t size = fread(text, 1, (1 << 16) - 1, file);
-    fclose(file);
-    text[size] = '\0';
-    return text;
-}
-
-static int same_ids(const quern_token_list *list, const char *line)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        char *end;
-        long id = strtol(line, &end, 10);
-        if (end == line || id != list->ids[i])
-            return 0;
-        line = end;
-    }
-    return line[strspn(line, " ")] == '\0';
-}
-
-static void test_reference(const char *name)
-{
-    static const char separator[] = "\n__ggml_vocab_test__\n";
-    char path[128], texts_path[128], ids_path[128];
-    snprintf(path, sizeof path, "tokenizers/%s.gguf", name);
-    snprintf(texts_path, sizeof texts_path, "tokenizers/%s.gguf.inp", name);
-    snprintf(ids_path, sizeof ids_path, "tokenizers/%s.gguf.out", name);
-    if (!tap_fixture(path)) {
-        skip("no fixtures", "reference ids of %s", name);
-        return;
-    }
-    quern_tokenizer *t = open_tokenizer(tap_fixture(path));
-    char *texts = read_text(tap_fixture(texts_path)), *lines = read_text(tap_fixture(ids_path)), *text = texts, *line = lines;
-    int number = 0, good = t && texts && lines;
-    while (good && *line) {
-        char *end = strstr(text, separator), *line_end = strchr(line, '\n');
-        quern_token_list list = {0};
-        *line_end = '\0';
-        number++;
-        if (!end || quern_tokenize(t, text, (size_t)(end - text), 0, &list, NULL) || !same_ids(&list, line)) {
-            diag("line %d of %s differs", number, name);
-            good = 0;
-        }
-        quern_token_list_free(&list);
-        text = end ? end + sizeof separator - 1 : text;
-        line = line_end + 1;
-    }
-    ok(good && number == 46, "%s: %d texts give the reference's ids", name, number);
-    free(texts);
-    free(lines);
-    quern_tokenizer_destroy(t);
-}
-
-/* ---- ways back ---------------------------------------------------------------------------------------------------- */
-
-static size_t put_character(char *dst, uint32_t c)
-{
-    if (c < 0x80)
-        return dst[0] = (char)c, 1;
-    if (c < 0x800)
-        return dst[0] = (char)(0xc0 | c >> 6), dst[1] = (char)(0x80 | (c & 63)), 2;
-    if (c < 0x10000)
-        return dst[0] = (char)(0xe0 | c >> 12), dst[1] = (char)(0x80 | (c >> 6 & 63)), dst[2] = (char)(0x80 | (c & 63)), 3;
-    return dst[0] = (char)(0xf0 | c >> 18), dst[1] = (char)(0x80 | (c >> 12 & 63)), dst[2] = (char)(0x80 | (c >> 6 & 63)),
-           dst[3] = (char)(0x80 | (c & 63)), 4;
-}
-
-/* Letters, white space, other scripts, everything. U+2581 is left out: SentencePiece writes spaces with it, so it comes back as
- * one. */
-static uint32_t random_character(void)
-{
-    static const uint32_t starts[] = {'a', ' ', '\n', 0xc0, 0x400, 0x4e00, 0x1f300, 1},
-                          counts[] = {26, 1, 1, 64, 256, 20000, 700, 0x10fffe};
-    uint32_t kind = random_below(8), c = starts[kind] + random_below(counts[kind]);
-    return c == 0x2581 || (c >= 0xd800 && c < 0xe000) ? ' ' : c;
-}
-
-static size_t decode(const quern_tokenizer *t, const quern_token_list *list, int special, char *dst, size_t room)
-{
-    size_t size = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        int first = quern_token_first(t, i ? list->ids[i - 1] : -1);
-        size += quern_token_bytes(t, list->ids[i], first, special, dst + size, room - size);
-    }
-    return size;
-}
-
-static void test_identity(const char *fixture, int bytes)
-{
-    quern_tokenizer *t = tap_fixture(fixture) ? open_tokenizer(tap_fixture(fixture)) : NULL;
-    if (!t) {
-        skip("no fixtures", "texts come back through %s", fixture);
-        return;
-    }
-    int bad = 0;
-    for (int round = 0; round < 10000; round++) {
-        char text[256], back[512];
-        size_t size = 0;
-        for (uint32_t n = random_below(40); n; n--)
-            size += bytes ? (text[size] = (char)random_below(256), 1) : put_character(text + size, random_character());
-        for (size_t i = 0; bytes && i + 2 < size; i++)
-            text[i] = memcmp(text + i, "\xe2\x96\x81", 3) ? text[i] : 'x';
-        quern_token_list list = {0};
-        if (quern_tokenize(t, text, size, 0, &list, NULL) || decode(t, &list, 0, back, sizeof back) != size ||
-            memcmp(text, back, size))
-            bad++;
-        quern_token_list_free(&list);
-    }
-    ok(!bad, "10000 random %s come back through %s (%d did not)", bytes ? "byte strings" : "texts", fixture, bad);
-    quern_tokenizer_destroy(t);
-}
 
 /* ---- special tokens ----------------------------------------------------------------------------------------------- */
-
-static void expect_ids(const quern_tokenizer *t, const char *text, uint32_t flags, const char *want)
-{
-    quern_token_list list = {0};
-    quern_error error = {0};
-    quern_status status = quern_tokenize(t, text, strlen(text), flags, &list, &error);
-    char shown[48];
-    snprintf(shown, sizeof shown, "%s", text);
-    for (char *c = shown; *c; c++)
-        *c = *c < ' ' ? '.' : *c;
-    ok(status == QP_OK && same_ids(&list, want), "flags %u: \"%s\" is tokens %s", flags, shown, want);
-    for (size_t i = 0; status == QP_OK && i < list.count && !same_ids(&list, want); i++)
-        diag("got %d", list.ids[i]);
-    quern_token_list_free(&list);
-}
 
 static void test_special(void)
 {
@@ -276,10 +122,6 @@ static void test_hostile(void)
     expect_refusal("a byte token that is none", &v, QP_ERR_FORMAT, "<0xNN>");
     v = small(), v.scores[4] = NAN;
     expect_refusal("a score that is not a number", &v, QP_ERR_FORMAT, "token 4");
-    v = small(), v.pieces[5] = "a";
-    expect_refusal("a piece that is there twice", &v, QP_ERR_FORMAT, "tokens 3 and 5");
-    v = small(), v.pieces[5] = "";
-    expect_refusal("an empty piece", &v, QP_ERR_FORMAT, "token 5 of the vocabulary is 0 bytes");
     v = small(), v.count = 0;
     expect_refusal("no tokens at all", &v, QP_ERR_FORMAT, "has 0 tokens");
     v = small(), v.bos = 7;
@@ -299,6 +141,31 @@ static void test_hostile(void)
        "no tokenizer: %s", error.text);
     quern_gguf_close(g);
     builder_free(&b);
+}
+
+/* Files in use have these. */
+static void test_odd_pieces(void)
+{
+    vocabulary v = small();
+    quern_tokenizer *t = NULL;
+    quern_error error = {0};
+    char bytes[4];
+    v.pieces[5] = "a";
+    ok(!make(&v, &t, &error), "a piece that is there twice %s", error.text);
+    expect_ids(t, "aa", 0, "2 5 5"); /* the last one */
+    quern_tokenizer_destroy(t);
+    t = NULL;
+    v.kinds[5] = 3;
+    ok(!make(&v, &t, &error), "twice, and special the second time %s", error.text);
+    expect_ids(t, "aa", 0, "2 3 3");
+    expect_ids(t, "ba", QUERN_TOKENIZE_SPECIAL, "2 4 5");
+    quern_tokenizer_destroy(t);
+    t = NULL;
+    v = small(), v.pieces[4] = v.pieces[5] = "", v.kinds[5] = 3;
+    ok(!make(&v, &t, &error), "empty pieces, a control token among them %s", error.text);
+    expect_ids(t, "ac", QUERN_TOKENIZE_SPECIAL, "2 3 0");
+    ok(quern_token_bytes(t, 4, 0, 1, bytes, 4) == 0 && quern_token_bytes(t, 5, 0, 1, bytes, 4) == 0, "they have no text");
+    quern_tokenizer_destroy(t);
 }
 
 static void test_fallback(void)
@@ -410,21 +277,6 @@ static void test_merging(void)
     ok(!bad, "6000 texts over 300 random vocabularies merge as the plain algorithm does (%d do not)", bad);
 }
 
-/* Not a time of this machine: ten times the text must not take a hundred times as long. */
-static double seconds_for(const quern_tokenizer *t, size_t size)
-{
-    char *text = malloc(size);
-    memset(text, 'a', size); /* one segment, the worst case */
-    struct timespec begin, end;
-    quern_token_list list = {0};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
-    quern_status status = quern_tokenize(t, text, size, 0, &list, NULL);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-    quern_token_list_free(&list);
-    free(text);
-    return status == QP_OK ? (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec) : 1e9;
-}
-
 static void test_growth(void)
 {
     const char *path = tap_fixture("tokenizers/ggml-vocab-llama-spm.gguf");
@@ -442,13 +294,14 @@ int main(void)
 {
     test_reference("ggml-vocab-llama-spm");
     test_reference("ggml-vocab-phi-3");
-    test_identity("tokenizers/ggml-vocab-llama-spm.gguf", 0);
-    test_identity("tokenizers/ggml-vocab-llama-spm.gguf", 1);
-    test_identity("tokenizers/ggml-vocab-phi-3.gguf", 0);
-    test_identity("models/tiny-books-q8_0.gguf", 0);
-    test_identity("models/stories260K.gguf", 0);
+    test_identity("tokenizers/ggml-vocab-llama-spm.gguf", 0, 0);
+    test_identity("tokenizers/ggml-vocab-llama-spm.gguf", 1, 0);
+    test_identity("tokenizers/ggml-vocab-phi-3.gguf", 0, 0);
+    test_identity("models/tiny-books-q8_0.gguf", 0, 0);
+    test_identity("models/stories260K.gguf", 0, 0);
     test_special();
     test_fallback();
+    test_odd_pieces();
     test_hostile();
     test_merging();
     test_growth();
