@@ -59,6 +59,7 @@ missing()
     if have pkg-config; then
         pkg-config --exists 'hwloc >= 2.4' || echo "hwloc 2.4 or newer, with its headers"
         pkg-config --exists json-c || echo "json-c, with its headers"
+        pkg-config --exists 'libpcre2-8 >= 10.30' || echo "PCRE2 (10.30 or newer), with its headers"
     fi
     if have meson; then
         case $(meson --version) in
@@ -80,12 +81,12 @@ other_systems()
 {
     cat >&2 <<'END'
 Install these, then run this again:
-  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel
-  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c
-  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel
-  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev linux-headers
-  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel
-  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c
+  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel pcre2-devel
+  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c pcre2
+  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel pcre2-devel
+  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev pcre2-dev linux-headers
+  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel pcre2-devel
+  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c pcre2
   macOS, Windows   are not supported yet: use a Linux machine, a virtual one or WSL
 END
 }
@@ -102,7 +103,7 @@ apt()
 
 deps()
 {
-    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev"
+    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev libpcre2-dev"
     lack=$(missing)
     if [ "${1:-}" = --ci ]; then
         packages="$packages g++ clang ccache qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"

@@ -12,27 +12,15 @@ static const tokenizer_model *const models[] = {
     &tokenizer_bpe,
 };
 
+#define DEEPSEEK_END                                                                                                               \
+    "<\xef\xbd\x9c"                                                                                                                \
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"
+
 /* Tokens that end an answer, under the names that model families give them; the ids in the metadata count besides. */
 static const char *const stop_names[] = {
-    "</s>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|return|>",
-    "<|call|>",
-    "<EOT>",
-    "<|EOT|>",
-    "<|endofturn|>",
-    "<end_of_utterance>",
-    "[EOS]",
-    "<eos>",
-    "<|end_of_turn|>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "</s>",          "<|endoftext|>",      "<|end_of_text|>", "<|im_end|>", "<|end|>",         "<|eot_id|>",
+    "<|eom_id|>",    "<end_of_turn>",      "<|return|>",      "<|call|>",   "<EOT>",           "<|EOT|>",
+    "<|endofturn|>", "<end_of_utterance>", "[EOS]",           "<eos>",      "<|end_of_turn|>", DEEPSEEK_END,
 };
 
 int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size_t size)

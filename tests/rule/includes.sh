@@ -24,6 +24,7 @@ offences()
         !quoted && name ~ /^(hwloc|cuda|nvml|volk|vulkan|CL|hip|level_zero)/ {
             if (!(FILENAME == "core/topology.c" && name ~ /^hwloc/) && top != "backends") offence("a vendor or hwloc header")
         }
+        !quoted && name ~ /^pcre2/ && FILENAME != "engine/pretokenizer.c" { offence("PCRE2 outside the pre-tokenizer") }
         quoted && name !~ /\// { offence("not written from the root"); next }
         quoted && public { offence("public headers go in <>"); next }
         FILENAME == "include/quern/plugin.h" { if (name != "stdint.h" && name != "stddef.h") offence("plugin.h stands alone"); next }
@@ -58,6 +59,8 @@ allow()
 }
 
 plant include/quern/plugin.h '#include <stdio.h>'
+plant engine/tokenizer_bpe.c '#include <pcre2.h>'
+allow engine/pretokenizer.c '#include <pcre2.h>'
 plant include/quern/status.h '#include "core/status.h"'
 plant kernels/ref/a.c '#include <quern/device.h>'
 plant kernels/cpu/a.c '#include "core/arena.h"'
