@@ -14,7 +14,8 @@ static void *map_pages(uint64_t size, uint64_t *mapped)
 {
     *mapped = (size + 4095) / 4096 * 4096;
     int large = size >= 2 * (uint64_t)HUGE_PAGE;
-    char *base = mmap(NULL, (size_t)(*mapped + (large ? HUGE_PAGE : 0)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *base = mmap(NULL, (size_t)(*mapped + (large ? HUGE_PAGE : 0)), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED && large) {
         large = 0;
         base = mmap(NULL, (size_t)*mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,9 +73,11 @@ qp_status qc_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
 qp_status qc_buffer_import(qp_device *device, void *memory, uint64_t size, qp_buffer **out, qp_text *error)
 {
     if (!device || !memory || !size || !out)
-        return qc_fail(error, QP_ERR_INVALID, "buffer_import needs a device, memory of at least one byte and a place for the buffer");
+        return qc_fail(error, QP_ERR_INVALID,
+                       "buffer_import needs a device, memory of at least one byte and a place for the buffer");
     if ((uintptr_t)memory > UINTPTR_MAX - size)
-        return qc_fail(error, QP_ERR_INVALID, "buffer_import: %llu bytes reach past the end of the address space", (unsigned long long)size);
+        return qc_fail(error, QP_ERR_INVALID, "buffer_import: %llu bytes reach past the end of the address space",
+                       (unsigned long long)size);
     qp_buffer *buffer = qc_alloc(sizeof *buffer);
     if (!buffer)
         return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for the record of a buffer");

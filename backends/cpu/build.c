@@ -71,10 +71,22 @@ static void *list_add(qc_builder *b, list *l, size_t element)
     return place;
 }
 
-static qc_node *node_at(const qc_builder *b, uint32_t i) { return (qc_node *)b->nodes.data + i; }
-static node_meta *meta_at(const qc_builder *b, uint32_t i) { return (node_meta *)b->metas.data + i; }
-static chain *chain_at(const qc_builder *b, uint32_t i) { return (chain *)b->chains.data + i; }
-static const qc_access *access_at(const qc_builder *b, uint32_t i) { return (const qc_access *)b->accesses.data + i; }
+static qc_node *node_at(const qc_builder *b, uint32_t i)
+{
+    return (qc_node *)b->nodes.data + i;
+}
+static node_meta *meta_at(const qc_builder *b, uint32_t i)
+{
+    return (node_meta *)b->metas.data + i;
+}
+static chain *chain_at(const qc_builder *b, uint32_t i)
+{
+    return (chain *)b->chains.data + i;
+}
+static const qc_access *access_at(const qc_builder *b, uint32_t i)
+{
+    return (const qc_access *)b->accesses.data + i;
+}
 
 const qc_build_info *qc_build_get(const qc_builder *builder)
 {
@@ -149,7 +161,10 @@ static int joins(const qc_builder *b, const chain *c, uint32_t node)
 
 /* ---- phases -------------------------------------------------------------------------------------------------------- */
 
-static phase *phase_at(const qc_builder *b, uint32_t i) { return (phase *)b->phases.data + i; }
+static phase *phase_at(const qc_builder *b, uint32_t i)
+{
+    return (phase *)b->phases.data + i;
+}
 
 /* A later phase than need be is as good: a full one sends the chain on. */
 static void add_chain(qc_builder *b, uint32_t node, uint32_t index)
@@ -218,7 +233,8 @@ void qc_node_touches(qc_builder *b, const void *data, uint64_t pitch, uint64_t b
     if (!access)
         return;
     uintptr_t lo = (uintptr_t)data;
-    *access = (qc_access){.lo = lo, .hi = lo + (uintptr_t)(rows - 1) * pitch + bytes, .bytes = bytes, .write = write, .by_row = by_row};
+    *access =
+        (qc_access){.lo = lo, .hi = lo + (uintptr_t)(rows - 1) * pitch + bytes, .bytes = bytes, .write = write, .by_row = by_row};
     if (rows == 1)
         access->pitch = ONE_ROW;
     else if (bytes <= pitch)
@@ -370,8 +386,8 @@ static qp_status resolve(const qp_tensor *t, const char *op, const char *name, q
         return status;
     uint32_t alignment = t->layout == QP_LAYOUT_GGUF ? qc_format_alignment(t->format) : QC_ALIGNMENT;
     if ((uintptr_t)data % alignment)
-        return qc_fail(error, QP_ERR_INVALID, "%s: offset %llu is not a multiple of %u bytes in memory", what, (unsigned long long)t->offset,
-                       alignment);
+        return qc_fail(error, QP_ERR_INVALID, "%s: offset %llu is not a multiple of %u bytes in memory", what,
+                       (unsigned long long)t->offset, alignment);
     *out = (qk_tensor){.data = data, .format = t->format, .layout = t->layout};
     memcpy(out->ne, t->ne, sizeof out->ne);
     memcpy(out->nb, t->nb, sizeof out->nb);
@@ -465,7 +481,8 @@ static qp_status check_desc(const qp_program_desc *desc, qp_text *error)
     if (!desc || !QP_HAS(desc, scratch))
         return qc_fail(error, QP_ERR_INVALID, "a program needs a qp_program_desc whose struct_size is set");
     if (desc->op_count && (!desc->ops || desc->op_stride < sizeof(qp_op) || desc->op_stride % alignof(qp_op)))
-        return qc_fail(error, QP_ERR_INVALID, "a program of %u ops needs their list and an op_stride of at least %zu bytes, a multiple of %zu; it is %u",
+        return qc_fail(error, QP_ERR_INVALID,
+                       "a program of %u ops needs their list and an op_stride of at least %zu bytes, a multiple of %zu; it is %u",
                        desc->op_count, sizeof(qp_op), alignof(qp_op), desc->op_stride);
     return QP_OK;
 }
@@ -569,8 +586,8 @@ static qp_status build_all(qc_builder *b, const qp_program_desc *desc, qp_progra
     return finish(b, program, error);
 }
 
-qp_status qc_build(qp_device *device, const qp_program_desc *desc, const qc_scratch *scratch, char *scratch_data, qp_program *program,
-                   qp_text *error)
+qp_status qc_build(qp_device *device, const qp_program_desc *desc, const qc_scratch *scratch, char *scratch_data,
+                   qp_program *program, qp_text *error)
 {
     qc_builder *b = qc_alloc(sizeof *b);
     if (!b)

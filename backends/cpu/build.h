@@ -71,8 +71,8 @@ void qc_cache_set(qc_builder *builder, uint32_t slot, const void *key, size_t si
 /* Checks every op and adds up the scratch. */
 qp_status qc_build_measure(qp_device *device, const qp_program_desc *desc, qc_scratch *scratch, qp_text *error);
 /* Fills the program's lists of work; scratch as measured, scratch_data where it lies. qc_build_free also after a failure. */
-qp_status qc_build(qp_device *device, const qp_program_desc *desc, const qc_scratch *scratch, char *scratch_data, qp_program *program,
-                   qp_text *error);
+qp_status qc_build(qp_device *device, const qp_program_desc *desc, const qc_scratch *scratch, char *scratch_data,
+                   qp_program *program, qp_text *error);
 void qc_build_free(qp_program *program);
 
 /* Rows of a resolved tensor. */

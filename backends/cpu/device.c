@@ -137,8 +137,9 @@ static qp_status choose_threads(qp_device *device, const processors *p, uint32_t
 {
     uint64_t most = 4 * (uint64_t)p->count < QC_MAX_THREADS ? 4 * (uint64_t)p->count : QC_MAX_THREADS;
     if (asked > most)
-        return qc_fail(error, QP_ERR_INVALID, "%u threads were asked for; there are %u processing units, and at most %llu threads are served",
-                       asked, p->count, (unsigned long long)most);
+        return qc_fail(error, QP_ERR_INVALID,
+                       "%u threads were asked for; there are %u processing units, and at most %llu threads are served", asked,
+                       p->count, (unsigned long long)most);
     uint32_t own = p->cores < QC_MAX_THREADS ? p->cores : QC_MAX_THREADS;
     device->threads = device->reference ? 1 : asked ? asked : own;
     return QP_OK;

@@ -11,7 +11,7 @@ enum { QC_ALIGNMENT = 64 };
 
 struct qp_device {
     qk_kernels kernels;
-    int reference;         /* variant "ref": every op by kernels/ref, one thread */
+    int reference; /* variant "ref": every op by kernels/ref, one thread */
     uint32_t threads;
     uint64_t wait_spin_ns; /* how long a host thread looks at a timeline before it sleeps */
     qc_pool pool;

@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const qc_op_row *const op_rows[] = {&qc_get_rows_row,  &qc_norm_row,        &qc_matmul_row, &qc_rope_row,  &qc_kv_append_row,
-                                        &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row};
+                                           &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row};
 
 const qc_op_row *qc_op_find(qp_op_kind kind)
 {
@@ -43,7 +43,8 @@ uint64_t qc_tensor_bytes(const qp_tensor *t)
     uint64_t bytes;
     if (t->layout == QK_LAYOUT_PANEL) {
         uint64_t panels = ((uint64_t)t->ne[1] + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS;
-        return t->ne[0] > INT64_MAX / 64 || __builtin_mul_overflow(panels, qk_panel_bytes(t->format, t->ne[0]), &bytes) ? UINT64_MAX : bytes;
+        return t->ne[0] > INT64_MAX / 64 || __builtin_mul_overflow(panels, qk_panel_bytes(t->format, t->ne[0]), &bytes) ? UINT64_MAX
+                                                                                                                        : bytes;
     }
     bytes = qk_block_bytes(t->format);
     for (int i = 0; i < 4; i++) {
@@ -66,15 +67,18 @@ static qp_status check_strides(const qp_tensor *t, const char *name, int strided
 {
     uint32_t block = qk_block_bytes(t->format), alignment = qc_format_alignment(t->format);
     if (!strided && t->nb[0] != block)
-        return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s has a stride of %lld bytes along ne[0]; only %u, the size of a block, is served", name,
+        return qc_fail(reason, QP_ERR_UNSUPPORTED,
+                       "%s has a stride of %lld bytes along ne[0]; only %u, the size of a block, is served", name,
                        (long long)t->nb[0], block);
     for (int i = 0; i < 4; i++) {
         if (t->nb[i] < 0 || t->nb[i] % alignment)
-            return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s has a stride nb[%d] of %lld bytes; strides are multiples of %u and not negative", name,
-                           i, (long long)t->nb[i], alignment);
+            return qc_fail(reason, QP_ERR_UNSUPPORTED,
+                           "%s has a stride nb[%d] of %lld bytes; strides are multiples of %u and not negative", name, i,
+                           (long long)t->nb[i], alignment);
         int used = i ? t->ne[i] > 1 : t->ne[0] > qk_block_elements(t->format);
         if (is_dst && used && t->nb[i] < block)
-            return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is written to, but its elements overlap: nb[%d] is %lld", name, i, (long long)t->nb[i]);
+            return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is written to, but its elements overlap: nb[%d] is %lld", name, i,
+                           (long long)t->nb[i]);
     }
     return QP_OK;
 }
@@ -115,15 +119,16 @@ qp_status qc_need_format(const qp_tensor *t, const char *name, qp_format format,
 {
     if (t->format == format)
         return QP_OK;
-    return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is %s; only %s is served", name, qc_format_name(t->format), qc_format_name(format));
+    return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is %s; only %s is served", name, qc_format_name(t->format),
+                   qc_format_name(format));
 }
 
 qp_status qc_need_shape(const qp_tensor *t, const char *name, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason)
 {
     if (t->ne[0] == ne0 && t->ne[1] == ne1 && t->ne[2] == ne2 && t->ne[3] == 1)
         return QP_OK;
-    return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is %s; it should be {%lld, %lld, %lld}", name, qc_shape_words(t).text, (long long)ne0,
-                   (long long)ne1, (long long)ne2);
+    return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s is %s; it should be {%lld, %lld, %lld}", name, qc_shape_words(t).text,
+                   (long long)ne0, (long long)ne1, (long long)ne2);
 }
 
 qp_status qc_need_index(const qp_tensor *t, const char *name, int64_t n, qp_text *reason)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/cpu/ops.h: one row per op: which sources it takes, check, what scratch it needs, launch. What check accepts, launch runs. */
+ * backends/cpu/ops.h: one row per op: which sources it takes, check, what scratch it needs, launch. What check accepts, launch
+ * runs. */
 #ifndef QUERN_BACKENDS_CPU_OPS_H
 #define QUERN_BACKENDS_CPU_OPS_H
 
@@ -9,11 +10,11 @@
 typedef struct qc_op_row {
     qp_op_kind kind;
     const char *name;
-    const char *const *sources;         /* names, in order */
-    uint32_t required, optional;        /* bits of sources */
-    uint32_t packed;                    /* bits of sources that may lie in panels */
-    uint32_t in_place;                  /* bits of sources that dst may be */
-    uint32_t strided;                   /* bits of sources whose blocks may lie apart; bit 31: dst */
+    const char *const *sources;  /* names, in order */
+    uint32_t required, optional; /* bits of sources */
+    uint32_t packed;             /* bits of sources that may lie in panels */
+    uint32_t in_place;           /* bits of sources that dst may be */
+    uint32_t strided;            /* bits of sources whose blocks may lie apart; bit 31: dst */
     /* Adds to what is true of every op. Fills kernel, bytes and operations of info (never NULL). */
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
     /* Adds what the op needs; NULL: nothing. */
@@ -22,8 +23,8 @@ typedef struct qc_op_row {
     qp_status (*launch)(qc_builder *builder, const qp_op *op, const qk_op *resolved, qp_text *error);
 } qc_op_row;
 
-extern const qc_op_row qc_get_rows_row, qc_norm_row, qc_matmul_row, qc_rope_row, qc_kv_append_row, qc_attention_row, qc_elementwise_row,
-    qc_copy_row, qc_sample_row;
+extern const qc_op_row qc_get_rows_row, qc_norm_row, qc_matmul_row, qc_rope_row, qc_kv_append_row, qc_attention_row,
+    qc_elementwise_row, qc_copy_row, qc_sample_row;
 
 #define QC_STRIDED_DST (1u << 31)
 
@@ -55,8 +56,8 @@ qp_status qc_need_format(const qp_tensor *tensor, const char *name, qp_format fo
 qp_status qc_need_shape(const qp_tensor *tensor, const char *name, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason);
 qp_status qc_need_index(const qp_tensor *tensor, const char *name, int64_t rows, qp_text *reason); /* I32 {rows} */
 qp_status qc_need_floats(const qp_tensor *tensor, const char *name, int64_t n, qp_text *reason);   /* F32 {n} */
-int qc_reference_has(qp_format format);                 /* can kernels/ref read it? */
-int qc_reference_makes(qp_format format);               /* and write it? */
+int qc_reference_has(qp_format format);                                                            /* can kernels/ref read it? */
+int qc_reference_makes(qp_format format);                                                          /* and write it? */
 /* Units of cheap row-by-row work to take at a time. */
 int64_t qc_row_grain(const qp_device *device, int64_t rows);
 void qc_name_kernel(qp_op_info *info, const char *op, const char *format, const char *isa);

@@ -31,8 +31,8 @@ static qp_status check_cache(const qp_device *device, const qp_op *op, qp_text *
                    ? QP_OK
                    : qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no reading of a %s cache", qc_format_name(k->format));
     if (k->format != v->format)
-        return qc_fail(reason, QP_ERR_UNSUPPORTED, "K is %s and V is %s; only caches of one format are served", qc_format_name(k->format),
-                       qc_format_name(v->format));
+        return qc_fail(reason, QP_ERR_UNSUPPORTED, "K is %s and V is %s; only caches of one format are served",
+                       qc_format_name(k->format), qc_format_name(v->format));
     if (!device->kernels.attention[k->format])
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no attention kernel for a %s cache", qc_format_name(k->format));
     return QP_OK;
@@ -198,7 +198,8 @@ static state block_state(const qc_attention_node *u, char *memory, int64_t rows,
 {
     int64_t group = group_heads(u);
     float *m = (float *)(void *)memory;
-    return (state){.m = m + row * group, .l = m + (rows + row) * group,
+    return (state){.m = m + row * group,
+                   .l = m + (rows + row) * group,
                    .acc = m + ((uint64_t)rows * (uint64_t)group * 2 + 15) / 16 * 16 + row * group * u->v_size};
 }
 
@@ -379,7 +380,8 @@ static const char *const sources[] = {"q", "the K cache", "the V cache", "positi
 const qc_op_row qc_attention_row = {.kind = QP_OP_ATTENTION,
                                     .name = "attention",
                                     .sources = sources,
-                                    .required = 1u << QP_ATTENTION_Q | 1u << QP_ATTENTION_K | 1u << QP_ATTENTION_V | 1u << QP_ATTENTION_POSITIONS,
+                                    .required = 1u << QP_ATTENTION_Q | 1u << QP_ATTENTION_K | 1u << QP_ATTENTION_V |
+                                                1u << QP_ATTENTION_POSITIONS,
                                     .optional = 1u << QP_ATTENTION_SINKS,
                                     .check = check,
                                     .measure = measure,

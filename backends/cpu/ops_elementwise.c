@@ -93,7 +93,8 @@ static qp_status check_elementwise(const qp_device *device, const qp_op *op, qp_
     if (p->function > QP_ELEMENTWISE_SOFTCAP || p->act > QP_ACT_GELU_QUICK)
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "function %u with activation %u is not known", p->function, p->act);
     if (takes_two(p->function) != qc_present(b))
-        return qc_fail(reason, QP_ERR_UNSUPPORTED, "function %u takes %s", p->function, takes_two(p->function) ? "a and b" : "a alone");
+        return qc_fail(reason, QP_ERR_UNSUPPORTED, "function %u takes %s", p->function,
+                       takes_two(p->function) ? "a and b" : "a alone");
     if (qc_present(b)) {
         status = qc_need_format(b, "b", QP_FORMAT_F32, reason);
         if (!status)
@@ -113,7 +114,8 @@ static void run_elementwise(const qc_node *node, int64_t live, int64_t begin, in
     const qc_elementwise_node *u = &node->u.elementwise;
     for (int64_t r = begin; r < end; r++)
         for (int64_t h = 0; h < u->heads; h++)
-            node->kernels->elementwise(qc_row_at(&u->dst, h, r), qc_row_at(&u->a, h, r), u->b.data ? qc_row_at(&u->b, h, r) : NULL, u->n, &u->p);
+            node->kernels->elementwise(qc_row_at(&u->dst, h, r), qc_row_at(&u->a, h, r), u->b.data ? qc_row_at(&u->b, h, r) : NULL,
+                                       u->n, &u->p);
 }
 
 static qp_status launch_elementwise(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
@@ -190,7 +192,8 @@ static qp_status launch_sample(qc_builder *b, const qp_op *op, const qk_op *r, q
     qc_node *node = qc_node_begin(b, &kind, logits->ne[2], 1);
     if (!node)
         return QP_ERR_OUT_OF_MEMORY;
-    node->u.sample = (qc_sample_node){.logits = qc_rows_of(logits), .dst = r->dst.data, .dst_stride = r->dst.nb[0], .n = logits->ne[0]};
+    node->u.sample =
+        (qc_sample_node){.logits = qc_rows_of(logits), .dst = r->dst.data, .dst_stride = r->dst.nb[0], .n = logits->ne[0]};
     qc_node_reads(b, logits);
     qc_node_touches(b, r->dst.data, sizeof(int32_t), sizeof(int32_t), r->dst.ne[0], 1, 1);
     return qc_node_end(b);

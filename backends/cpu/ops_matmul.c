@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Matrix products. A unit is a group of strips of 16 weight rows times a tile of tokens: the kernel leaves the sums in the thread's
- * scratch, the epilogue goes over them while they are hot. Where the units are cut depends on shapes and threads, but no sum does. */
+ * scratch, the epilogue goes over them while they are hot. Where the units are cut depends on shapes and threads, but no sum does.
+ */
 #include "backends/cpu/ops.h"
 #include "backends/cpu/status.h"
 
@@ -8,10 +9,10 @@
 
 enum {
     STRIP = QK_PANEL_ROWS,
-    MAX_TILE = 64,            /* tokens */
-    DECODE_BYTES = 64 << 10,  /* of weights in a unit, for few tokens: worth taking a number from the counter for */
+    MAX_TILE = 64,           /* tokens */
+    DECODE_BYTES = 64 << 10, /* of weights in a unit, for few tokens: worth taking a number from the counter for */
     PREFILL_BYTES = 256 << 10,
-    MAX_GROUP = 16,           /* strips */
+    MAX_GROUP = 16, /* strips */
     FEW_ROWS = 8
 };
 
@@ -54,7 +55,10 @@ static qp_status check_weight(const qp_device *device, const qp_op *op, const qp
 
 static qp_status check_vectors(const qp_op *op, qp_text *reason)
 {
-    static const struct { uint32_t source; const char *name; } vectors[] = {{QP_MATMUL_BIAS, "bias"}, {QP_MATMUL_BIAS2, "bias2"}};
+    static const struct {
+        uint32_t source;
+        const char *name;
+    } vectors[] = {{QP_MATMUL_BIAS, "bias"}, {QP_MATMUL_BIAS2, "bias2"}};
     for (int i = 0; i < 2; i++) {
         const qp_tensor *t = &op->src[vectors[i].source];
         qp_status status = qc_present(t) ? qc_need_floats(t, vectors[i].name, op->dst.ne[0], reason) : QP_OK;
@@ -195,9 +199,9 @@ static int64_t matmul_units(const qc_node *node, int64_t live)
 }
 
 typedef struct tile {
-    int64_t row, rows;     /* of the weights */
+    int64_t row, rows; /* of the weights */
     int64_t token, tokens;
-    int64_t stride;        /* floats between tokens */
+    int64_t stride; /* floats between tokens */
 } tile;
 
 /* floats: room for a strip of the weights, where they are unpacked. */
@@ -287,7 +291,8 @@ static void run_matmul(const qc_node *node, int64_t live, int64_t begin, int64_t
 
 /* ---- launch -------------------------------------------------------------------------------------------------------- */
 
-static qc_weight weight_of(const qc_build_info *info, const qp_op *op, const qp_tensor *desc, const qk_tensor *w, const qk_tensor *x)
+static qc_weight weight_of(const qc_build_info *info, const qp_op *op, const qp_tensor *desc, const qk_tensor *w,
+                           const qk_tensor *x)
 {
     const qk_kernels *k = info->kernels;
     qc_weight out = {.data = w->data, .format = w->format, .x = x->data, .x_stride = x->nb[2]};
@@ -346,7 +351,8 @@ const qc_op_row qc_matmul_row = {.kind = QP_OP_MATMUL,
                                  .name = "matmul",
                                  .sources = sources,
                                  .required = 1u << QP_MATMUL_W | 1u << QP_MATMUL_X,
-                                 .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
+                                 .optional =
+                                     1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
                                  .packed = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
                                  .in_place = 1u << QP_MATMUL_RESIDUAL,
                                  .check = check,

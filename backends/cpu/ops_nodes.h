@@ -40,29 +40,29 @@ typedef struct qc_quantise_node {
 
 typedef struct qc_weight {
     const char *data;
-    int64_t stride;         /* bytes of a strip of 16 rows */
-    int64_t row_stride;     /* in place */
+    int64_t stride;     /* bytes of a strip of 16 rows */
+    int64_t row_stride; /* in place */
     qk_matmul_fn multiply;
     const char *x;
     int64_t x_stride;
-    int unpack;             /* panels for float activations: a strip is dequantised into the thread's scratch first */
+    int unpack; /* panels for float activations: a strip is dequantised into the thread's scratch first */
     qp_format format;
 } qc_weight;
 
 typedef struct qc_matmul_node {
     qc_weight w, w2; /* w2.data NULL: no second weight */
     int64_t k, m;
-    int64_t group;          /* strips of 16 rows in a unit */
-    int64_t tile;           /* tokens in a unit */
+    int64_t group; /* strips of 16 rows in a unit */
+    int64_t tile;  /* tokens in a unit */
     const float *bias, *bias2;
-    qc_rows residual, dst;  /* residual.data NULL: none */
+    qc_rows residual, dst; /* residual.data NULL: none */
     qp_matmul_params p;
 } qc_matmul_node;
 
 typedef struct qc_rope_table_node {
     const int32_t *positions;
-    const float *factors;   /* NULL: all 1 */
-    const double *turns;    /* of a pair, per position, before its factor: interpolated and extrapolated mixed */
+    const float *factors; /* NULL: all 1 */
+    const double *turns;  /* of a pair, per position, before its factor: interpolated and extrapolated mixed */
     double magnitude;
     int64_t pairs;
     qc_rows table;
@@ -92,11 +92,11 @@ typedef struct qc_attention_node {
     const int32_t *positions;
     const float *sinks;
     qp_attention_params p;
-    int64_t stretch;           /* cells that are done at a time; their results are merged in order */
-    int64_t row_block;         /* rows a unit does together; 0: stretches are units of their own */
-    int64_t stretches;         /* that a row can have */
-    char *partial;             /* stretches' states, where they are units */
-    _Atomic uint32_t *done;    /* stretches done of each row and KV head */
+    int64_t stretch;        /* cells that are done at a time; their results are merged in order */
+    int64_t row_block;      /* rows a unit does together; 0: stretches are units of their own */
+    int64_t stretches;      /* that a row can have */
+    char *partial;          /* stretches' states, where they are units */
+    _Atomic uint32_t *done; /* stretches done of each row and KV head */
 } qc_attention_node;
 
 typedef struct qc_elementwise_node {
@@ -110,7 +110,7 @@ typedef struct qc_copy_node {
     char *dst;
     int64_t ne[4], src_nb[4], dst_nb[4];
     qp_format from, to;
-    int64_t chunk;             /* elements converted at a time */
+    int64_t chunk; /* elements converted at a time */
 } qc_copy_node;
 
 typedef struct qc_sample_node {

@@ -142,9 +142,11 @@ qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, voi
             join_thread(&pool->threads[j]);
         qc_free(pool->threads);
         pool->threads = NULL;
-        return qc_fail(error, QP_ERR_OUT_OF_MEMORY,
-                       "the system refused to start thread %u of %u; ask for fewer threads or raise the limit on processes (ulimit -u) "
-                       "and memory (ulimit -v)", count - i, count);
+        return qc_fail(
+            error, QP_ERR_OUT_OF_MEMORY,
+            "the system refused to start thread %u of %u; ask for fewer threads or raise the limit on processes (ulimit -u) "
+            "and memory (ulimit -v)",
+            count - i, count);
     }
     return QP_OK;
 }

@@ -44,7 +44,8 @@ struct qc_pool {
 };
 
 /* Starts `count` threads, pinned to cpus[i] (UINT32_MAX: anywhere). */
-qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, void (*lead)(void *), void *arg, qc_help_fn help, qp_text *error);
+qp_status qc_pool_start(qc_pool *pool, uint32_t count, const uint32_t *cpus, void (*lead)(void *), void *arg, qc_help_fn help,
+                        qp_text *error);
 /* Once lead is about to return: ends the helpers and waits for all. */
 void qc_pool_join(qc_pool *pool);
 

@@ -21,7 +21,8 @@ qp_status qc_program_measure(qp_device *device, const qp_program_desc *desc, qp_
     memory->scratch_bytes = qc_scratch_bytes(&scratch, device->threads);
     memory->scratch_alignment = QC_ALIGNMENT;
     uint64_t step = QP_HAS(desc, step) ? desc->step.size : 0;
-    memory->host_bytes = sizeof(qp_program) + FIRST_RUNS * (sizeof(qc_run) + step) + (uint64_t)desc->op_count * 2 * (sizeof(qc_node) + sizeof(qc_phase));
+    memory->host_bytes = sizeof(qp_program) + FIRST_RUNS * (sizeof(qc_run) + step) +
+                         (uint64_t)desc->op_count * 2 * (sizeof(qc_node) + sizeof(qc_phase));
     return QP_OK;
 }
 
@@ -41,10 +42,12 @@ static qp_status resolve_scratch(const qp_program_desc *desc, uint64_t need, cha
     if (status)
         return status;
     if (desc->scratch.size < need)
-        return qc_fail(error, QP_ERR_INVALID, "the program needs %llu bytes of scratch (program_measure says so); its range has %llu",
+        return qc_fail(error, QP_ERR_INVALID,
+                       "the program needs %llu bytes of scratch (program_measure says so); its range has %llu",
                        (unsigned long long)need, (unsigned long long)desc->scratch.size);
     if ((uintptr_t)*out % QC_ALIGNMENT)
-        return qc_fail(error, QP_ERR_INVALID, "the program's scratch starts at offset %llu, which is not a multiple of %d bytes in memory",
+        return qc_fail(error, QP_ERR_INVALID,
+                       "the program's scratch starts at offset %llu, which is not a multiple of %d bytes in memory",
                        (unsigned long long)desc->scratch.offset, QC_ALIGNMENT);
     return QP_OK;
 }

@@ -31,11 +31,11 @@ typedef struct qc_kind {
 
 struct qc_node {
     const qc_kind *kind;
-    const qc_node *next;    /* in the chain */
-    const int32_t *live;    /* NULL: all rows */
+    const qc_node *next; /* in the chain */
+    const int32_t *live; /* NULL: all rows */
     int64_t rows;
-    int64_t grain;          /* units taken at a time */
-    uint64_t work;          /* bytes to move, arithmetic counted in as if it were bytes */
+    int64_t grain; /* units taken at a time */
+    uint64_t work; /* bytes to move, arithmetic counted in as if it were bytes */
     const qk_kernels *kernels;
     qc_node_args u;
 };
@@ -45,10 +45,10 @@ enum { QC_PHASE_CHAINS = 12 };
 /* Units are numbered through: in run after run the numbers go on where they stopped. So a thread that has fallen behind, perhaps
  * into a phase of an earlier run, finds that all units it knows of are taken, whatever the others do meanwhile. */
 typedef struct qc_phase {
-    uint32_t first, count;       /* chains */
-    int wide;                    /* worth waking threads for */
-    alignas(64) _Atomic int64_t next; /* unit to be taken */
-    _Atomic int64_t done;        /* units, likewise numbered through */
+    uint32_t first, count;                       /* chains */
+    int wide;                                    /* worth waking threads for */
+    alignas(64) _Atomic int64_t next;            /* unit to be taken */
+    _Atomic int64_t done;                        /* units, likewise numbered through */
     _Atomic int64_t bounds[QC_PHASE_CHAINS + 1]; /* first unit of each chain and end of the last, written before the phase begins */
 } qc_phase;
 
@@ -57,12 +57,12 @@ struct qp_program {
     qc_node *nodes;
     const qc_node **chains; /* their first nodes, phase by phase */
     qc_phase *phases;
-    int wide;               /* worth waking threads for */
+    int wide; /* worth waking threads for */
     uint32_t phase_count, chain_count, node_count;
     char *step, *thread_scratch;
     uint64_t step_bytes, thread_scratch_bytes;
-    void *side;             /* tables that nodes point to, a list */
-    qc_run *free_runs;      /* under the queue's lock, like under_way */
+    void *side;        /* tables that nodes point to, a list */
+    qc_run *free_runs; /* under the queue's lock, like under_way */
     uint64_t under_way;
 };
 

@@ -132,7 +132,8 @@ qp_status qc_program_run(qp_program *program, const qp_run *desc, qp_text *error
         return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to queue one more run");
     if (reserve_signals(run, (uint64_t)desc->wait_count + desc->signal_count)) {
         give_free(run);
-        return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for %u waits and %u signals", desc->wait_count, desc->signal_count);
+        return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for %u waits and %u signals", desc->wait_count,
+                       desc->signal_count);
     }
     run->wait_count = desc->wait_count;
     run->signal_count = desc->signal_count;

@@ -40,7 +40,7 @@ qc_words qc_bytes_words(uint64_t bytes)
 const char *qc_format_name(qp_format format)
 {
     switch (format) {
-#define QC_CASE(name, number, elements, bytes, quantised) \
+#define QC_CASE(name, number, elements, bytes, quantised)                                                                          \
     case number: return #name;
         QP_FORMAT_LIST(QC_CASE)
 #undef QC_CASE

@@ -14,7 +14,7 @@ struct qp_timeline {
     _Atomic uint32_t references;
     _Atomic int destroyed; /* by the host; runs may still hold it */
     _Atomic int failed;
-    pthread_mutex_t lock; /* of the failure */
+    pthread_mutex_t lock;            /* of the failure */
     uint64_t failed_from, failed_to; /* values that failed runs would have signalled lie in (from, to] */
     qp_status status;
     char words[256];
@@ -162,7 +162,8 @@ qp_status qc_timeline_await(qp_timeline *timeline, uint64_t value, qp_text *erro
         if (status != QP_TIMEOUT)
             return status;
         if (atomic_load(&timeline->destroyed))
-            return qc_fail(error, QP_ERR_CANCELLED, "the timeline that the run waits for was destroyed at %llu, before it reached %llu",
+            return qc_fail(error, QP_ERR_CANCELLED,
+                           "the timeline that the run waits for was destroyed at %llu, before it reached %llu",
                            (unsigned long long)atomic_load(&timeline->value), (unsigned long long)value);
         qc_event_wait(&timeline->changed, seen, timeline->device->wait_spin_ns, QC_FOREVER);
     }

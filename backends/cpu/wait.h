@@ -26,8 +26,8 @@ void qc_event_post(qc_event *event);
 /* Waits until the number is no longer `seen`, spinning for the first spin_ns. 0 when timeout_ns passed first. */
 int qc_event_wait(qc_event *event, uint32_t seen, uint64_t spin_ns, uint64_t timeout_ns);
 
-/* Sleeps if the number is `seen`, until a post, or less: for callers that count themselves among the sleepers and look again at what
- * they wait for. */
+/* Sleeps if the number is `seen`, until a post, or less: for callers that count themselves among the sleepers and look again at
+ * what they wait for. */
 void qc_event_sleep(qc_event *event, uint32_t seen);
 
 uint64_t qc_now(void); /* nanoseconds, monotonic */

@@ -29,8 +29,8 @@ static qp_status shape(const qp_device *device, const qp_weight_desc *desc, qp_t
     int64_t stride = qk_block_bytes(desc->format), steps = desc->ne[0] / elements;
     for (int i = 0; i < 4; i++) {
         if (desc->ne[i] < 1 || (i == 0 && desc->ne[0] % elements))
-            return qc_fail(error, QP_ERR_INVALID, "a %s weight has %lld elements in dimension %d; it needs %s", qc_format_name(desc->format),
-                           (long long)desc->ne[i], i, i ? "at least 1" : "whole blocks");
+            return qc_fail(error, QP_ERR_INVALID, "a %s weight has %lld elements in dimension %d; it needs %s",
+                           qc_format_name(desc->format), (long long)desc->ne[i], i, i ? "at least 1" : "whole blocks");
         out->ne[i] = desc->ne[i];
         out->nb[i] = stride;
         if (__builtin_mul_overflow(stride, steps, &stride))
@@ -61,21 +61,21 @@ static qp_status check_slice(const qp_tensor *t, const void *src, uint64_t src_b
 {
     int64_t all = t->ne[1] * t->ne[2] * t->ne[3]; /* no overflow: a row has at least a byte, and all of them fit 63 bits */
     if (row < 0 || rows < 0 || row > all || rows > all - row)
-        return qc_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on are asked to be packed; the weight has %lld", (long long)rows,
-                       (long long)row, (long long)all);
+        return qc_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on are asked to be packed; the weight has %lld",
+                       (long long)rows, (long long)row, (long long)all);
     uint64_t need = (uint64_t)rows * qc_row_bytes(t->format, t->ne[0]);
     if (rows && (!src || src_bytes != need))
         return qc_fail(error, QP_ERR_INVALID, "%lld rows of the weight take %llu bytes; %llu are given", (long long)rows,
                        (unsigned long long)need, (unsigned long long)(src ? src_bytes : 0));
     int64_t step = t->layout == QK_LAYOUT_PANEL ? QK_PANEL_ROWS : 1;
     if (row % step || (rows % step && row + rows != all))
-        return qc_fail(error, QP_ERR_INVALID, "weights in panels are packed in multiples of %lld rows, not from %lld to %lld", (long long)step,
-                       (long long)row, (long long)row + rows);
+        return qc_fail(error, QP_ERR_INVALID, "weights in panels are packed in multiples of %lld rows, not from %lld to %lld",
+                       (long long)step, (long long)row, (long long)row + rows);
     return QP_OK;
 }
 
-qp_status qc_weight_pack(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row, int64_t rows,
-                         qp_range dst, qp_text *error)
+qp_status qc_weight_pack(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row,
+                         int64_t rows, qp_range dst, qp_text *error)
 {
     qp_tensor tensor;
     qp_status status = shape(device, desc, &tensor, error);
@@ -90,7 +90,8 @@ qp_status qc_weight_pack(qp_device *device, const qp_weight_desc *desc, const vo
     if (status || !rows)
         return status;
     if ((uintptr_t)to % QC_ALIGNMENT)
-        return qc_fail(error, QP_ERR_INVALID, "the packed weight starts at offset %llu, which is not a multiple of %d bytes in memory",
+        return qc_fail(error, QP_ERR_INVALID,
+                       "the packed weight starts at offset %llu, which is not a multiple of %d bytes in memory",
                        (unsigned long long)dst.offset, QC_ALIGNMENT);
     uint64_t row_bytes = qc_row_bytes(desc->format, desc->ne[0]);
     if (tensor.layout == QK_LAYOUT_PANEL)

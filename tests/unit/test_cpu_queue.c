@@ -125,7 +125,11 @@ static void rig_close(rig *r)
 
 static qp_tensor tensor(const rig *r, uint64_t offset, qp_format format, int64_t n, int64_t heads, int64_t rows)
 {
-    return (qp_tensor){.buffer = r->buffer, .offset = offset, .format = format, .ne = {n, heads, rows, 1}, .nb = {4, 4 * n, 4 * n * heads, 4 * n * heads * rows}};
+    return (qp_tensor){.buffer = r->buffer,
+                       .offset = offset,
+                       .format = format,
+                       .ne = {n, heads, rows, 1},
+                       .nb = {4, 4 * n, 4 * n * heads, 4 * n * heads * rows}};
 }
 
 static qp_op add(qp_tensor dst, qp_tensor a, qp_tensor b)
@@ -203,7 +207,8 @@ static void test_order(void)
     api->timeline_create(r.device, 0, &gate, NULL);
     qp_signal waits = {gate, 1}, signals = {r.timeline, 1};
     float step[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    qp_run first = {.struct_size = sizeof first, .wait_count = 1, .signal_count = 1, .step = step, .waits = &waits, .signals = &signals};
+    qp_run first = {
+        .struct_size = sizeof first, .wait_count = 1, .signal_count = 1, .step = step, .waits = &waits, .signals = &signals};
     qp_status status = api->program_run(program, &first, &error);
     for (uint64_t i = 2; i <= RUNS && !status; i++) { /* all behind the gate */
         for (int j = 0; j < 8; j++)
@@ -215,7 +220,8 @@ static void test_order(void)
     api->timeline_signal(gate, 1, NULL);
     ok(api->timeline_wait(r.timeline, RUNS, UINT64_MAX, &error) == QP_OK, "the last one ends once the host has signalled");
     float sum = RUNS * (RUNS + 1) / 2 - 1;
-    ok(r.floats[0] == sum + 1 && r.floats[7] == sum + 8, "every run saw its own step block: %g, %g", (double)r.floats[0], (double)r.floats[7]);
+    ok(r.floats[0] == sum + 1 && r.floats[7] == sum + 8, "every run saw its own step block: %g, %g", (double)r.floats[0],
+       (double)r.floats[7]);
     ok(run(&r, program, NULL, RUNS + 1) == QP_OK && api->timeline_wait(r.timeline, RUNS + 1, UINT64_MAX, NULL) == QP_OK &&
            r.floats[0] == sum + 1 + RUNS,
        "without step data the block stays as it is");
@@ -237,7 +243,8 @@ static void test_lost_timeline(void)
     api->program_run(program, &desc, &error);
     api->timeline_destroy(gate);
     qp_status status = api->timeline_wait(r.timeline, 1, UINT64_MAX, &error);
-    ok(status == QP_ERR_CANCELLED && strstr(words, "destroyed"), "a run whose timeline is gone fails where the host waits: %s", words);
+    ok(status == QP_ERR_CANCELLED && strstr(words, "destroyed"), "a run whose timeline is gone fails where the host waits: %s",
+       words);
     ok(r.floats[0] == 5, "it has not run");
     ok(run(&r, program, NULL, 2) == QP_OK && api->timeline_wait(r.timeline, 2, UINT64_MAX, &error) == QP_OK, "the next one runs");
     api->program_destroy(program);
@@ -250,7 +257,8 @@ enum { K = 64, LAYERS = 24 };
 static qp_program *make_deep(const rig *r, int64_t rows)
 {
     qp_op ops[2 * LAYERS] = {0};
-    qp_tensor x = tensor(r, 0, QP_FORMAT_F32, K, 1, rows), h = tensor(r, 32768, QP_FORMAT_F32, K, 1, rows), w = tensor(r, 65536, QP_FORMAT_F32, K, K, 1);
+    qp_tensor x = tensor(r, 0, QP_FORMAT_F32, K, 1, rows), h = tensor(r, 32768, QP_FORMAT_F32, K, 1, rows),
+              w = tensor(r, 65536, QP_FORMAT_F32, K, K, 1);
     for (int i = 0; i < LAYERS; i++) {
         ops[2 * i] = (qp_op){.struct_size = sizeof(qp_op), .kind = QP_OP_NORM, .version = 1, .dst = h, .src = {x}};
         ops[2 * i].p.norm.eps = 1e-5f;
@@ -287,7 +295,8 @@ static void test_threads(void)
         }
         if (c == 0)
             memcpy(expected, r.floats, sizeof expected);
-        ok(same && isfinite(expected[0]) && !memcmp(expected, r.floats, sizeof expected), "%u threads give the bits of one", counts[c]);
+        ok(same && isfinite(expected[0]) && !memcmp(expected, r.floats, sizeof expected), "%u threads give the bits of one",
+           counts[c]);
         rig_close(&r);
     }
 }
