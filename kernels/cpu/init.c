@@ -82,9 +82,18 @@ void qk_cpu_features_text(const qk_cpu_features *f, char *dst, size_t size)
         unsigned there;
         const char *name;
     } words[] = {
-        {f->avx2, "avx2"}, {f->fma, "fma"}, {f->f16c, "f16c"}, {f->avx_vnni, "avx_vnni"}, {f->avx512, "avx512"},
-        {f->avx512_vnni, "avx512_vnni"}, {f->avx512_bf16, "avx512_bf16"}, {f->avx512_fp16, "avx512_fp16"},
-        {f->avx512_vbmi, "avx512_vbmi"}, {f->neon, "neon"}, {f->dotprod, "dotprod"}, {f->i8mm, "i8mm"},
+        {f->avx2, "avx2"},
+        {f->fma, "fma"},
+        {f->f16c, "f16c"},
+        {f->avx_vnni, "avx_vnni"},
+        {f->avx512, "avx512"},
+        {f->avx512_vnni, "avx512_vnni"},
+        {f->avx512_bf16, "avx512_bf16"},
+        {f->avx512_fp16, "avx512_fp16"},
+        {f->avx512_vbmi, "avx512_vbmi"},
+        {f->neon, "neon"},
+        {f->dotprod, "dotprod"},
+        {f->i8mm, "i8mm"},
     };
     size_t used = 0;
     if (size)
@@ -114,15 +123,33 @@ static int always(const qk_cpu_features *f)
 }
 
 #if defined(QK_HAVE_X86)
-static int has_avx2(const qk_cpu_features *f) { return f->avx2 && f->fma && f->f16c; }
-static int has_avx_vnni(const qk_cpu_features *f) { return has_avx2(f) && f->avx_vnni; }
-static int has_avx512(const qk_cpu_features *f) { return has_avx2(f) && f->avx512; }
-static int has_avx512_vnni(const qk_cpu_features *f) { return has_avx512(f) && f->avx512_vnni; }
+static int has_avx2(const qk_cpu_features *f)
+{
+    return f->avx2 && f->fma && f->f16c;
+}
+static int has_avx_vnni(const qk_cpu_features *f)
+{
+    return has_avx2(f) && f->avx_vnni;
+}
+static int has_avx512(const qk_cpu_features *f)
+{
+    return has_avx2(f) && f->avx512;
+}
+static int has_avx512_vnni(const qk_cpu_features *f)
+{
+    return has_avx512(f) && f->avx512_vnni;
+}
 #endif
 
 #if defined(QK_HAVE_ARM)
-static int has_neon(const qk_cpu_features *f) { return f->neon; }
-static int has_dotprod(const qk_cpu_features *f) { return f->neon && f->dotprod; }
+static int has_neon(const qk_cpu_features *f)
+{
+    return f->neon;
+}
+static int has_dotprod(const qk_cpu_features *f)
+{
+    return f->neon && f->dotprod;
+}
 #endif
 
 /* Worst first. Each one lays its rows over those before it; `allowed` are the features that it adds. */

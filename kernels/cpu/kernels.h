@@ -14,7 +14,7 @@
 /* ---- packed weights: QK_LAYOUT_PANEL ----
  *
  * Q8_0 and Q4_0 matrices {K, M} are kept as panels of 16 rows (the last one padded with rows of zero scale), so that one vector
- * register holds 16 rows × 4 K for dot-product instructions. Blocks of 32 K become, for panel row r and element 4g + j of the block:
+ * register holds 16 rows × 4 K for dot-product instructions. Blocks of 32 K become, for panel row r and element 4g + j of a block:
  *   Q8_0  quants 512 B: byte [g][r][j] = q + 128 (unsigned), g = 0…7
  *   Q4_0  quants 256 B: byte [i][r][j], i = 0…3: low nibble element 4(2i) + j, high nibble element 4(2i + 1) + j, unsigned 0…15
  *   scales 32 B: 16 × binary16

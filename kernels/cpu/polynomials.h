@@ -19,16 +19,20 @@
 #define QK_GELU_A 1.59576912f /* 2·sqrt(2/π) */
 #define QK_GELU_B 0.044715f
 
+/* clang-format off */
 /* e^r, |r| <= 0.35 */
-#define QK_EXP_POLY(r, FMA, K) \
-    FMA(FMA(FMA(FMA(FMA(FMA(K(1.38131354e-3f), r, K(8.36941972e-3f)), r, K(4.1668456e-2f)), r, K(0.166665152f)), r, K(0.49999994f)), r, \
-            K(1.0f)), r, K(1.0f))
+#define QK_EXP_POLY(r, FMA, K)                                                                                        \
+    FMA(FMA(FMA(FMA(FMA(FMA(K(1.38131354e-3f), r, K(8.36941972e-3f)), r, K(4.1668456e-2f)), r, K(0.166665152f)), r,   \
+        K(0.49999994f)), r, K(1.0f)), r, K(1.0f))
 /* (tanh x − x)/x³ in s = x², s <= 0.4 */
-#define QK_TANH_POLY(s, FMA, K) \
-    FMA(FMA(FMA(FMA(K(-5.64828143e-3f), s, K(2.05897912e-2f)), s, K(-5.3725116e-2f)), s, K(0.133312747f)), s, K(-0.333332747f))
+#define QK_TANH_POLY(s, FMA, K)                                                                                       \
+    FMA(FMA(FMA(FMA(K(-5.64828143e-3f), s, K(2.05897912e-2f)), s, K(-5.3725116e-2f)), s, K(0.133312747f)), s,         \
+        K(-0.333332747f))
 /* ln(erfc(z)/t) + z², t = 1/(1 + z/2) in [1/7, 1] */
-#define QK_ERFC_POLY(t, FMA, K) \
-    FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(K(0.15395692f), t, K(-0.730174303f)), t, K(1.27333093f)), t, K(-0.852090001f)), t, \
-        K(4.91500013e-2f)), t, K(-6.77632764e-2f)), t, K(5.81550486e-2f)), t, K(0.381703496f)), t, K(0.999207377f)), t, K(-1.26547623f))
+#define QK_ERFC_POLY(t, FMA, K)                                                                                       \
+    FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(K(0.15395692f), t, K(-0.730174303f)), t, K(1.27333093f)), t,                  \
+        K(-0.852090001f)), t, K(4.91500013e-2f)), t, K(-6.77632764e-2f)), t, K(5.81550486e-2f)), t,                   \
+        K(0.381703496f)), t, K(0.999207377f)), t, K(-1.26547623f))
+/* clang-format on */
 
 #endif

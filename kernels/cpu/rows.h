@@ -9,43 +9,43 @@
 
 typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
 
-#define QK_GENERIC_ROWS(X)    \
-    X(generic, convert)       \
-    X(generic, matmul_float)  \
-    X(generic, matmul_panel)  \
-    X(generic, attention)     \
-    X(generic, norm)          \
-    X(generic, rope)          \
+#define QK_GENERIC_ROWS(X)                                                                                                         \
+    X(generic, convert)                                                                                                            \
+    X(generic, matmul_float)                                                                                                       \
+    X(generic, matmul_panel)                                                                                                       \
+    X(generic, attention)                                                                                                          \
+    X(generic, norm)                                                                                                               \
+    X(generic, rope)                                                                                                               \
     X(generic, elementwise)
 
-#define QK_AVX2_ROWS(X)     \
-    X(avx2, attention)      \
-    X(avx2, convert)        \
-    X(avx2, elementwise)    \
-    X(avx2, matmul_float)   \
-    X(avx2, matmul_panel)   \
-    X(avx2, matmul_panel_vnni) \
-    X(avx2, norm)           \
+#define QK_AVX2_ROWS(X)                                                                                                            \
+    X(avx2, attention)                                                                                                             \
+    X(avx2, convert)                                                                                                               \
+    X(avx2, elementwise)                                                                                                           \
+    X(avx2, matmul_float)                                                                                                          \
+    X(avx2, matmul_panel)                                                                                                          \
+    X(avx2, matmul_panel_vnni)                                                                                                     \
+    X(avx2, norm)                                                                                                                  \
     X(avx2, rope)
 
-#define QK_AVX512_ROWS(X)     \
-    X(avx512, attention)      \
-    X(avx512, convert)        \
-    X(avx512, elementwise)    \
-    X(avx512, matmul_float)   \
-    X(avx512, matmul_panel)   \
-    X(avx512, matmul_panel_vnni) \
-    X(avx512, norm)           \
+#define QK_AVX512_ROWS(X)                                                                                                          \
+    X(avx512, attention)                                                                                                           \
+    X(avx512, convert)                                                                                                             \
+    X(avx512, elementwise)                                                                                                         \
+    X(avx512, matmul_float)                                                                                                        \
+    X(avx512, matmul_panel)                                                                                                        \
+    X(avx512, matmul_panel_vnni)                                                                                                   \
+    X(avx512, norm)                                                                                                                \
     X(avx512, rope)
 
-#define QK_NEON_ROWS(X)       \
-    X(neon, attention)        \
-    X(neon, convert)          \
-    X(neon, elementwise)      \
-    X(neon, matmul_float)     \
-    X(neon, matmul_panel)     \
-    X(neon, matmul_panel_dotprod) \
-    X(neon, norm)             \
+#define QK_NEON_ROWS(X)                                                                                                            \
+    X(neon, attention)                                                                                                             \
+    X(neon, convert)                                                                                                               \
+    X(neon, elementwise)                                                                                                           \
+    X(neon, matmul_float)                                                                                                          \
+    X(neon, matmul_panel)                                                                                                          \
+    X(neon, matmul_panel_dotprod)                                                                                                  \
+    X(neon, norm)                                                                                                                  \
     X(neon, rope)
 
 #define QK_ROWS_DECLARE(isa, op) void qk_##isa##_##op(qk_kernels *table, const qk_cpu_features *features);

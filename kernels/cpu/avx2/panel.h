@@ -22,10 +22,16 @@ typedef struct qk_line {
     vi w, sign; /* QK_SIGNED: w is |sign| */
 } qk_line;
 
-QK_INLINE int32_t qk_bias(const qk_format f) { return f.kind == QK_SIGNED ? 0 : f.bias; }
+QK_INLINE int32_t qk_bias(const qk_format f)
+{
+    return f.kind == QK_SIGNED ? 0 : f.bias;
+}
 
 /* QK_SMALL adds up in 16 bits, so that the start can only be added at the end. */
-QK_INLINE vi qk_dot_start(const qk_format f, int32_t start) { return _mm256_set1_epi32(f.kind == QK_SMALL ? 0 : start); }
+QK_INLINE vi qk_dot_start(const qk_format f, int32_t start)
+{
+    return _mm256_set1_epi32(f.kind == QK_SMALL ? 0 : start);
+}
 
 QK_INLINE qk_line qk_line_of(const qk_format f, vi w)
 {

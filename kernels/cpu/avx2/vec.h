@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+/* clang-format off: a table, one line an operation */
+
 enum { V_LANES = 8 };
 typedef __m256 vf;
 typedef __m256i vi;
@@ -20,30 +22,81 @@ QK_INLINE vi v_first_bits(int64_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-QK_INLINE vm v_first(int64_t n) { return _mm256_castsi256_ps(v_first_bits(n)); }
+QK_INLINE vm v_first(int64_t n)
+{
+    return _mm256_castsi256_ps(v_first_bits(n));
+}
 
-QK_INLINE vf v_zero(void) { return _mm256_setzero_ps(); }
-QK_INLINE vf v_set1(float x) { return _mm256_set1_ps(x); }
-QK_INLINE vf v_load(const float *p) { return _mm256_loadu_ps(p); }
-QK_INLINE vf v_load_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, v_first_bits(n)); }
-QK_INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
-QK_INLINE void v_store_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, v_first_bits(n), x); }
+QK_INLINE vf v_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+QK_INLINE vf v_set1(float x)
+{
+    return _mm256_set1_ps(x);
+}
+QK_INLINE vf v_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+QK_INLINE vf v_load_n(const float *p, int64_t n)
+{
+    return _mm256_maskload_ps(p, v_first_bits(n));
+}
+QK_INLINE void v_store(float *p, vf x)
+{
+    _mm256_storeu_ps(p, x);
+}
+QK_INLINE void v_store_n(float *p, vf x, int64_t n)
+{
+    _mm256_maskstore_ps(p, v_first_bits(n), x);
+}
 
-QK_INLINE vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-QK_INLINE vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-QK_INLINE vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-QK_INLINE vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-QK_INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-QK_INLINE vf v_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); } /* c − a·b */
-QK_INLINE vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); } /* b when one is NaN */
-QK_INLINE vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b when one is NaN */
-QK_INLINE vf v_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+QK_INLINE vf v_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+QK_INLINE vf v_sub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+QK_INLINE vf v_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+QK_INLINE vf v_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+QK_INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+QK_INLINE vf v_fnma(vf a, vf b, vf c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+} /* c − a·b */
+QK_INLINE vf v_min(vf a, vf b)
+{
+    return _mm256_min_ps(a, b);
+} /* b when one is NaN */
+QK_INLINE vf v_max(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+} /* b when one is NaN */
+QK_INLINE vf v_abs(vf a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
 QK_INLINE vf v_copysign(vf a, vf sign)
 {
     vf bit = _mm256_set1_ps(-0.0f);
     return _mm256_or_ps(_mm256_andnot_ps(bit, a), _mm256_and_ps(bit, sign));
 }
-QK_INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+QK_INLINE vf v_round(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 /* a·2^n for whole n in [−252, 254], in two steps so that subnormal results come out right. */
 QK_INLINE vf v_ldexp(vf a, vf n)
@@ -54,13 +107,31 @@ QK_INLINE vf v_ldexp(vf a, vf n)
     return _mm256_mul_ps(_mm256_mul_ps(a, first), second);
 }
 
-QK_INLINE vm v_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
-QK_INLINE vm v_equal(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
-QK_INLINE vm v_unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
-QK_INLINE unsigned v_bits(vm m) { return (unsigned)_mm256_movemask_ps(m); } /* bit i: lane i */
-QK_INLINE vf v_select(vm m, vf yes, vf no) { return _mm256_blendv_ps(no, yes, m); }
+QK_INLINE vm v_lt(vf a, vf b)
+{
+    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+QK_INLINE vm v_equal(vf a, vf b)
+{
+    return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
+}
+QK_INLINE vm v_unordered(vf a, vf b)
+{
+    return _mm256_cmp_ps(a, b, _CMP_UNORD_Q);
+}
+QK_INLINE unsigned v_bits(vm m)
+{
+    return (unsigned)_mm256_movemask_ps(m);
+} /* bit i: lane i */
+QK_INLINE vf v_select(vm m, vf yes, vf no)
+{
+    return _mm256_blendv_ps(no, yes, m);
+}
 
-QK_INLINE float v_first_lane(vf a) { return _mm256_cvtss_f32(a); }
+QK_INLINE float v_first_lane(vf a)
+{
+    return _mm256_cvtss_f32(a);
+}
 QK_INLINE float v_sum(vf a)
 {
     __m128 c = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -107,19 +178,46 @@ QK_INLINE void v_transpose(vf m[8])
 }
 
 /* Even and odd lanes of two vectors that follow each other. */
-QK_INLINE vf v_gather_pairs(vf a) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8)); }
-QK_INLINE vf v_even(vf low, vf high) { return v_gather_pairs(_mm256_shuffle_ps(low, high, 0x88)); }
-QK_INLINE vf v_odd(vf low, vf high) { return v_gather_pairs(_mm256_shuffle_ps(low, high, 0xdd)); }
+QK_INLINE vf v_gather_pairs(vf a)
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8));
+}
+QK_INLINE vf v_even(vf low, vf high)
+{
+    return v_gather_pairs(_mm256_shuffle_ps(low, high, 0x88));
+}
+QK_INLINE vf v_odd(vf low, vf high)
+{
+    return v_gather_pairs(_mm256_shuffle_ps(low, high, 0xdd));
+}
 /* Pairs of lanes (2i, 2i + 1): the first one twice, the second one twice, swapped; a − b in the first, a + b in the second. */
-QK_INLINE vf v_pair_first(vf a) { return _mm256_moveldup_ps(a); }
-QK_INLINE vf v_pair_second(vf a) { return _mm256_movehdup_ps(a); }
-QK_INLINE vf v_pair_swap(vf a) { return _mm256_permute_ps(a, 0xb1); }
-QK_INLINE vf v_addsub(vf a, vf b) { return _mm256_addsub_ps(a, b); }
+QK_INLINE vf v_pair_first(vf a)
+{
+    return _mm256_moveldup_ps(a);
+}
+QK_INLINE vf v_pair_second(vf a)
+{
+    return _mm256_movehdup_ps(a);
+}
+QK_INLINE vf v_pair_swap(vf a)
+{
+    return _mm256_permute_ps(a, 0xb1);
+}
+QK_INLINE vf v_addsub(vf a, vf b)
+{
+    return _mm256_addsub_ps(a, b);
+}
 
 /* ---- other element types ---- */
 
-QK_INLINE float v_f16(uint16_t h) { return _cvtsh_ss(h); }
-QK_INLINE uint16_t v_to_f16(float f) { return (uint16_t)_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT); }
+QK_INLINE float v_f16(uint16_t h)
+{
+    return _cvtsh_ss(h);
+}
+QK_INLINE uint16_t v_to_f16(float f)
+{
+    return (uint16_t)_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT);
+}
 
 /* n < V_LANES 16-bit elements, the others zero. */
 QK_INLINE __m128i v_load_16(const void *p, int64_t n)
@@ -135,14 +233,35 @@ QK_INLINE void v_store_16(void *p, __m128i a, int64_t n)
     memcpy(p, all, (size_t)n * 2);
 }
 
-QK_INLINE vf v_load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-QK_INLINE vf v_load_f16_n(const void *p, int64_t n) { return _mm256_cvtph_ps(v_load_16(p, n)); }
-QK_INLINE void v_store_f16(void *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
-QK_INLINE void v_store_f16_n(void *p, vf a, int64_t n) { v_store_16(p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT), n); }
+QK_INLINE vf v_load_f16(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+QK_INLINE vf v_load_f16_n(const void *p, int64_t n)
+{
+    return _mm256_cvtph_ps(v_load_16(p, n));
+}
+QK_INLINE void v_store_f16(void *p, vf a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+QK_INLINE void v_store_f16_n(void *p, vf a, int64_t n)
+{
+    v_store_16(p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT), n);
+}
 
-QK_INLINE vf v_from_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
-QK_INLINE vf v_load_bf16(const void *p) { return v_from_bf16(_mm_loadu_si128((const __m128i *)p)); }
-QK_INLINE vf v_load_bf16_n(const void *p, int64_t n) { return v_from_bf16(v_load_16(p, n)); }
+QK_INLINE vf v_from_bf16(__m128i h)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+QK_INLINE vf v_load_bf16(const void *p)
+{
+    return v_from_bf16(_mm_loadu_si128((const __m128i *)p));
+}
+QK_INLINE vf v_load_bf16_n(const void *p, int64_t n)
+{
+    return v_from_bf16(v_load_16(p, n));
+}
 
 /* Rounded to nearest even; NaN keeps its upper bits and becomes quiet. */
 QK_INLINE __m128i v_to_bf16(vf a)
@@ -153,10 +272,19 @@ QK_INLINE __m128i v_to_bf16(vf a)
     vi all = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(v_unordered(a, a)));
     return _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
 }
-QK_INLINE void v_store_bf16(void *p, vf a) { _mm_storeu_si128((__m128i *)p, v_to_bf16(a)); }
-QK_INLINE void v_store_bf16_n(void *p, vf a, int64_t n) { v_store_16(p, v_to_bf16(a), n); }
+QK_INLINE void v_store_bf16(void *p, vf a)
+{
+    _mm_storeu_si128((__m128i *)p, v_to_bf16(a));
+}
+QK_INLINE void v_store_bf16_n(void *p, vf a, int64_t n)
+{
+    v_store_16(p, v_to_bf16(a), n);
+}
 
-QK_INLINE vf v_load_i8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+QK_INLINE vf v_load_i8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
 /* Low and high nibbles of V_LANES bytes, less 8. */
 QK_INLINE vf v_load_low(const void *p)
 {
@@ -169,11 +297,26 @@ QK_INLINE vf v_load_high(const void *p)
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(w, 4), _mm256_set1_epi32(8)));
 }
 
-QK_INLINE vi vi_zero(void) { return _mm256_setzero_si256(); }
-QK_INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
-QK_INLINE vi vi_nearest(vf a) { return _mm256_cvtps_epi32(a); } /* to even */
-QK_INLINE vi vi_truncate(vf a) { return _mm256_cvttps_epi32(a); }
-QK_INLINE vf vi_to_float(vi a) { return _mm256_cvtepi32_ps(a); }
+QK_INLINE vi vi_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+QK_INLINE vi vi_add(vi a, vi b)
+{
+    return _mm256_add_epi32(a, b);
+}
+QK_INLINE vi vi_nearest(vf a)
+{
+    return _mm256_cvtps_epi32(a);
+} /* to even */
+QK_INLINE vi vi_truncate(vf a)
+{
+    return _mm256_cvttps_epi32(a);
+}
+QK_INLINE vf vi_to_float(vi a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
 QK_INLINE int32_t vi_sum(vi a)
 {
     __m128i c = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
@@ -188,14 +331,38 @@ QK_INLINE void vi_store_i8(void *p, vi a)
 
 /* ---- doubles, for sums that must not overflow ---- */
 
-QK_INLINE vd vd_zero(void) { return _mm256_setzero_pd(); }
-QK_INLINE vd vd_set1(double x) { return _mm256_set1_pd(x); }
-QK_INLINE vd vd_low(vf a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
-QK_INLINE vd vd_high(vf a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }
-QK_INLINE vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
-QK_INLINE vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
-QK_INLINE vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
-QK_INLINE vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+QK_INLINE vd vd_zero(void)
+{
+    return _mm256_setzero_pd();
+}
+QK_INLINE vd vd_set1(double x)
+{
+    return _mm256_set1_pd(x);
+}
+QK_INLINE vd vd_low(vf a)
+{
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+}
+QK_INLINE vd vd_high(vf a)
+{
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+}
+QK_INLINE vd vd_add(vd a, vd b)
+{
+    return _mm256_add_pd(a, b);
+}
+QK_INLINE vd vd_sub(vd a, vd b)
+{
+    return _mm256_sub_pd(a, b);
+}
+QK_INLINE vd vd_mul(vd a, vd b)
+{
+    return _mm256_mul_pd(a, b);
+}
+QK_INLINE vd vd_fma(vd a, vd b, vd c)
+{
+    return _mm256_fmadd_pd(a, b, c);
+}
 QK_INLINE vf vd_join(vd low, vd high)
 {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
@@ -205,5 +372,7 @@ QK_INLINE double vd_sum(vd a)
     __m128d c = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
     return _mm_cvtsd_f64(_mm_add_sd(c, _mm_unpackhi_pd(c, c)));
 }
+
+/* clang-format on */
 
 #endif

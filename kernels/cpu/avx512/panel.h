@@ -23,10 +23,16 @@ typedef struct qk_line {
     __mmask64 negative; /* QK_SIGNED: w is |w|, and this its sign */
 } qk_line;
 
-QK_INLINE int32_t qk_bias(const qk_format f) { return f.kind == QK_SIGNED ? 0 : f.bias; }
+QK_INLINE int32_t qk_bias(const qk_format f)
+{
+    return f.kind == QK_SIGNED ? 0 : f.bias;
+}
 
 /* QK_SMALL adds up in 16 bits, so that the start can only be added at the end. */
-QK_INLINE vi qk_dot_start(const qk_format f, int32_t start) { return _mm512_set1_epi32(f.kind == QK_SMALL ? 0 : start); }
+QK_INLINE vi qk_dot_start(const qk_format f, int32_t start)
+{
+    return _mm512_set1_epi32(f.kind == QK_SMALL ? 0 : start);
+}
 
 QK_INLINE qk_line qk_line_of(const qk_format f, vi w)
 {
@@ -84,7 +90,7 @@ QK_INLINE vf qk_dot_done(const qk_format f, vi sum, int32_t start)
 #include "kernels/cpu/simd/matmul_panel.h"
 
 #define QK_IN_PLACE_TILES(X, name) X(name, 1) X(name, 2) X(name, 3) X(name, 4)
-#define QK_ONE_TILES(X, name)                                                                                          \
-    X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8) X(name, 9) X(name, 10)     \
-        X(name, 11) X(name, 12)
+#define QK_ONE_TILES(X, name)                                                                                                      \
+    X(name, 1)                                                                                                                     \
+    X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6) X(name, 7) X(name, 8) X(name, 9) X(name, 10) X(name, 11) X(name, 12)
 #define QK_SEVERAL_TILES(X, name)

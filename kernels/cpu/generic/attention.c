@@ -102,10 +102,10 @@ static void attention(const qk_attention_args *a, qp_format format, qk_to_f32_fn
     }
 }
 
-#define FORMAT(name)                                                    \
-    static void attention_##name(const qk_attention_args *a)            \
-    {                                                                   \
-        attention(a, QP_FORMAT_##name, qk_generic_to_f32_##name);       \
+#define FORMAT(name)                                                                                                               \
+    static void attention_##name(const qk_attention_args *a)                                                                       \
+    {                                                                                                                              \
+        attention(a, QP_FORMAT_##name, qk_generic_to_f32_##name);                                                                  \
     }
 QK_GENERIC_FORMATS(FORMAT)
 

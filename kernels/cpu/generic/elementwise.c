@@ -4,15 +4,15 @@
 #include "kernels/cpu/rows.h"
 
 /* One loop an activation, so that the choice is outside it. b NULL: no product. */
-#define ACT_LOOP(act)                                                   \
-    case act:                                                           \
-        if (b) {                                                        \
-            for (int64_t i = 0; i < n; i++)                             \
-                y[i] = qk_act(act, a[i]) * b[i];                        \
-        } else {                                                        \
-            for (int64_t i = 0; i < n; i++)                             \
-                y[i] = qk_act(act, a[i]);                               \
-        }                                                               \
+#define ACT_LOOP(act)                                                                                                              \
+    case act:                                                                                                                      \
+        if (b) {                                                                                                                   \
+            for (int64_t i = 0; i < n; i++)                                                                                        \
+                y[i] = qk_act(act, a[i]) * b[i];                                                                                   \
+        } else {                                                                                                                   \
+            for (int64_t i = 0; i < n; i++)                                                                                        \
+                y[i] = qk_act(act, a[i]);                                                                                          \
+        }                                                                                                                          \
         break;
 
 static void activate(float *y, const float *a, const float *b, int64_t n, qp_activation act)

@@ -45,8 +45,8 @@ static inline float qk_normal_cdf(float x)
     float t = 1 / (1 + 0.5f * z);
     /* exp(−z²) with z² in two parts: the high one has 12 bits, so that its square is exact. */
     float high = qk_f32_from_bits(qk_bits_from_f32(z) & 0xfffff000u);
-    float tail = 0.5f * t * qk_expf(-high * high) *
-                 qk_expf((high - z) * (high + z) + QK_ERFC_POLY(t, QK_SCALAR_FMA, QK_SCALAR_CONST));
+    float tail =
+        0.5f * t * qk_expf(-high * high) * qk_expf((high - z) * (high + z) + QK_ERFC_POLY(t, QK_SCALAR_FMA, QK_SCALAR_CONST));
     return x < 0 ? tail : 1 - tail;
 }
 

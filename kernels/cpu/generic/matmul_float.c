@@ -7,7 +7,8 @@
 
 enum { STRETCH = 256, TOKENS = 8 }; /* a stretch is a whole number of blocks of every format */
 
-static void row(float *y, const char *w, const qk_matmul_args *a, int64_t token, int64_t tokens, uint64_t stretch_bytes, qk_to_f32_fn convert)
+static void row(float *y, const char *w, const qk_matmul_args *a, int64_t token, int64_t tokens, uint64_t stretch_bytes,
+                qk_to_f32_fn convert)
 {
     float buffer[STRETCH], sum[TOKENS] = {0};
     for (int64_t i = 0; i < a->k; i += STRETCH, w += stretch_bytes) {
@@ -33,10 +34,10 @@ static void matmul(const qk_matmul_args *a, qp_format format, qk_to_f32_fn conve
 }
 
 /* The table's functions are not told their format: one thin function each. */
-#define FORMAT(name)                                              \
-    static void matmul_##name(const qk_matmul_args *a)            \
-    {                                                             \
-        matmul(a, QP_FORMAT_##name, qk_generic_to_f32_##name);    \
+#define FORMAT(name)                                                                                                               \
+    static void matmul_##name(const qk_matmul_args *a)                                                                             \
+    {                                                                                                                              \
+        matmul(a, QP_FORMAT_##name, qk_generic_to_f32_##name);                                                                     \
     }
 QK_GENERIC_FORMATS(FORMAT)
 

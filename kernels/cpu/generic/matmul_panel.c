@@ -59,7 +59,8 @@ static inline void panel(const qk_matmul_args *a, const uint8_t *w, float *y, qp
             const char *x = (const char *)a->x + t * a->x_stride;
             const float *d = (const float *)(const void *)(x + qk_act_d(a->k));
             const int32_t *sum = (const int32_t *)(const void *)(x + qk_act_sum(a->k));
-            add_block(y + t * a->y_stride, block, scales + b * QK_PANEL_ROWS, (const int8_t *)x + b * QK_BLOCK, d[b], bias * sum[b]);
+            add_block(y + t * a->y_stride, block, scales + b * QK_PANEL_ROWS, (const int8_t *)x + b * QK_BLOCK, d[b],
+                      bias * sum[b]);
         }
     }
 }

@@ -16,10 +16,10 @@
 enum {
     QK_CELLS = 64,
     QK_QUERIES = 32,
-    QK_PIECE = 64,     /* elements of a head in scratch */
-    QK_FEW = 8,        /* queries below which scratch does not pay */
+    QK_PIECE = 64, /* elements of a head in scratch */
+    QK_FEW = 8,    /* queries below which scratch does not pay */
     QK_AHEAD_CELLS = 16,
-    QK_VECTORS = 4,    /* registers along the cells or along a head, times V_QUERIES queries of sums */
+    QK_VECTORS = 4, /* registers along the cells or along a head, times V_QUERIES queries of sums */
 };
 
 /* Queries [query, query + queries) of the call, cells [cell, cell + cells). */
@@ -186,7 +186,7 @@ QK_INLINE void qk_scores_tile(const int Q, qk_batch *b, int64_t q, int64_t c, in
 }
 
 /* V_QUERIES_CASES(X) of the including file says X(1) … X(V_QUERIES). */
-#define QK_SCORES_CASE(Q) \
+#define QK_SCORES_CASE(Q)                                                                                                          \
     case Q: qk_scores_tile(Q, b, q, c, from, n); break;
 
 QK_INLINE void qk_scores_many(const qk_reader f, qk_batch *b)
@@ -286,7 +286,7 @@ QK_INLINE void qk_gather_tile(const qk_reader f, const int Q, const int N, const
     }
 }
 
-#define QK_GATHER_CASE(Q) \
+#define QK_GATHER_CASE(Q)                                                                                                          \
     case Q: qk_gather_tile(f, Q, QK_VECTORS, 1, b, q, v, v_stride, from, i, V_LANES); break;
 
 /* All queries, elements [from, from + n) of the head; v is the first cell's, and element `from` is at i = 0 of it. */
@@ -354,13 +354,19 @@ QK_INLINE void qk_attend(const qk_reader f, qk_batch *b)
     qk_gather(f, many, b);
 }
 
-QK_INLINE int64_t qk_row_begin(const qk_attention_args *a, int64_t row) { return a->rows > 1 ? a->begins[row] : a->begin; }
-QK_INLINE int64_t qk_row_end(const qk_attention_args *a, int64_t row) { return a->rows > 1 ? a->ends[row] : a->end; }
+QK_INLINE int64_t qk_row_begin(const qk_attention_args *a, int64_t row)
+{
+    return a->rows > 1 ? a->begins[row] : a->begin;
+}
+QK_INLINE int64_t qk_row_end(const qk_attention_args *a, int64_t row)
+{
+    return a->rows > 1 ? a->ends[row] : a->end;
+}
 
 /* The rows [row, row + rows) and `heads` heads from `head` on, cells [from, to): whole batch, or row by row. heads is a->heads
  * when rows > 1. */
-QK_INLINE void qk_attend_stretch(const qk_reader f, qk_batch *b, int64_t row, int64_t rows, int64_t head, int64_t heads, int64_t from,
-                                 int64_t to)
+QK_INLINE void qk_attend_stretch(const qk_reader f, qk_batch *b, int64_t row, int64_t rows, int64_t head, int64_t heads,
+                                 int64_t from, int64_t to)
 {
     int all = 1;
     for (int64_t r = row; r < row + rows; r++)
@@ -399,8 +405,11 @@ QK_INLINE void qk_attention(const qk_reader f, const qk_attention_args *a)
     }
 }
 
-#define QK_ATTENTION_FORMAT(name) \
-    static void attention_##name(const qk_attention_args *a) { qk_attention(reader_##name, a); }
+#define QK_ATTENTION_FORMAT(name)                                                                                                  \
+    static void attention_##name(const qk_attention_args *a)                                                                       \
+    {                                                                                                                              \
+        qk_attention(reader_##name, a);                                                                                            \
+    }
 QK_GENERIC_FORMATS(QK_ATTENTION_FORMAT)
 
 #define V_ATTENTION_ROW(name) table->attention[QP_FORMAT_##name] = attention_##name;

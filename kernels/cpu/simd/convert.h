@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: MIT
- * kernels/cpu/simd/convert.h: formats to floats and back, and the int8 activations, over the operations of a vec.h. Bit for bit what
- * the scalar code in generic/convert.c does. Q4_0 is written by that code alone: it is not a format of caches. */
+ * kernels/cpu/simd/convert.h: formats to floats and back, and the int8 activations, over the operations of a vec.h. Bit for bit
+ * what the scalar code in generic/convert.c does. Q4_0 is written by that code alone: it is not a format of caches. */
 #include "kernels/cpu/generic/convert.h"
 #include "kernels/cpu/rows.h"
 
-#define V_TO_F32(name, load, bytes)                                  \
-    static void name##_to_f32(float *dst, const void *src, int64_t n) \
-    {                                                                \
-        const char *p = src;                                         \
-        int64_t i = 0;                                               \
-        for (; i + V_LANES <= n; i += V_LANES)                       \
-            v_store(dst + i, load(p + i * bytes));                   \
-        if (i < n)                                                   \
-            v_store_n(dst + i, load##_n(p + i * bytes, n - i), n - i); \
+#define V_TO_F32(name, load, bytes)                                                                                                \
+    static void name##_to_f32(float *dst, const void *src, int64_t n)                                                              \
+    {                                                                                                                              \
+        const char *p = src;                                                                                                       \
+        int64_t i = 0;                                                                                                             \
+        for (; i + V_LANES <= n; i += V_LANES)                                                                                     \
+            v_store(dst + i, load(p + i * bytes));                                                                                 \
+        if (i < n)                                                                                                                 \
+            v_store_n(dst + i, load##_n(p + i * bytes, n - i), n - i);                                                             \
     }
 V_TO_F32(f16, v_load_f16, 2)
 V_TO_F32(bf16, v_load_bf16, 2)
 
-#define V_FROM_F32(name, store, bytes)                               \
-    static void name##_from_f32(void *dst, const float *src, int64_t n) \
-    {                                                                \
-        char *p = dst;                                               \
-        int64_t i = 0;                                               \
-        for (; i + V_LANES <= n; i += V_LANES)                       \
-            store(p + i * bytes, v_load(src + i));                   \
-        if (i < n)                                                   \
-            store##_n(p + i * bytes, v_load_n(src + i, n - i), n - i); \
+#define V_FROM_F32(name, store, bytes)                                                                                             \
+    static void name##_from_f32(void *dst, const float *src, int64_t n)                                                            \
+    {                                                                                                                              \
+        char *p = dst;                                                                                                             \
+        int64_t i = 0;                                                                                                             \
+        for (; i + V_LANES <= n; i += V_LANES)                                                                                     \
+            store(p + i * bytes, v_load(src + i));                                                                                 \
+        if (i < n)                                                                                                                 \
+            store##_n(p + i * bytes, v_load_n(src + i, n - i), n - i);                                                             \
     }
 V_FROM_F32(f16, v_store_f16, 2)
 V_FROM_F32(bf16, v_store_bf16, 2)
@@ -118,14 +118,14 @@ static void quantise_activations(void *dst, const float *x, int64_t k)
     }
 }
 
-#define V_CONVERT_ROWS(table)                                  \
-    do {                                                       \
-        (table)->to_f32[QP_FORMAT_F16] = f16_to_f32;           \
-        (table)->to_f32[QP_FORMAT_BF16] = bf16_to_f32;         \
-        (table)->to_f32[QP_FORMAT_Q8_0] = q8_0_to_f32;         \
-        (table)->to_f32[QP_FORMAT_Q4_0] = q4_0_to_f32;         \
-        (table)->from_f32[QP_FORMAT_F16] = f16_from_f32;       \
-        (table)->from_f32[QP_FORMAT_BF16] = bf16_from_f32;     \
-        (table)->from_f32[QP_FORMAT_Q8_0] = q8_0_from_f32;     \
-        (table)->quantise_activations = quantise_activations;  \
+#define V_CONVERT_ROWS(table)                                                                                                      \
+    do {                                                                                                                           \
+        (table)->to_f32[QP_FORMAT_F16] = f16_to_f32;                                                                               \
+        (table)->to_f32[QP_FORMAT_BF16] = bf16_to_f32;                                                                             \
+        (table)->to_f32[QP_FORMAT_Q8_0] = q8_0_to_f32;                                                                             \
+        (table)->to_f32[QP_FORMAT_Q4_0] = q4_0_to_f32;                                                                             \
+        (table)->from_f32[QP_FORMAT_F16] = f16_from_f32;                                                                           \
+        (table)->from_f32[QP_FORMAT_BF16] = bf16_from_f32;                                                                         \
+        (table)->from_f32[QP_FORMAT_Q8_0] = q8_0_from_f32;                                                                         \
+        (table)->quantise_activations = quantise_activations;                                                                      \
     } while (0)

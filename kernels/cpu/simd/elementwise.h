@@ -4,27 +4,27 @@
 #include "kernels/cpu/simd/math.h"
 
 /* y[i] = expression of a and b, which are vectors of the inputs there. two: is there a b? */
-#define V_LOOP(two, expression)                                          \
-    do {                                                                 \
-        int64_t i = 0;                                                   \
-        for (; i + V_LANES <= n; i += V_LANES) {                         \
-            vf a = v_load(x + i), b = two ? v_load(z + i) : v_zero();    \
-            (void)b;                                                     \
-            v_store(y + i, expression);                                  \
-        }                                                                \
-        if (i < n) {                                                     \
-            vf a = v_load_n(x + i, n - i), b = two ? v_load_n(z + i, n - i) : v_zero(); \
-            (void)b;                                                     \
-            v_store_n(y + i, expression, n - i);                         \
-        }                                                                \
+#define V_LOOP(two, expression)                                                                                                    \
+    do {                                                                                                                           \
+        int64_t i = 0;                                                                                                             \
+        for (; i + V_LANES <= n; i += V_LANES) {                                                                                   \
+            vf a = v_load(x + i), b = two ? v_load(z + i) : v_zero();                                                              \
+            (void)b;                                                                                                               \
+            v_store(y + i, expression);                                                                                            \
+        }                                                                                                                          \
+        if (i < n) {                                                                                                               \
+            vf a = v_load_n(x + i, n - i), b = two ? v_load_n(z + i, n - i) : v_zero();                                            \
+            (void)b;                                                                                                               \
+            v_store_n(y + i, expression, n - i);                                                                                   \
+        }                                                                                                                          \
     } while (0)
 
-#define V_ACT_CASE(act)                             \
-    case act:                                       \
-        if (z)                                      \
-            V_LOOP(1, v_mul(v_act(act, a), b));     \
-        else                                        \
-            V_LOOP(0, v_act(act, a));               \
+#define V_ACT_CASE(act)                                                                                                            \
+    case act:                                                                                                                      \
+        if (z)                                                                                                                     \
+            V_LOOP(1, v_mul(v_act(act, a), b));                                                                                    \
+        else                                                                                                                       \
+            V_LOOP(0, v_act(act, a));                                                                                              \
         break;
 
 static void activate(float *y, const float *x, const float *z, int64_t n, qp_activation act)

@@ -34,7 +34,8 @@ QK_INLINE vf v_normal_cdf(vf x)
     vf z = v_min(v_set1(12), v_mul(v_abs(x), v_set1(QK_SQRT_HALF))), one = v_set1(1);
     vf t = v_div(one, v_fma(z, v_set1(0.5f), one));
     vf square = v_mul(z, z), rest = v_fnma(z, z, square); /* square − z² */
-    vf tail = v_mul(v_mul(v_set1(0.5f), t), v_mul(v_exp(v_sub(v_zero(), square)), v_exp(v_add(rest, QK_ERFC_POLY(t, v_fma, v_set1)))));
+    vf tail =
+        v_mul(v_mul(v_set1(0.5f), t), v_mul(v_exp(v_sub(v_zero(), square)), v_exp(v_add(rest, QK_ERFC_POLY(t, v_fma, v_set1)))));
     return v_select(v_lt(x, v_zero()), tail, v_sub(one, tail));
 }
 

@@ -16,8 +16,8 @@ enum {
 };
 
 /* R rows from w on, T tokens from x on, elements [from, to). R and T are constants wherever this is used. */
-QK_INLINE void qk_float_tile(const qk_reader f, const int R, const int T, const qk_matmul_args *a, const char *w, const char *x, float *y,
-                             int64_t from, int64_t to)
+QK_INLINE void qk_float_tile(const qk_reader f, const int R, const int T, const qk_matmul_args *a, const char *w, const char *x,
+                             float *y, int64_t from, int64_t to)
 {
     vf sum[4][V_TILE_TOKENS];
     int64_t i = from;
@@ -82,7 +82,7 @@ typedef struct qk_piece {
 } qk_piece;
 
 #define QK_FLOAT_TILE(R, T) qk_float_tile(f, R, T, a, w, x, y, p->from, p->to)
-#define QK_FLOAT_CASE(T) \
+#define QK_FLOAT_CASE(T)                                                                                                           \
     case T: rows == R ? QK_FLOAT_TILE(R, T) : QK_FLOAT_TILE(1, T); break;
 
 QK_INLINE void qk_float_piece(const qk_reader f, const qk_piece *p, int64_t rows, int64_t tokens)
@@ -92,7 +92,9 @@ QK_INLINE void qk_float_piece(const qk_reader f, const qk_piece *p, int64_t rows
     float *y = a->y + p->token * a->y_stride + p->row;
     enum { R = V_TILE_ROWS };
     switch (tokens) {
-    case 1: rows == 4 ? QK_FLOAT_TILE(4, 1) : rows >= R ? QK_FLOAT_TILE(R, 1) : QK_FLOAT_TILE(1, 1); break;
+    case 1:
+        rows == 4 ? QK_FLOAT_TILE(4, 1) : rows >= R ? QK_FLOAT_TILE(R, 1) : QK_FLOAT_TILE(1, 1);
+        break;
         V_TILE_CASES(QK_FLOAT_CASE)
     default: break;
     }
@@ -148,8 +150,11 @@ QK_INLINE void qk_float_matmul(const qk_reader f, const qk_matmul_args *a)
     }
 }
 
-#define QK_FLOAT_FORMAT(name) \
-    static void matmul_##name(const qk_matmul_args *a) { qk_float_matmul(reader_##name, a); }
+#define QK_FLOAT_FORMAT(name)                                                                                                      \
+    static void matmul_##name(const qk_matmul_args *a)                                                                             \
+    {                                                                                                                              \
+        qk_float_matmul(reader_##name, a);                                                                                         \
+    }
 QK_GENERIC_FORMATS(QK_FLOAT_FORMAT)
 
 #define V_MATMUL_FLOAT_ROW(name) table->matmul_float[QP_FORMAT_##name] = matmul_##name;

@@ -4,8 +4,8 @@
  *   QK_SPLIT     vectors to the 16 rows of a panel (1 or 2); QK_PANELS × QK_TOKENS, the largest tile: what the registers hold
  *   vf, vi       16/QK_SPLIT floats, as many 32-bit integers; qk_line: one panel line of 4 elements, made ready for products
  *   qk_format    what is fixed for a format: quant_bytes a block, bias, format, and how the file computes it (`kind`)
- *   qk_lines()   a vector each of two lines of the panel;  qk_dot() adds one line times four activations;  qk_dot_done() ends a block
- *   v_…         the few float operations used here
+ *   qk_lines()   a vector each of two lines of the panel;  qk_dot() adds one line times four activations;  qk_dot_done() ends a
+ * block v_…         the few float operations used here
  *
  * How it works. A block's 32 products a row are summed in 32-bit integers. The sums start from 1.5·2^23's bits less bias·Σq, so
  * that they come out as the bits of the float F = 1.5·2^23 + dot: |dot| < 2^22 for all formats here. fma(F, d, −1.5·2^23·d) is then
@@ -202,13 +202,21 @@ QK_INLINE qk_source qk_gather(qk_gathered *to, const qk_matmul_args *a, int32_t 
 }
 
 /* A stretch of panel `panel` of the call; `next` is the panel that follows in the order of work. */
-QK_INLINE qk_stretch qk_stretch_at(const qk_format f, const qk_matmul_args *a, int64_t panel, int64_t next, int64_t block, int64_t blocks)
+QK_INLINE qk_stretch qk_stretch_at(const qk_format f, const qk_matmul_args *a, int64_t panel, int64_t next, int64_t block,
+                                   int64_t blocks)
 {
     const uint8_t *w = (const uint8_t *)a->w + (uint64_t)panel * qk_panel_bytes(f.format, a->k);
     const uint8_t *after = (const uint8_t *)a->w + (uint64_t)next * qk_panel_bytes(f.format, a->k);
     uint64_t scales = qk_panel_scales(f.format, a->k);
-    return (qk_stretch){w + block * f.quant_bytes, w + scales + block * 32, after + block * f.quant_bytes, after + scales + block * 32,
-                        qk_panel_bytes(f.format, a->k), blocks, a->y + panel * QK_PANEL_ROWS, a->y_stride, block > 0};
+    return (qk_stretch){w + block * f.quant_bytes,
+                        w + scales + block * 32,
+                        after + block * f.quant_bytes,
+                        after + scales + block * 32,
+                        qk_panel_bytes(f.format, a->k),
+                        blocks,
+                        a->y + panel * QK_PANEL_ROWS,
+                        a->y_stride,
+                        block > 0};
 }
 
 /* Few tokens: panels one after another, activations where they are. */
@@ -228,8 +236,8 @@ typedef struct qk_tiles {
 } qk_tiles;
 
 /* One strip of panels, one stretch of K, every token. */
-QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_tiles *tiles, int64_t panel, int64_t panels, int64_t block,
-                        int64_t blocks)
+QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_tiles *tiles, int64_t panel, int64_t panels,
+                        int64_t block, int64_t blocks)
 {
     _Alignas(64) qk_gathered gathered;
     int64_t rounds = (a->tokens + QK_TOKENS - 1) / QK_TOKENS;
@@ -260,10 +268,10 @@ QK_INLINE void qk_panels(const qk_format f, const qk_matmul_args *a, const qk_ti
 
 /* Everything for one format: its tiles and the function for the table. QK_IN_PLACE_TILES(X, name), QK_ONE_TILES and
  * QK_SEVERAL_TILES of the including file say X(name, T) for T = 1, 2, … */
-#define QK_TILE(name, kind, T, P, gathered)                                                                  \
-    static void tile_##name##_##kind##_##T(const qk_stretch *s, const qk_source *from)                       \
-    {                                                                                                        \
-        qk_tile(name, T, P, gathered, s, from);                                                              \
+#define QK_TILE(name, kind, T, P, gathered)                                                                                        \
+    static void tile_##name##_##kind##_##T(const qk_stretch *s, const qk_source *from)                                             \
+    {                                                                                                                              \
+        qk_tile(name, T, P, gathered, s, from);                                                                                    \
     }
 #define QK_DEFINE_IN_PLACE(name, T) QK_TILE(name, in_place, T, 1, 0)
 #define QK_DEFINE_ONE(name, T) QK_TILE(name, one, T, 1, 1)
@@ -272,16 +280,16 @@ QK_INLINE void qk_panels(const qk_format f, const qk_matmul_args *a, const qk_ti
 #define QK_LIST_ONE(name, T) [T] = tile_##name##_one_##T,
 #define QK_LIST_SEVERAL(name, T) [T] = tile_##name##_several_##T,
 
-#define QK_PANEL_FORMAT(name)                                                                                \
-    QK_IN_PLACE_TILES(QK_DEFINE_IN_PLACE, name)                                                              \
-    QK_ONE_TILES(QK_DEFINE_ONE, name)                                                                        \
-    QK_SEVERAL_TILES(QK_DEFINE_SEVERAL, name)                                                                \
-    static void matmul_##name(const qk_matmul_args *a)                                                       \
-    {                                                                                                        \
-        static const qk_tiles tiles = {{NULL, QK_IN_PLACE_TILES(QK_LIST_IN_PLACE, name)},                        \
-                                       {NULL, QK_ONE_TILES(QK_LIST_ONE, name)},                            \
-                                       {NULL, QK_SEVERAL_TILES(QK_LIST_SEVERAL, name)}};                     \
-        qk_panels(name, a, &tiles);                                                                          \
+#define QK_PANEL_FORMAT(name)                                                                                                      \
+    QK_IN_PLACE_TILES(QK_DEFINE_IN_PLACE, name)                                                                                    \
+    QK_ONE_TILES(QK_DEFINE_ONE, name)                                                                                              \
+    QK_SEVERAL_TILES(QK_DEFINE_SEVERAL, name)                                                                                      \
+    static void matmul_##name(const qk_matmul_args *a)                                                                             \
+    {                                                                                                                              \
+        static const qk_tiles tiles = {{NULL, QK_IN_PLACE_TILES(QK_LIST_IN_PLACE, name)},                                          \
+                                       {NULL, QK_ONE_TILES(QK_LIST_ONE, name)},                                                    \
+                                       {NULL, QK_SEVERAL_TILES(QK_LIST_SEVERAL, name)}};                                           \
+        qk_panels(name, a, &tiles);                                                                                                \
     }
 
 #endif

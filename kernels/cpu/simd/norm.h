@@ -45,7 +45,8 @@ static void norm(float *y, const float *x, const float *w, const float *b, int64
     vf offset = v_set1(p->weight_offset);
     int64_t i = 0;
     for (; i + V_LANES <= n; i += V_LANES)
-        v_store(y + i, v_norm_part(v_load(x + i), w ? v_load(w + i) : v_zero(), b ? v_load(b + i) : v_zero(), w != NULL, b != NULL, m, s, offset));
+        v_store(y + i, v_norm_part(v_load(x + i), w ? v_load(w + i) : v_zero(), b ? v_load(b + i) : v_zero(), w != NULL, b != NULL,
+                                   m, s, offset));
     if (i < n) {
         int64_t rest = n - i;
         vf weights = w ? v_load_n(w + i, rest) : v_zero(), bias = b ? v_load_n(b + i, rest) : v_zero();

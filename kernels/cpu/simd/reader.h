@@ -13,9 +13,15 @@ typedef struct qk_reader {
     int bytes; /* of 32 elements */
 } qk_reader;
 
-#define QK_READ_PLAIN(name, v_name, bytes)                                                                                  \
-    QK_INLINE vf read_##name(const char *row, int64_t i) { return v_name((const void *)(row + i * bytes)); }                 \
-    QK_INLINE vf read_##name##_n(const char *row, int64_t i, int64_t n) { return v_name##_n((const void *)(row + i * bytes), n); } \
+#define QK_READ_PLAIN(name, v_name, bytes)                                                                                         \
+    QK_INLINE vf read_##name(const char *row, int64_t i)                                                                           \
+    {                                                                                                                              \
+        return v_name((const void *)(row + i * bytes));                                                                            \
+    }                                                                                                                              \
+    QK_INLINE vf read_##name##_n(const char *row, int64_t i, int64_t n)                                                            \
+    {                                                                                                                              \
+        return v_name##_n((const void *)(row + i * bytes), n);                                                                     \
+    }                                                                                                                              \
     static const qk_reader reader_##name = {read_##name, read_##name##_n, 32 * bytes};
 QK_READ_PLAIN(F32, v_load, 4)
 QK_READ_PLAIN(F16, v_load_f16, 2)
