@@ -41,7 +41,7 @@ static void help(qc_pool *pool, qc_thread *thread)
         if (job) {
             pool->help(job, base, thread->index);
             atomic_store(&thread->job, NULL);
-        } else if (!qc_pool_look(pool, now, pool->idle_spin_ns)) {
+        } else if (!qc_pool_look(pool, now, pool->idle_spin_ns, 0)) {
             rest(pool, now);
         }
     }
@@ -185,9 +185,9 @@ void qc_pool_advance(qc_pool *pool, uint64_t now, int wake_helpers)
         qc_event_post(&pool->helpers);
 }
 
-int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns)
+int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns, uint64_t polite_ns)
 {
-    enum { LOOKS = 64, POLITE_NS = 50000 };
+    enum { LOOKS = 64 };
     uint64_t start = 0;
     for (;;) {
         for (int i = 0; i < LOOKS; i++) {
@@ -199,14 +199,14 @@ int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns)
         start = start ? start : time;
         if (time - start >= spin_ns)
             return 0;
-        if (time - start >= POLITE_NS)
+        if (time - start >= polite_ns)
             sched_yield(); /* somebody else may have better use for the processor */
     }
 }
 
 void qc_pool_wait_leader(qc_pool *pool, uint64_t now)
 {
-    if (qc_pool_look(pool, now, pool->phase_spin_ns))
+    if (qc_pool_look(pool, now, pool->phase_spin_ns, QC_POLITE_NS))
         return;
     atomic_fetch_add(&pool->leader.sleepers, 1);
     for (;;) {

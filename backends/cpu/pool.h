@@ -14,6 +14,7 @@
 #include <stdalign.h>
 
 enum { QC_MAX_THREADS = 1024, QC_LINE = 64 };
+enum { QC_POLITE_NS = 50000 }; /* within a run a phase seldom takes longer than this to wait for */
 
 typedef struct qc_pool qc_pool;
 
@@ -55,8 +56,9 @@ uint64_t qc_pool_begin(qc_pool *pool, const void *job, uint64_t phases);
 void qc_pool_advance(qc_pool *pool, uint64_t now, int wake_helpers);
 /* From the leader: until `now` is no longer the given phase. */
 void qc_pool_wait_leader(qc_pool *pool, uint64_t now);
-/* From a helper: for a while. 1 if the phase is another one. */
-int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns);
+/* From a helper: for spin_ns, of which all but the first polite_ns let other threads have the processor. 1 if the phase is another
+ * one. */
+int qc_pool_look(qc_pool *pool, uint64_t now, uint64_t spin_ns, uint64_t polite_ns);
 /* Returns once no helper looks at the job, which is not under way. */
 void qc_pool_forget(qc_pool *pool, const void *job);
 

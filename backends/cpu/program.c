@@ -200,7 +200,7 @@ void qc_program_help(const void *program, uint64_t base, uint32_t thread)
         if (now - base >= p->phase_count)
             return;
         work_phase(p, base, now, &work);
-    } while (qc_pool_look(pool, now, pool->phase_spin_ns));
+    } while (qc_pool_look(pool, now, pool->phase_spin_ns, QC_POLITE_NS));
 }
 
 void qc_program_execute(qp_program *p)

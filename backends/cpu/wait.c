@@ -69,6 +69,7 @@ static int spin(qc_event *event, uint32_t seen, uint64_t ns)
         }
         if (qc_now() >= end)
             return 0;
+        sched_yield();
     }
 }
 
