@@ -98,9 +98,12 @@ int cli_output_open(cli_output_file *output, const char *path)
 
 int cli_output_commit(cli_output_file *output)
 {
-    int failed = ferror(output->file) | fflush(output->file);
-    int reason = errno;
+    int failed = ferror(output->file), reason = output->reason;
+    errno = 0; /* of long ago, perhaps */
+    failed |= fflush(output->file);
+    reason = reason ? reason : errno;
     failed |= fclose(output->file);
+    reason = reason ? reason : errno;
     output->file = NULL;
     if (failed) {
         cli_output_abort(output);

@@ -15,6 +15,7 @@ typedef struct cli_output_file {
     FILE *file;
     const char *path; /* the caller's */
     char *temporary;  /* NULL: path is no regular file (/dev/stdout, a pipe) and is written as it is */
+    int reason;       /* errno of a write that failed, noted by the writer; 0: none, or not known */
 } cli_output_file;
 
 /* These give 0, or CLI_FAILED with the reason written and nothing left behind. */

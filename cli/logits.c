@@ -8,8 +8,10 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct logits_args {
     const char *tokens, *output;
@@ -31,6 +33,7 @@ static int write_all(const cli_logits_header *reference, cli_model *model, cli_o
     cli_progress progress = {.label = "logits"};
     uint32_t vocabulary = model->info.vocabulary, chunk = model->session_info.chunk;
     int fine = cli_logits_write_header(output->file, reference->ids, reference->tokens, vocabulary);
+    output->reason = fine ? 0 : errno;
     for (uint32_t at = 0; fine && at < reference->tokens;) {
         uint32_t count = reference->tokens - at < chunk ? reference->tokens - at : chunk;
         const float *logits = NULL;
@@ -42,6 +45,7 @@ static int write_all(const cli_logits_header *reference, cli_model *model, cli_o
         if (status != QP_OK)
             return cli_progress_end(&progress), cli_status(status, &error);
         fine = cli_logits_write_rows(output->file, logits, rows * vocabulary);
+        output->reason = fine ? 0 : errno;
         at += count;
         cli_progress_step(&progress, at, reference->tokens);
     }
@@ -77,13 +81,13 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
         return cli_usage("logits: --tokens REF.logits is missing: the file that holds the token ids");
     if (!args->output)
         return cli_usage("logits: -o OUT.logits is missing: where the result goes");
-    cli_signals_catch();
     int status = cli_logits_read(args->tokens, &reference);
+    cli_signals_catch(); /* not before: opening a pipe may wait for ever, and Ctrl-C must end that */
     if (status == CLI_OK)
         status = compute(args, operands[0], &reference, &model);
     if (status == CLI_OK && args->json) {
         json_object *root = json_object_new_object();
-        json_object_object_add(root, "output", json_object_new_string(args->output));
+        json_object_object_add(root, "output", cli_json_text(args->output, strlen(args->output)));
         json_object_object_add(root, "tokens", json_object_new_uint64(reference.tokens));
         json_object_object_add(root, "vocabulary", json_object_new_uint64(model.info.vocabulary));
         json_object_object_add(root, "chunk", json_object_new_uint64(model.session_info.chunk));

@@ -24,21 +24,27 @@ uint64_t cli_peak_memory(void)
     return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_maxrss * 1024;
 }
 
-/* Probes only the plugin that id names; all of them when there is none of that name, so that the error lists what there is. */
+/* Probes only the plugin that id names; all of them when there is none of that name, so that the error lists what there is. Where
+ * the first look took its whole time, a machine too busy to start a plugin that fast may be why: then once more, with patience. */
 static int find_context(const char *id, quern_context **out)
 {
+    enum { FIRST_MS = 2000, PATIENT_MS = 8000 };
     char plugin[64] = "";
     quern_error error = {0};
     if (id && strcmp(id, "auto"))
         snprintf(plugin, sizeof plugin, "%.*s", (int)strcspn(id, ":"), id);
-    for (int all = !plugin[0];; all = 1) {
+    double start = cli_seconds();
+    for (int again = 0;; again = 1) {
         const quern_device_entry *entry;
-        quern_context_options options = {.struct_size = sizeof options, .only = all ? NULL : plugin};
+        quern_context_options options = {.struct_size = sizeof options,
+                                         .only = again || !plugin[0] ? NULL : plugin,
+                                         .probe_timeout_ms = again ? PATIENT_MS : FIRST_MS};
         if (quern_context_create(&options, out, &error) != QP_OK)
             return cli_error(&error);
         if (quern_context_find(*out, id, &entry, &error) == QP_OK)
             return CLI_OK;
-        if (all)
+        int was_late = cli_seconds() - start >= FIRST_MS / 1000.0;
+        if (again || (!plugin[0] && !was_late))
             break;
         quern_context_destroy(*out);
         *out = NULL;

@@ -166,8 +166,8 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     (void)operand_count;
     if (!args->file)
         return cli_usage("perplexity: -f FILE is missing: the text to measure on (- is standard input)");
-    cli_signals_catch();
     int status = cli_read_all(args->file, &text, &size);
+    cli_signals_catch(); /* not before: Ctrl-C must end a wait for standard input */
     if (status == CLI_OK)
         status = measure(args, operands[0], text, size, &model, &tokens);
     quern_token_list_free(&tokens);

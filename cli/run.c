@@ -77,9 +77,6 @@ static int open_session(const run_args *args, size_t prompt_tokens, cli_model *m
     uint64_t most = model->info.context ? model->info.context : CLI_MAX_CONTEXT, needed = prompt_tokens + (uint64_t)args->count;
     if (!wanted.context)
         wanted.context = (uint32_t)(needed < most ? needed : most);
-    else if (wanted.context > most)
-        cli_note("--ctx %u is more than the %u tokens that the model was trained for: the text may turn to nonsense",
-                 wanted.context, (uint32_t)most);
     return cli_session_open(&wanted, 0, model);
 }
 
@@ -247,7 +244,7 @@ static const cli_option options[] = {
     {"top-k", 0, CLI_COUNT, offsetof(run_args, top_k), "N", "choose among the N likeliest tokens, 0: all; default 40", 0, 1 << 30,
      NULL},
     {"top-p", 0, CLI_REAL, offsetof(run_args, top_p), "P",
-     "… and the fewest with this much probability together, 1: all;\ndefault 0.95", 0, 1, NULL},
+     "… and the fewest with this much probability together, 1: all;\ndefault 0.95", 0.000001, 1, NULL},
     {"min-p", 0, CLI_REAL, offsetof(run_args, min_p), "P",
      "… and at least this likely next to the likeliest, 0: all;\ndefault 0.05", 0, 1, NULL},
     {"repeat-penalty", 0, CLI_REAL, offsetof(run_args, repeat_penalty), "X",

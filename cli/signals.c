@@ -23,6 +23,7 @@ static void on_signal(int number)
 void cli_signals_init(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file past `ulimit -f` is an error of its write, and its leftovers are removed */
 }
 
 void cli_signals_catch(void)

@@ -177,18 +177,26 @@ static const quern_plugin_failure *failure_of(const quern_context *context, cons
     return NULL;
 }
 
+/* Nothing to compute with: why not is what the user needs, and the first plugin's reason stands for the others'. */
+static quern_status no_device(const quern_context *context, const char *ids, quern_error *error)
+{
+    const quern_plugin_failure *first = context->failure_count ? &context->failures[0] : NULL;
+    if (first)
+        return quern_fail(error, QP_ERR_NOT_FOUND, "no device that computes: plugin %.60s did not load: %.250s%s", first->name,
+                          first->reason, context->failure_count > 1 ? " (and others; `quern devices` lists them)" : "");
+    if (ids[0])
+        return quern_fail(error, QP_ERR_NOT_FOUND, "no device that computes; there are only: %s", ids);
+    return quern_fail(error, QP_ERR_NOT_FOUND, "no device: no plugin was found; searched %.300s",
+                      context->files.searched[0] ? context->files.searched : "no folder (none exists)");
+}
+
 static quern_status not_found(const quern_context *context, const char *id, quern_error *error)
 {
     char ids[160];
     list_ids(context, ids, sizeof ids);
     const quern_plugin_failure *failure = id ? failure_of(context, id) : NULL;
-    if (!id || !strcmp(id, "auto")) {
-        if (!ids[0])
-            return quern_fail(error, QP_ERR_NOT_FOUND, "no device: %u plugins were found and %u failed; searched %.300s",
-                              context->files.count, context->failure_count,
-                              context->files.searched[0] ? context->files.searched : "no folder (none exists)");
-        return quern_fail(error, QP_ERR_NOT_FOUND, "no device that computes; there are only: %s", ids);
-    }
+    if (!id || !strcmp(id, "auto"))
+        return no_device(context, ids, error);
     if (failure)
         return quern_fail(error, QP_ERR_NOT_FOUND, "no device \"%.80s\": its plugin did not load: %.250s; devices: %s", id,
                           failure->reason, ids[0] ? ids : "none");

@@ -117,7 +117,7 @@ static qp_thread *host_thread_start(void *ctx, const char *name, uint32_t os_ind
         thread->name[i] = name[i];
     int failed = start_quietly(thread);
     if (failed) {
-        quern_log(QUERN_LOG_WARN, "%s: thread %s could not be started: %s", thread->host->plugin, thread->name, strerror(failed));
+        quern_log(QUERN_LOG_INFO, "%s: thread %s could not be started: %s", thread->host->plugin, thread->name, strerror(failed));
         free(thread);
         return NULL;
     }

@@ -51,6 +51,8 @@ static int take_pipe(void)
 {
     int fd = fcntl(QI_WIRE_FD, F_DUPFD_CLOEXEC, 48);
     if (fd < 0)
+        fd = fcntl(QI_WIRE_FD, F_DUPFD_CLOEXEC, QI_WIRE_FD + 1); /* the limit on open files (ulimit -n) is lower */
+    if (fd < 0)
         return -1;
     close_between(QI_WIRE_FD, (unsigned)fd - 1);
     close_between((unsigned)fd + 1, ~0u);

@@ -21,7 +21,7 @@ typedef struct planned {
 
 struct gguf_writer {
     char *path;      /* wanted */
-    char *temporary; /* what is written; NULL: no such file */
+    char *temporary; /* what is written; NULL: no such file, or it has no name yet */
     int fd;
     uint64_t kv_count, tensor_count;
     bytes kvs, tensors, plan; /* plan: of planned */
@@ -175,19 +175,41 @@ static quern_status cannot(const gguf_writer *w, const char *what, quern_error *
     return quern_fail(error, QP_ERR_IO, "%.200s: cannot %s: %s", w->path, what, strerror(errno));
 }
 
-static quern_status open_temporary(gguf_writer *w, quern_error *error)
+/* A file without a name: whatever ends this process, nothing is left behind. Not every file system can; the name that it gets in
+ * the end comes through /proc. */
+static int open_nameless(const char *folder)
 {
+    char self[32];
+    int fd = open(folder, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (!access(self, F_OK))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Gives the file in w->fd a name beside the wanted one, or makes an empty file there when fd is −1. */
+static quern_status name_temporary(gguf_writer *w, quern_error *error)
+{
+    char self[32];
     size_t room = strlen(w->path) + 32;
     char *name = malloc(room);
     if (!name)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "%.200s: no memory to write it", w->path);
-    for (unsigned n = 0; n < 100 && w->fd < 0; n++) {
+    snprintf(self, sizeof self, "/proc/self/fd/%d", w->fd);
+    int done = 0;
+    for (unsigned n = 0; n < 100 && !done; n++) {
         snprintf(name, room, "%s.%ld-%u.part", w->path, (long)getpid(), n);
-        w->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd < 0 && errno != EEXIST)
+        if (w->fd >= 0)
+            done = !linkat(AT_FDCWD, self, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+        else
+            done = (w->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) >= 0;
+        if (!done && errno != EEXIST)
             break;
     }
-    if (w->fd >= 0) {
+    if (done) {
         w->temporary = name;
         return QP_OK;
     }
@@ -195,6 +217,17 @@ static quern_status open_temporary(gguf_writer *w, quern_error *error)
     free(name);
     errno = reason;
     return cannot(w, "write it", error);
+}
+
+static quern_status open_temporary(gguf_writer *w, quern_error *error)
+{
+    char *folder = strdup(w->path);
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash)
+        slash[slash == folder] = '\0';
+    w->fd = folder ? open_nameless(slash ? folder : ".") : -1;
+    free(folder);
+    return w->fd >= 0 ? QP_OK : name_temporary(w, error);
 }
 
 static quern_status write_all(gguf_writer *w, const void *data, uint64_t size, quern_error *error)
@@ -296,6 +329,9 @@ quern_status gguf_writer_finish(gguf_writer *writer, quern_error *error)
                           writer->tensor, writer->tensor_count);
     if (fsync(writer->fd))
         return cannot(writer, "flush it", error);
+    quern_status status = writer->temporary ? QP_OK : name_temporary(writer, error);
+    if (status != QP_OK)
+        return status;
     int fd = writer->fd;
     writer->fd = -1;
     if (close(fd))

@@ -88,14 +88,11 @@ static qp_format choose(const quantizer *q, const quern_gguf_tensor *t)
     const quern_format_info *info = quern_format_get(format);
     if (t->ne[0] % info->block_elements == 0)
         return format;
-    quern_log(QUERN_LOG_WARN, "tensor '%s' has rows of %" PRId64 " elements, not whole %s blocks of %u: it becomes F16",
-              t->name.data, t->ne[0], info->name, info->block_elements);
     return is_float(t->format) ? QP_FORMAT_F16 : t->format;
 }
 
 static quern_status plan_tensors(quantizer *q)
 {
-    uint64_t again = 0;
     for (uint64_t i = 0; i < q->in->tensor_count; i++) {
         const quern_gguf_tensor *t = &q->in->tensors[i];
         uint64_t bytes = 0;
@@ -103,14 +100,34 @@ static quern_status plan_tensors(quantizer *q)
         if (!quern_format_bytes(q->formats[i], t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3], &bytes))
             return quern_fail(q->error, QP_ERR_FORMAT, "%.200s: tensor '%s' is too large to convert", q->in->path, t->name.data);
         gguf_writer_tensor(q->writer, t, q->formats[i], bytes);
-        again += q->formats[i] != t->format && !is_float(t->format);
         q->total += t->bytes;
     }
+    return QP_OK;
+}
+
+/* Once nothing stands in the way any more: an error is to stand alone. A line for all tensors of a kind. */
+static void warn(const quantizer *q)
+{
+    const quern_gguf_tensor *odd = NULL;
+    const quern_format_info *wanted = quern_format_get(q->target->format);
+    uint64_t again = 0, odd_count = 0;
+    for (uint64_t i = 0; i < q->in->tensor_count; i++) {
+        const quern_gguf_tensor *t = &q->in->tensors[i];
+        again += q->formats[i] != t->format && !is_float(t->format);
+        if (is_weight(t) && t->ne[0] % wanted->block_elements) {
+            odd = odd ? odd : t;
+            odd_count++;
+        }
+    }
+    if (odd)
+        quern_log(QUERN_LOG_WARN,
+                  "%" PRIu64 " tensors have rows that are not whole %s blocks of %u elements, such as '%s' with rows of %" PRId64
+                  ": these become F16, or stay as they are where they are quantised already",
+                  odd_count, wanted->name, wanted->block_elements, odd->name.data, odd->ne[0]);
     if (again)
         quern_log(QUERN_LOG_WARN,
                   "%" PRIu64 " tensors are quantised already: what they lost does not come back; a float model is the better input",
                   again);
-    return QP_OK;
 }
 
 static void plan_metadata(quantizer *q)
@@ -317,7 +334,10 @@ static quern_status prepare(quantizer *q, const char *out_path)
     if (status != QP_OK)
         return status;
     plan_metadata(q);
-    return gguf_writer_begin(q->writer, q->in->alignment, q->error);
+    status = gguf_writer_begin(q->writer, q->in->alignment, q->error);
+    if (status == QP_OK)
+        warn(q);
+    return status;
 }
 
 static quern_status convert_all(quantizer *q)
