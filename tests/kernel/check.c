@@ -7,11 +7,12 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TIME_LIMIT_S = 240 };
+enum { TIME_LIMIT_S = 240 }; /* of processor time, so that a busy machine does no harm */
 
 static const family *const families[] = {
     &convert_families[0], &convert_families[1], &activation_family, &matmul_families[0], &matmul_families[1],
@@ -93,7 +94,7 @@ static void trapped(int signal_number, siginfo_t *info, void *context)
     (void)context;
     const char *what = signal_number == SIGSEGV   ? "SIGSEGV (read or wrote outside its memory?)"
                        : signal_number == SIGILL  ? "SIGILL (an instruction that this processor lacks)"
-                       : signal_number == SIGALRM ? "ran too long"
+                       : signal_number == SIGPROF ? "ran too long"
                        : signal_number == SIGBUS  ? "SIGBUS"
                                                   : "SIGFPE";
     snprintf(text, sizeof text, "%s at address %p, case: %s", what, info->si_addr, case_text);
@@ -101,13 +102,19 @@ static void trapped(int signal_number, siginfo_t *info, void *context)
     _exit(1);
 }
 
+/* 0: no limit. */
+static void limit_time(int seconds)
+{
+    setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = seconds}, NULL);
+}
+
 static void catch_traps(void)
 {
-    static const int signals[] = {SIGSEGV, SIGILL, SIGBUS, SIGFPE, SIGALRM};
+    static const int signals[] = {SIGSEGV, SIGILL, SIGBUS, SIGFPE, SIGPROF};
     struct sigaction action = {.sa_sigaction = trapped, .sa_flags = SA_SIGINFO};
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         sigaction(signals[i], &action, NULL);
-    alarm(TIME_LIMIT_S);
+    limit_time(TIME_LIMIT_S);
 }
 
 typedef struct job {
@@ -131,7 +138,7 @@ static void child(const job *j)
         _exit(1);
     }
     if (options.bench && j->family && j->family->bench) {
-        alarm(0);
+        limit_time(0);
         j->family->bench(j->subject);
         fflush(stdout);
     }
