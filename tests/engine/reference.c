@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/engine/reference.c: the Llama forward pass, once more, in double and without a thought for speed. Written from the papers
- * (Touvron et al. 2023; Su et al. 2021; Peng et al. 2023), sharing nothing with engine/ or kernels/. */
+ * tests/engine/reference.c: the forward pass, once more, in double and without a thought for speed. Written from the papers
+ * (Touvron et al. 2023; Su et al. 2021; Peng et al. 2023; Gemma team 2024 and 2025), sharing nothing with engine/ or kernels/. */
 #include "engine/tiny_model.h"
 
 #include <math.h>
@@ -28,19 +28,34 @@ static const double *numbers(const tiny_model *m, uint32_t layer, const char *na
     return t ? t->values : NULL;
 }
 
-static void rms(const tiny_model *m, const double *w, const double *x, double *y)
+/* The norm of that name, over n numbers; y may be x. */
+static void normalise(const tiny_model *m, const char *name, const double *x, double *y, uint32_t n)
 {
-    double sum = 0;
-    uint32_t n = m->spec.embedding;
+    char full[96];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const double *w = tiny_find(m, full)->values;
+    snprintf(full, sizeof full, "%s.bias", name);
+    const tiny_tensor *bias = tiny_find(m, full);
     float epsilon = m->spec.epsilon != 0 ? m->spec.epsilon : 1e-5f;
+    double mean = 0, square = 0;
+    for (uint32_t i = 0; i < n && m->spec.layer_norms; i++)
+        mean += x[i] / n;
     for (uint32_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
+        square += (x[i] - mean) * (x[i] - mean) / n;
     for (uint32_t i = 0; i < n; i++)
-        y[i] = x[i] / sqrt(sum / n + (double)epsilon) * w[i];
+        y[i] = (x[i] - mean) / sqrt(square + (double)epsilon) * w[i] + (bias ? bias->values[i] : 0);
 }
 
-/* y = scale·(W x) + bias, or scale·(W x + bias) in the feed-forward part. */
-static double *apply(const tiny_model *m, uint32_t layer, const char *name, const double *x, uint32_t n, uint32_t rows)
+static void normalise_in(const tiny_model *m, uint32_t layer, const char *name, const double *x, double *y, uint32_t n)
+{
+    char full[96];
+    snprintf(full, sizeof full, "blk.%u.%s", layer, name);
+    normalise(m, full, x, y, n);
+}
+
+/* y = scale·(W x) + bias, or scale·(W x + bias) in the feed-forward part; of the rows from `first` on. */
+static double *apply(const tiny_model *m, uint32_t layer, const char *name, const double *x, uint32_t n, uint32_t first,
+                     uint32_t rows)
 {
     char full[64];
     snprintf(full, sizeof full, "%s.weight", name);
@@ -52,8 +67,8 @@ static double *apply(const tiny_model *m, uint32_t layer, const char *name, cons
     double s = scale ? *scale : 1, *y = fresh(rows);
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t i = 0; i < n; i++)
-            y[r] += w[(size_t)r * n + i] * x[i];
-        y[r] = y[r] * s + (bias ? bias[r] * (!strncmp(name, "ffn", 3) ? s : 1) : 0);
+            y[r] += w[((size_t)first + r) * n + i] * x[i];
+        y[r] = y[r] * s + (bias ? bias[first + r] * (!strncmp(name, "ffn", 3) ? s : 1) : 0);
     }
     return y;
 }
@@ -70,13 +85,26 @@ static double yarn_mix(const tiny_spec *s, double dims, double base, uint32_t pa
     return 1 - fmin(1, fmax(0, ramp));
 }
 
-static void rotate(const pass *p, double *x, uint32_t heads)
+static int is_local(const tiny_spec *s, uint32_t layer)
+{
+    return s->window && (!s->window_period || (layer + 1) % s->window_period);
+}
+
+static void rotate(const pass *p, uint32_t layer, double *x, uint32_t heads)
 {
     const tiny_spec *s = &p->m->spec;
     uint32_t dims = s->rope_dims ? s->rope_dims : s->head_k;
-    const tiny_tensor *factors = tiny_find(p->m, "rope_freqs.weight");
+    const tiny_tensor *factors = tiny_find(p->m, !s->factor_sets ? "rope_freqs.weight"
+                                                 : s->long_set   ? "rope_factors_long.weight"
+                                                                 : "rope_factors_short.weight");
     double base = s->freq_base != 0 ? (double)s->freq_base : 10000, magnitude = s->attn_factor != 0 ? (double)s->attn_factor : 1;
     int scaled = s->scaling && strcmp(s->scaling, "none") && s->factor > 0, yarn = scaled && !strcmp(s->scaling, "yarn");
+    if (s->unturned_period && (layer + 1) % s->unturned_period == 0)
+        return;
+    if (is_local(s, layer) && s->local_base != 0) {
+        base = (double)s->local_base;
+        scaled = 0;
+    }
     if (yarn)
         magnitude *= 1 + 0.1 * log((double)s->factor);
     for (uint32_t h = 0; h < heads; h++)
@@ -85,7 +113,7 @@ static void rotate(const pass *p, double *x, uint32_t heads)
             double mix = yarn ? yarn_mix(s, dims, base, i) : 0;
             if (scaled)
                 angle = angle / (double)s->factor * (1 - mix) + angle * mix;
-            double *a = &x[(size_t)h * s->head_k + 2 * i], *b = a + 1, x0 = *a, x1 = *b;
+            double *a = &x[(size_t)h * s->head_k + (s->halves ? i : 2 * i)], *b = a + (s->halves ? dims / 2 : 1), x0 = *a, x1 = *b;
             *a = (x0 * cos(angle) - x1 * sin(angle)) * magnitude;
             *b = (x0 * sin(angle) + x1 * cos(angle)) * magnitude;
         }
@@ -104,10 +132,12 @@ static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t
     const tiny_spec *s = &p->m->spec;
     double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0,
            largest = -(double)INFINITY;
-    uint32_t first = s->window && p->position + 1 > s->window ? p->position + 1 - s->window : 0;
+    uint32_t first = is_local(s, layer) && p->position + 1 > s->window ? p->position + 1 - s->window : 0;
     double *weight = fresh(p->position + 1);
     for (uint32_t c = first; c <= p->position; c++) {
         weight[c] = scale * dot(q, p->keys + layer * p->layer_stride + c * p->cell_stride + (size_t)kv_head * s->head_k, s->head_k);
+        if (s->attention_cap != 0)
+            weight[c] = (double)s->attention_cap * tanh(weight[c] / (double)s->attention_cap);
         largest = fmax(largest, weight[c]);
     }
     for (uint32_t c = first; c <= p->position; c++)
@@ -118,26 +148,52 @@ static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t
     free(weight);
 }
 
+/* Adds what a block gives to the residual stream. */
+static void add_block(const pass *p, uint32_t layer, const char *norm, double *y, double *x)
+{
+    const tiny_spec *s = &p->m->spec;
+    if (s->post_norms)
+        normalise_in(p->m, layer, norm, y, y, s->embedding);
+    for (uint32_t i = 0; i < s->embedding; i++)
+        x[i] += y[i] * (s->residual_factor != 0 ? (double)s->residual_factor : 1);
+}
+
+/* Norm over each head where there is one, and positions. */
+static void turn(const pass *p, uint32_t layer, const char *norm, double *x, uint32_t heads)
+{
+    const tiny_spec *s = &p->m->spec;
+    for (uint32_t i = 0; i < heads && s->qk_norms; i++)
+        normalise_in(p->m, layer, norm, x + (size_t)i * s->head_k, x + (size_t)i * s->head_k, s->head_k);
+    rotate(p, layer, x, heads);
+}
+
 static void attention(const pass *p, uint32_t layer, double *x)
 {
     const tiny_spec *s = &p->m->spec;
     uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads,
              kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
     double *h = fresh(s->embedding), *mixed = fresh((size_t)heads * s->head_v);
-    rms(p->m, numbers(p->m, layer, "attn_norm.weight"), x, h);
-    double *q = apply(p->m, layer, "attn_q", h, s->embedding, heads * s->head_k);
-    double *k = apply(p->m, layer, "attn_k", h, s->embedding, kv * s->head_k);
-    double *v = apply(p->m, layer, "attn_v", h, s->embedding, kv * s->head_v);
-    rotate(p, q, heads);
-    rotate(p, k, kv);
+    normalise_in(p->m, layer, "attn_norm", x, h, s->embedding);
+    uint32_t at_k = s->fused ? heads * s->head_k : 0, at_v = s->fused ? at_k + kv * s->head_k : 0;
+    double *q = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_q", h, s->embedding, 0, heads * s->head_k);
+    double *k = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_k", h, s->embedding, at_k, kv * s->head_k);
+    double *v = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_v", h, s->embedding, at_v, kv * s->head_v);
+    turn(p, layer, "attn_q_norm", q, heads);
+    turn(p, layer, "attn_k_norm", k, kv);
     memcpy(p->keys + layer * p->layer_stride + p->position * p->cell_stride, k, (size_t)kv * s->head_k * sizeof *k);
     memcpy(p->values + layer * p->layer_stride + p->position * p->cell_stride, v, (size_t)kv * s->head_v * sizeof *v);
     for (uint32_t i = 0; i < heads; i++)
         attend_head(p, layer, q + (size_t)i * s->head_k, i / (heads / kv), mixed + (size_t)i * s->head_v);
-    double *o = apply(p->m, layer, "attn_output", mixed, heads * s->head_v, s->embedding);
-    for (uint32_t i = 0; i < s->embedding; i++)
-        x[i] += o[i];
+    double *o = apply(p->m, layer, "attn_output", mixed, heads * s->head_v, 0, s->embedding);
+    add_block(p, layer, "post_attention_norm", o, x);
     free(h), free(mixed), free(q), free(k), free(v), free(o);
+}
+
+static double activation(const tiny_spec *s, double x)
+{
+    if (s->gelu)
+        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    return x / (1 + exp(-x));
 }
 
 static void feed_forward(const pass *p, uint32_t layer, double *x)
@@ -145,13 +201,13 @@ static void feed_forward(const pass *p, uint32_t layer, double *x)
     const tiny_spec *s = &p->m->spec;
     uint32_t n = s->layer_feed_forward ? s->layer_feed_forward[layer] : s->feed_forward;
     double *h = fresh(s->embedding);
-    rms(p->m, numbers(p->m, layer, "ffn_norm.weight"), x, h);
-    double *gate = apply(p->m, layer, "ffn_gate", h, s->embedding, n), *up = apply(p->m, layer, "ffn_up", h, s->embedding, n);
+    normalise_in(p->m, layer, "ffn_norm", x, h, s->embedding);
+    double *gate = apply(p->m, layer, s->fused || s->ungated ? "ffn_up" : "ffn_gate", h, s->embedding, 0, n);
+    double *up = apply(p->m, layer, "ffn_up", h, s->embedding, s->fused ? n : 0, n);
     for (uint32_t i = 0; i < n; i++)
-        gate[i] *= up[i] / (1 + exp(-gate[i]));
-    double *down = apply(p->m, layer, "ffn_down", gate, n, s->embedding);
-    for (uint32_t i = 0; i < s->embedding; i++)
-        x[i] += down[i];
+        gate[i] = activation(s, gate[i]) * (s->ungated ? 1 : up[i]);
+    double *down = apply(p->m, layer, "ffn_down", gate, n, 0, s->embedding);
+    add_block(p, layer, "post_ffw_norm", down, x);
     free(h), free(gate), free(up), free(down);
 }
 
@@ -168,14 +224,20 @@ void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, 
     const double *table = tiny_find(m, "token_embd.weight")->values, *out = s->tied ? table : tiny_find(m, "output.weight")->values;
     double *x = fresh(s->embedding), *h = fresh(s->embedding);
     for (p.position = 0; p.position < count; p.position++) {
-        memcpy(x, table + (size_t)tokens[p.position] * s->embedding, s->embedding * sizeof *x);
+        for (uint32_t i = 0; i < s->embedding; i++)
+            x[i] = table[(size_t)tokens[p.position] * s->embedding + i] * (s->root_factor ? sqrt(s->embedding) : 1) *
+                   (s->embedding_factor != 0 ? (double)s->embedding_factor : 1);
         for (uint32_t layer = 0; layer < s->layers; layer++) {
             attention(&p, layer, x);
             feed_forward(&p, layer, x);
         }
-        rms(m, tiny_find(m, "output_norm.weight")->values, x, h);
-        for (uint32_t i = 0; i < s->vocabulary; i++)
-            logits[(size_t)p.position * s->vocabulary + i] = dot(out + (size_t)i * s->embedding, h, s->embedding);
+        normalise(m, "output_norm", x, h, s->embedding);
+        for (uint32_t i = 0; i < s->vocabulary; i++) {
+            double logit = dot(out + (size_t)i * s->embedding, h, s->embedding);
+            logit /= s->logit_divisor != 0 ? (double)s->logit_divisor : 1;
+            logits[(size_t)p.position * s->vocabulary + i] =
+                s->logit_cap != 0 ? (double)s->logit_cap * tanh(logit / (double)s->logit_cap) : logit;
+        }
     }
     free(p.keys), free(p.values), free(x), free(h);
 }

@@ -115,6 +115,198 @@ static void check_tensors(quern_device *device)
     }
 }
 
+/* ---- other architectures ---- */
+
+static void pattern_too_short(builder *b)
+{
+    put_kv_array(b, "gemma3.attention.sliding_window_pattern", QUERN_GGUF_BOOL, 1);
+    put(b, "\1", 1);
+}
+
+static void pattern_of_zero(builder *b)
+{
+    put_kv_u32(b, "gemma3.attention.sliding_window_pattern", 0);
+}
+
+static void pattern_of_words(builder *b)
+{
+    put_kv_string(b, "gemma3.attention.sliding_window_pattern", "every other");
+}
+
+static void pattern_by_layer(builder *b)
+{
+    put_kv_array(b, "gemma3.attention.sliding_window_pattern", QUERN_GGUF_BOOL, 2);
+    put(b, "\0\1", 2);
+}
+
+static void no_window(builder *b)
+{
+    put_kv_u32(b, "gemma2.attention.sliding_window", 0);
+}
+
+static void nothing(tiny_model *m, const char *name)
+{
+    (void)m, (void)name;
+}
+
+static void halve(tiny_model *m, const char *name)
+{
+    tiny_tensor *t = tiny_find(m, name);
+    t->ne[1] /= 2;
+    t->bytes /= 2;
+}
+
+#define SIZES                                                                                                                      \
+    .layers = 2, .embedding = 32, .heads = 4, .kv_heads = 2, .head_k = 8, .head_v = 8, .feed_forward = 48, .vocabulary = 20,       \
+    .context = 64
+#define QWEN3                                                                                                                      \
+    {                                                                                                                              \
+        SIZES, .architecture = "qwen3", .qk_norms = 1                                                                              \
+    }
+#define PHI3                                                                                                                       \
+    {                                                                                                                              \
+        SIZES, .architecture = "phi3", .fused = 1, .factor_sets = 1                                                                \
+    }
+#define GEMMA3                                                                                                                     \
+    {                                                                                                                              \
+        SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4                                    \
+    }
+
+static const struct kind_case {
+    const char *what;
+    tiny_spec spec;
+    void (*spoil)(tiny_model *m, const char *name);
+    const char *name;
+    quern_status status;
+    const char *words;
+} kind_cases[] = {
+    {"qwen2", {SIZES, .architecture = "qwen2", .biases = 1}, nothing, "", QP_OK, ""},
+    {"qwen2 with a window of layers unknown",
+     {SIZES, .architecture = "qwen2", .window = 5},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "qwen2.attention.sliding_window is 5: a sliding window is not supported"},
+    {"qwen3 without a norm of Q", QWEN3, remove_tensor, "blk.1.attn_q_norm.weight", QP_ERR_FORMAT,
+     "tensor blk.1.attn_q_norm.weight is missing"},
+    {"qwen3 with a norm of K over half a head", QWEN3, widen, "blk.0.attn_k_norm.weight", QP_ERR_FORMAT,
+     "blk.0.attn_k_norm.weight has the shape 4 x 2, expected 8"},
+    {"granite with a negative factor",
+     {SIZES, .architecture = "granite", .residual_factor = -1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "granite.residual_scale is -1"},
+    {"granite with a factor that is not finite",
+     {SIZES, .architecture = "granite", .logit_divisor = (float)INFINITY},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "granite.logit_scale is inf"},
+    {"phi3", PHI3, nothing, "", QP_OK, ""},
+    {"phi3 with a QKV of too few rows", PHI3, halve, "blk.0.attn_qkv.weight", QP_ERR_FORMAT,
+     "blk.0.attn_qkv.weight has the shape 32 x 32, expected 32 x 64"},
+    {"phi3 with neither QKV nor Q", PHI3, remove_tensor, "blk.1.attn_qkv.weight", QP_ERR_FORMAT,
+     "tensor blk.1.attn_q.weight is missing"},
+    {"phi3 without a gate", PHI3, halve, "blk.1.ffn_up.weight", QP_ERR_FORMAT,
+     "blk.1.ffn_up.weight has the shape 32 x 48, expected 32 x 96"},
+    {"phi3 with long factors alone", PHI3, remove_tensor, "rope_factors_short.weight", QP_ERR_FORMAT,
+     "tensor rope_factors_short.weight is missing"},
+    {"phi3 with short factors alone", PHI3, remove_tensor, "rope_factors_long.weight", QP_ERR_FORMAT,
+     "tensor rope_factors_long.weight is missing"},
+    {"phi3 with factors of another size", PHI3, widen, "rope_factors_long.weight", QP_ERR_FORMAT, "rope_factors_long.weight has"},
+    {"phi3 with longrope and no factors",
+     {SIZES, .architecture = "phi3", .fused = 1, .scaling = "longrope", .factor = 4},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "but tensor rope_factors_long.weight is missing"},
+    {"gemma2 with a negative cap",
+     {SIZES, .architecture = "gemma2", .tied = 1, .post_norms = 1, .attention_cap = -50},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "gemma2.attn_logit_softcapping is -50"},
+    {"gemma2 with a window of nothing",
+     {SIZES, .architecture = "gemma2", .tied = 1, .post_norms = 1, .extra = no_window, .extra_count = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "gemma2.attention.sliding_window is 0"},
+    {"gemma2 without a norm after the blocks",
+     {SIZES, .architecture = "gemma2", .tied = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "tensor blk.0.post_attention_norm.weight is missing"},
+    {"gemma3", GEMMA3, nothing, "", QP_OK, ""},
+    {"gemma3 without a norm after one block", GEMMA3, remove_tensor, "blk.1.post_ffw_norm.weight", QP_ERR_FORMAT,
+     "tensor blk.1.post_ffw_norm.weight is missing"},
+    {"gemma3 without a window",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "no gemma3.attention.sliding_window"},
+    {"gemma3 with a negative local base",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4, .local_base = -2},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "gemma3.rope.freq_base_swa is -2"},
+    {"gemma3 with a pattern by layer",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4, .extra = pattern_by_layer,
+      .extra_count = 1},
+     nothing,
+     "",
+     QP_OK,
+     ""},
+    {"gemma3 with a pattern for one layer",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4, .extra = pattern_too_short,
+      .extra_count = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "sliding_window_pattern has 1 entries for 2 layers"},
+    {"gemma3 with a period of 0",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4, .extra = pattern_of_zero,
+      .extra_count = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "sliding_window_pattern is 0"},
+    {"gemma3 with a pattern in words",
+     {SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4, .extra = pattern_of_words,
+      .extra_count = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "sliding_window_pattern"},
+    {"starcoder2 with the epsilon of another norm",
+     {SIZES, .architecture = "starcoder2", .ungated = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "no starcoder2.attention.layer_norm_epsilon"},
+    {"starcoder2 with a bias of the norm that does not fit",
+     {SIZES, .architecture = "starcoder2", .ungated = 1, .layer_norms = 1},
+     widen,
+     "blk.1.ffn_norm.bias",
+     QP_ERR_FORMAT,
+     "blk.1.ffn_norm.bias has the shape 16 x 2, expected 32"},
+};
+
+static void check_kinds(quern_device *device)
+{
+    for (size_t i = 0; i < sizeof kind_cases / sizeof *kind_cases; i++) {
+        const struct kind_case *c = &kind_cases[i];
+        tiny_model tiny = tiny_make(&c->spec, i);
+        c->spoil(&tiny, c->name);
+        expect(device, &tiny, c->what, c->status, c->words);
+        tiny_free(&tiny);
+    }
+}
+
 /* ---- metadata ---- */
 
 static void experts(builder *b)
@@ -353,6 +545,7 @@ int main(void)
     check_heads(d.device);
     check_lengths(d.device);
     check_tensors(d.device);
+    check_kinds(d.device);
     check_not_finite(d.device, "blk.1.ffn_down.weight", (double)NAN, "NaN in a matrix");
     check_not_finite(d.device, "blk.0.attn_norm.weight", (double)NAN, "NaN in a norm");
     check_not_finite(d.device, "blk.0.attn_v.weight", (double)INFINITY, "infinity in a matrix");

@@ -189,6 +189,20 @@ static const shape_case cases[] = {
       .vocabulary = 203,
       .format = QP_FORMAT_Q4_0},
      INT8_LIMIT},
+    {"Q8_0, fused QKV and gate",
+     {.architecture = "phi3",
+      .layers = 2,
+      .embedding = 96,
+      .heads = 3,
+      .kv_heads = 1,
+      .head_k = 32,
+      .head_v = 32,
+      .feed_forward = 160,
+      .vocabulary = 40,
+      .format = QP_FORMAT_Q8_0,
+      .halves = 1,
+      .fused = 1},
+     INT8_LIMIT},
     {"gate and up of different formats",
      {.layers = 2,
       .embedding = 64,
@@ -264,24 +278,90 @@ static void check(quern_device *device, const shape_case *c, uint64_t seed)
     free(logits);
 }
 
+/* What is particular to an architecture; the sizes are drawn. `layers` is how many it takes to see all of it. */
+static const tiny_spec kinds[] = {
+    {.architecture = "qwen2", .halves = 1, .biases = 1},
+    {.architecture = "qwen3", .halves = 1, .qk_norms = 1, .scales = 1, .biases = 1},
+    {.architecture = "granite",
+     .embedding_factor = 12,
+     .residual_factor = 0.22f,
+     .logit_divisor = 8,
+     .attention_scale = 0.05f,
+     .biases = 1},
+    {.architecture = "smollm3", .layers = 5, .unturned_period = 4},
+    {.architecture = "gemma", .halves = 1, .root_factor = 1, .gelu = 1, .tied = 1},
+    {.architecture = "gemma2",
+     .layers = 3,
+     .halves = 1,
+     .root_factor = 1,
+     .gelu = 1,
+     .tied = 1,
+     .post_norms = 1,
+     .window = 7,
+     .window_period = 2,
+     .attention_cap = 1.5f,
+     .logit_cap = 4},
+    {.architecture = "gemma3",
+     .layers = 8,
+     .halves = 1,
+     .root_factor = 1,
+     .gelu = 1,
+     .tied = 1,
+     .qk_norms = 1,
+     .post_norms = 1,
+     .window = 5,
+     .window_period = 6,
+     .freq_base = 1000000,
+     .local_base = 300,
+     .scaling = "linear",
+     .factor = 8},
+    {.architecture = "phi3", .halves = 1, .fused = 1, .window = 11},
+    {.architecture = "phi3", .halves = 1, .fused = 1, .factor_sets = 1, .original_context = TOKENS, .attn_factor = 1.2f},
+    {.architecture = "phi3",
+     .halves = 1,
+     .fused = 1,
+     .factor_sets = 1,
+     .long_set = 1,
+     .original_context = TOKENS - 1,
+     .scaling = "longrope",
+     .attn_factor = 1.2f},
+    {.architecture = "starcoder2", .halves = 1, .layer_norms = 1, .biases = 1, .gelu = 1, .ungated = 1, .tied = 1},
+};
+
+static void draw_sizes(uint64_t *random, tiny_spec *spec)
+{
+    uint32_t kv = 1 + tiny_random(random) % 3, group = 1 + tiny_random(random) % 4;
+    spec->embedding = 2 + tiny_random(random) % 150;
+    spec->heads = kv * group;
+    spec->kv_heads = kv;
+    spec->head_k = 2 + 2 * (tiny_random(random) % 60);
+    spec->head_v = 1 + tiny_random(random) % 120;
+    spec->feed_forward = 1 + tiny_random(random) % 200;
+    spec->vocabulary = 2 + tiny_random(random) % 300;
+}
+
+/* A kind with sizes drawn at random. */
+static shape_case draw_kind(uint64_t *random, const tiny_spec *kind)
+{
+    shape_case c = {.name = kind->architecture, .spec = *kind, .limit = FLOAT_LIMIT};
+    draw_sizes(random, &c.spec);
+    if (!c.spec.layers)
+        c.spec.layers = 1 + tiny_random(random) % 3;
+    c.spec.rope_dims = 2 + 2 * (tiny_random(random) % (c.spec.head_k / 2));
+    return c;
+}
+
 /* A shape drawn at random: sizes that need not be a multiple of anything. */
 static shape_case draw(uint64_t *random)
 {
     shape_case c = {.name = "drawn at random", .limit = FLOAT_LIMIT};
-    uint32_t kv = 1 + tiny_random(random) % 3, group = 1 + tiny_random(random) % 4;
-    c.spec = (tiny_spec){.layers = 1 + tiny_random(random) % 4,
-                         .embedding = 2 + tiny_random(random) % 150,
-                         .heads = kv * group,
-                         .kv_heads = kv,
-                         .head_k = 2 + 2 * (tiny_random(random) % 60),
-                         .head_v = 1 + tiny_random(random) % 120,
-                         .feed_forward = 1 + tiny_random(random) % 200,
-                         .vocabulary = 2 + tiny_random(random) % 300,
-                         .tied = tiny_random(random) % 2,
-                         .biases = tiny_random(random) % 2,
-                         .scales = tiny_random(random) % 2,
-                         .rope_factors = tiny_random(random) % 2,
-                         .window = tiny_random(random) % 3 ? 0 : 1 + tiny_random(random) % 40};
+    draw_sizes(random, &c.spec);
+    c.spec.layers = 1 + tiny_random(random) % 4;
+    c.spec.tied = tiny_random(random) % 2;
+    c.spec.biases = tiny_random(random) % 2;
+    c.spec.scales = tiny_random(random) % 2;
+    c.spec.rope_factors = tiny_random(random) % 2;
+    c.spec.window = tiny_random(random) % 3 ? 0 : 1 + tiny_random(random) % 40;
     c.spec.rope_dims = 2 + 2 * (tiny_random(random) % (c.spec.head_k / 2));
     return c;
 }
@@ -295,9 +375,10 @@ int main(int argc, char **argv)
     diag("seed %llu (the first argument)", (unsigned long long)seed);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check(d.device, &cases[i], seed + i);
-    for (uint64_t i = 0; i < 8; i++) {
+    enum { KINDS = sizeof kinds / sizeof *kinds, PLAIN = 8 };
+    for (uint64_t i = 0; i < PLAIN + 2 * KINDS; i++) {
         uint64_t random = seed * 1000 + i;
-        shape_case c = draw(&random);
+        shape_case c = i < PLAIN ? draw(&random) : draw_kind(&random, &kinds[(i - PLAIN) % KINDS]);
         diag("layers %u embedding %u heads %u/%u head %u/%u rope %u feed-forward %u vocabulary %u window %u", c.spec.layers,
              c.spec.embedding, c.spec.heads, c.spec.kv_heads, c.spec.head_k, c.spec.head_v, c.spec.rope_dims, c.spec.feed_forward,
              c.spec.vocabulary, c.spec.window);

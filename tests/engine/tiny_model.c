@@ -102,25 +102,53 @@ static void add_matrix(tiny_model *m, qp_format format, uint32_t k, uint32_t row
     }
 }
 
+static void add_norm(tiny_model *m, uint32_t n, const char *base, const char *name)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s.weight", base, name);
+    add(m, QP_FORMAT_F32, n, 0, 1, 0.4, full);
+    if (m->spec.layer_norms) {
+        snprintf(full, sizeof full, "%s%s.bias", base, name);
+        add(m, QP_FORMAT_F32, n, 0, 0, 0.3, full);
+    }
+}
+
+static void add_heads(tiny_model *m, uint32_t heads, uint32_t kv, const char *base)
+{
+    const tiny_spec *s = &m->spec;
+    if (s->fused) {
+        add_matrix(m, s->format, s->embedding, heads * s->head_k + kv * (s->head_k + s->head_v), base, "attn_qkv");
+    } else {
+        add_matrix(m, s->format, s->embedding, heads * s->head_k, base, "attn_q");
+        add_matrix(m, s->format, s->embedding, kv * s->head_k, base, "attn_k");
+        add_matrix(m, s->format, s->embedding, kv * s->head_v, base, "attn_v");
+    }
+    if (s->qk_norms) {
+        add_norm(m, s->head_k, base, "attn_q_norm");
+        add_norm(m, s->head_k, base, "attn_k_norm");
+    }
+}
+
 static void add_layer(tiny_model *m, uint32_t layer)
 {
     const tiny_spec *s = &m->spec;
     uint32_t heads = s->layer_heads ? s->layer_heads[layer] : s->heads,
              kv = s->layer_kv_heads ? s->layer_kv_heads[layer] : s->kv_heads;
     uint32_t ff = s->layer_feed_forward ? s->layer_feed_forward[layer] : s->feed_forward;
-    char base[32], name[64];
+    char base[32];
     snprintf(base, sizeof base, "blk.%u.", layer);
-    snprintf(name, sizeof name, "%sattn_norm.weight", base);
-    add(m, QP_FORMAT_F32, s->embedding, 0, 1, 0.4, name);
-    add_matrix(m, s->format, s->embedding, heads * s->head_k, base, "attn_q");
-    add_matrix(m, s->format, s->embedding, kv * s->head_k, base, "attn_k");
-    add_matrix(m, s->format, s->embedding, kv * s->head_v, base, "attn_v");
+    add_norm(m, s->embedding, base, "attn_norm");
+    add_heads(m, heads, kv, base);
     add_matrix(m, s->format, heads * s->head_v, s->embedding, base, "attn_output");
-    snprintf(name, sizeof name, "%sffn_norm.weight", base);
-    add(m, QP_FORMAT_F32, s->embedding, 0, 1, 0.4, name);
-    add_matrix(m, s->format, s->embedding, ff, base, "ffn_gate");
-    add_matrix(m, s->up_differs ? s->up_format : s->format, s->embedding, ff, base, "ffn_up");
+    add_norm(m, s->embedding, base, "ffn_norm");
+    if (!s->fused && !s->ungated)
+        add_matrix(m, s->format, s->embedding, ff, base, "ffn_gate");
+    add_matrix(m, s->up_differs ? s->up_format : s->format, s->embedding, s->fused ? 2 * ff : ff, base, "ffn_up");
     add_matrix(m, s->format, ff, s->embedding, base, "ffn_down");
+    if (s->post_norms) {
+        add_norm(m, s->embedding, base, "post_attention_norm");
+        add_norm(m, s->embedding, base, "post_ffw_norm");
+    }
 }
 
 tiny_model tiny_make(const tiny_spec *spec, uint64_t seed)
@@ -129,11 +157,16 @@ tiny_model tiny_make(const tiny_spec *spec, uint64_t seed)
     add(&m, spec->format, spec->embedding, spec->vocabulary, 0, 1, "token_embd.weight");
     for (uint32_t i = 0; i < spec->layers; i++)
         add_layer(&m, i);
-    add(&m, QP_FORMAT_F32, spec->embedding, 0, 1, 0.4, "output_norm.weight");
+    add_norm(&m, spec->embedding, "", "output_norm");
     if (!spec->tied)
         add(&m, spec->format, spec->embedding, spec->vocabulary, 0, 1.7 / sqrt(spec->embedding), "output.weight");
+    uint32_t pairs = (spec->rope_dims ? spec->rope_dims : spec->head_k) / 2;
     if (spec->rope_factors)
-        add(&m, QP_FORMAT_F32, (spec->rope_dims ? spec->rope_dims : spec->head_k) / 2, 0, 2, 1.5, "rope_freqs.weight");
+        add(&m, QP_FORMAT_F32, pairs, 0, 2, 1.5, "rope_freqs.weight");
+    if (spec->factor_sets) {
+        add(&m, QP_FORMAT_F32, pairs, 0, 2, 0.7, "rope_factors_short.weight");
+        add(&m, QP_FORMAT_F32, pairs, 0, 5, 3, "rope_factors_long.weight");
+    }
     return m;
 }
 
@@ -230,6 +263,23 @@ static void meta_rope(meta_writer *w, const tiny_spec *s)
         meta_f32(w, "rope.scaling.attn_factor", s->attn_factor);
 }
 
+/* Numbers of which 0 means that there is no such key. */
+static void meta_factors(meta_writer *w, const tiny_spec *s)
+{
+    const struct {
+        const char *suffix;
+        float value;
+    } keys[] = {
+        {"attention.scale", s->attention_scale},   {"attn_logit_softcapping", s->attention_cap},
+        {"final_logit_softcapping", s->logit_cap}, {"embedding_scale", s->embedding_factor},
+        {"residual_scale", s->residual_factor},    {"logit_scale", s->logit_divisor},
+        {"rope.freq_base_swa", s->local_base},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].value != 0)
+            meta_f32(w, keys[i].suffix, keys[i].value);
+}
+
 static meta_writer metadata(const tiny_spec *s)
 {
     meta_writer w = {.architecture = s->architecture ? s->architecture : "llama"};
@@ -242,7 +292,8 @@ static meta_writer metadata(const tiny_spec *s)
     meta_layers(&w, "feed_forward_length", s->feed_forward, s->layer_feed_forward, s->layers);
     meta_layers(&w, "attention.head_count", s->heads, s->layer_heads, s->layers);
     meta_layers(&w, "attention.head_count_kv", s->kv_heads, s->layer_kv_heads, s->layers);
-    meta_f32(&w, "attention.layer_norm_rms_epsilon", s->epsilon != 0 ? s->epsilon : 1e-5f);
+    meta_f32(&w, s->layer_norms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+             s->epsilon != 0 ? s->epsilon : 1e-5f);
     if (!s->omit_shape_keys) {
         meta_u32(&w, "attention.key_length", s->head_k);
         meta_u32(&w, "attention.value_length", s->head_v);
@@ -250,8 +301,7 @@ static meta_writer metadata(const tiny_spec *s)
     }
     if (s->window)
         meta_u32(&w, "attention.sliding_window", s->window);
-    if (s->attention_scale != 0)
-        meta_f32(&w, "attention.scale", s->attention_scale);
+    meta_factors(&w, s);
     meta_rope(&w, s);
     meta_vocabulary(&w, s->vocab_tokens);
     if (s->extra) {

@@ -18,7 +18,19 @@ typedef struct tiny_spec {
     uint32_t original_context; /* of YaRN */
     float attn_factor;         /* 0: no such key */
     uint32_t window;
-    float attention_scale; /* 0: no such key */
+    uint32_t window_period; /* each such layer has no window; 0: all have it */
+    float attention_scale;  /* 0: no such key; likewise the next five */
+    float attention_cap, logit_cap;
+    float embedding_factor, residual_factor, logit_divisor;
+    float local_base;          /* rope base of layers with a window; 0: as the others */
+    uint32_t unturned_period;  /* each such layer has no rope; 0: all have it */
+    int halves;                /* rope turns pairs of halves, not of neighbours */
+    int root_factor;           /* the embedding times the root of its size */
+    int qk_norms, post_norms;  /* norms over the heads of Q and K; norms after each block */
+    int layer_norms;           /* with biases, in place of RMS norms */
+    int gelu, ungated;         /* GELU for SiLU; no gate */
+    int fused;                 /* attn_qkv for Q, K and V, and gate and up in ffn_up */
+    int factor_sets, long_set; /* two sets of rope factors; the long one is the one to use */
     int tied, biases, scales, rope_factors;
     qp_format format;    /* of the matrices */
     qp_format up_format; /* of ffn_up where it differs: set with up_differs */
