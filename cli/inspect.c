@@ -65,13 +65,18 @@ static void print_rope(const cli_facts *facts)
 
 static void print_tokenizer(const cli_facts *facts)
 {
-    char *model = cli_kv_text(facts->gguf, "tokenizer.ggml.model", 1);
+    char *model = cli_kv_text(facts->gguf, "tokenizer.ggml.model", 1), *pre = cli_kv_text(facts->gguf, "tokenizer.ggml.pre", 1);
     cli_print("  %-14s", "tokenizer");
     if (model)
         cli_print_text(model, strlen(model), 0);
     else
         cli_print("none");
+    if (model && pre) {
+        cli_print(", pre-tokenizer ");
+        cli_print_text(pre, strlen(pre), 0);
+    }
     free(model);
+    free(pre);
     cli_print("\n  %-14s%llu tokens\n", "vocabulary", (unsigned long long)facts->vocabulary);
     print_value(facts, "BOS", "tokenizer.ggml.bos_token_id");
     print_value(facts, "EOS", "tokenizer.ggml.eos_token_id");
@@ -237,6 +242,7 @@ static void print_json(const cli_facts *facts, const inspect_args *args)
     add_info(root, facts);
     json_object_object_add(root, "rope", rope ? cli_json_text(rope, strlen(rope)) : NULL);
     add_value(root, facts, "tokenizer", "tokenizer.ggml.model");
+    add_value(root, facts, "pre_tokenizer", "tokenizer.ggml.pre");
     json_object_object_add(root, "vocabulary", json_object_new_uint64(facts->vocabulary));
     add_value(root, facts, "bos", "tokenizer.ggml.bos_token_id");
     add_value(root, facts, "eos", "tokenizer.ggml.eos_token_id");

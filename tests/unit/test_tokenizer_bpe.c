@@ -5,6 +5,8 @@
 #include "tap.h"
 #include "tokenizer_help.h"
 
+#include <pthread.h>
+
 /* ---- vocabularies made here --------------------------------------------------------------------------------------- */
 
 enum { MAX_MADE = 400 };
@@ -356,6 +358,56 @@ static void test_growth(const char *fixture)
     quern_tokenizer_destroy(t);
 }
 
+/* ---- threads ------------------------------------------------------------------------------------------------------ */
+
+typedef struct sharer {
+    const quern_tokenizer *t;
+    const quern_token_list *want;
+    const char *text;
+    size_t size;
+    int bad;
+} sharer;
+
+static void *share(void *ctx)
+{
+    sharer *s = ctx;
+    for (int round = 0; round < 20; round++) {
+        quern_token_list list = {0};
+        s->bad += quern_tokenize(s->t, s->text, s->size, 0, &list, NULL) || list.count != s->want->count ||
+                  memcmp(list.ids, s->want->ids, list.count * sizeof *list.ids);
+        quern_token_list_free(&list);
+    }
+    return NULL;
+}
+
+/* One tokenizer in several threads at once, with a text long enough to be worth a cache. */
+static void test_threads(void)
+{
+    enum { THREADS = 4, SIZE = 20000 };
+    static made v;
+    char pieces[64][16], merges[64][40], *text = malloc(SIZE);
+    quern_tokenizer *t;
+    quern_token_list want = {0};
+    random_vocabulary(&v, pieces, merges);
+    for (size_t i = 0; i < SIZE; i++)
+        text[i] = "abcd abcd\n"[random_below(10)];
+    int ready = !make(&v, &t, NULL) && !quern_tokenize(t, text, SIZE, 0, &want, NULL), bad = 0;
+    pthread_t threads[THREADS];
+    sharer sharers[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        sharers[i] = (sharer){t, &want, text, SIZE, 0};
+        ready = ready && !pthread_create(&threads[i], NULL, share, &sharers[i]);
+    }
+    for (int i = 0; ready && i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        bad += sharers[i].bad;
+    }
+    ok(ready && !bad, "%d threads share a tokenizer (%d texts differ)", (int)THREADS, bad);
+    quern_token_list_free(&want);
+    quern_tokenizer_destroy(t);
+    free(text);
+}
+
 /* A run that each expression has to look at from every place would take a minute and more. */
 static void test_runs(void)
 {
@@ -409,6 +461,7 @@ int main(void)
     test_special();
     test_stops();
     test_hostile();
+    test_threads();
     test_growth("tokenizers/ggml-vocab-gpt-2.gguf");
     test_runs();
     return tap_done();
