@@ -278,6 +278,16 @@ static void check(quern_device *device, const shape_case *c, uint64_t seed)
     free(logits);
 }
 
+static void no_positions(builder *b)
+{
+    put_kv_bool(b, "granite.rope.scaling.finetuned", 0);
+}
+
+static void period_of_three(builder *b)
+{
+    put_kv_u32(b, "gemma2.attention.sliding_window_pattern", 3);
+}
+
 /* What is particular to an architecture; the sizes are drawn. `layers` is how many it takes to see all of it. */
 static const tiny_spec kinds[] = {
     {.architecture = "qwen2", .halves = 1, .biases = 1},
@@ -288,6 +298,7 @@ static const tiny_spec kinds[] = {
      .logit_divisor = 8,
      .attention_scale = 0.05f,
      .biases = 1},
+    {.architecture = "granite", .residual_factor = 0.5f, .unturned_period = 1, .extra = no_positions, .extra_count = 1},
     {.architecture = "smollm3", .layers = 5, .unturned_period = 4},
     {.architecture = "gemma", .halves = 1, .root_factor = 1, .gelu = 1, .tied = 1},
     {.architecture = "gemma2",
@@ -301,6 +312,19 @@ static const tiny_spec kinds[] = {
      .window_period = 2,
      .attention_cap = 1.5f,
      .logit_cap = 4},
+    {.architecture = "gemma2",
+     .layers = 4,
+     .halves = 1,
+     .root_factor = 1,
+     .gelu = 1,
+     .tied = 1,
+     .post_norms = 1,
+     .window = 3,
+     .window_period = 3,
+     .attention_cap = 50,
+     .logit_cap = 30,
+     .extra = period_of_three,
+     .extra_count = 1},
     {.architecture = "gemma3",
      .layers = 8,
      .halves = 1,
