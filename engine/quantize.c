@@ -105,7 +105,7 @@ static quern_status plan_tensors(quantizer *q)
     return QP_OK;
 }
 
-/* Once nothing stands in the way any more: an error is to stand alone. A line for all tensors of a kind. */
+/* When all went well: an error is to stand alone. A line for all tensors of a kind. */
 static void warn(const quantizer *q)
 {
     const quern_gguf_tensor *odd = NULL;
@@ -122,11 +122,11 @@ static void warn(const quantizer *q)
     if (odd)
         quern_log(QUERN_LOG_WARN,
                   "%" PRIu64 " tensors have rows that are not whole %s blocks of %u elements, such as '%s' with rows of %" PRId64
-                  ": these become F16, or stay as they are where they are quantised already",
+                  ": these became F16, or stayed as they were where they were quantised already",
                   odd_count, wanted->name, wanted->block_elements, odd->name.data, odd->ne[0]);
     if (again)
         quern_log(QUERN_LOG_WARN,
-                  "%" PRIu64 " tensors are quantised already: what they lost does not come back; a float model is the better input",
+                  "%" PRIu64 " tensors were quantised already: what they lost does not come back; a float model is the better input",
                   again);
 }
 
@@ -334,10 +334,7 @@ static quern_status prepare(quantizer *q, const char *out_path)
     if (status != QP_OK)
         return status;
     plan_metadata(q);
-    status = gguf_writer_begin(q->writer, q->in->alignment, q->error);
-    if (status == QP_OK)
-        warn(q);
-    return status;
+    return gguf_writer_begin(q->writer, q->in->alignment, q->error);
 }
 
 static quern_status convert_all(quantizer *q)
@@ -349,7 +346,11 @@ static quern_status convert_all(quantizer *q)
         if (status != QP_OK && status != QP_ERR_CANCELLED)
             quern_fail_prefix(q->error, status, "%.200s: tensor '%s': ", q->in->path, t->name.data);
     }
-    return status == QP_OK ? gguf_writer_finish(q->writer, q->error) : status;
+    if (status == QP_OK)
+        status = gguf_writer_finish(q->writer, q->error);
+    if (status == QP_OK)
+        warn(q);
+    return status;
 }
 
 static const struct target *find_target(qp_format format)

@@ -32,6 +32,12 @@ fails_with 'No space left' "logits of more than a buffer on a full disk"
 run quantize "$model" "$work/nowhere/new.gguf" Q8_0
 fails_with 'nowhere' "quantize into a folder that is not there"
 
+books=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
+(ulimit -f 4000 && exec "$QUERN" quantize "$books" "$work/outputs/new.gguf" F32 >"$out" 2>"$err" </dev/null)
+status=$?
+fails_with 'new.gguf.*too large' "quantize that fails half-way"
+check "leaves nothing" nothing_left
+
 # killed without warning: where files without a name exist, no part of one is left
 case $(stat -f -c %T "$work") in
 ext2/ext3 | tmpfs | xfs | btrfs)
