@@ -126,7 +126,8 @@ static void warn(const quantizer *q)
                   odd_count, wanted->name, wanted->block_elements, odd->name.data, odd->ne[0]);
     if (again)
         quern_log(QUERN_LOG_WARN,
-                  "%" PRIu64 " tensors were quantised already: what they lost does not come back; a float model is the better input",
+                  "%" PRIu64
+                  " tensors were quantised already: what they lost does not come back; a float model is the better input",
                   again);
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What the system refuses: room in a file, descriptors, a pipe's other end. One clear line, nothing left behind, no wait without end.
+# What the system refuses: room in a file, descriptors, the other end of a pipe. One clear line, nothing left, no wait without end.
 . "$QUERN_SOURCE/tests/tap.sh"
 model=$work/tiny.gguf
 "$TOOLS/make_gguf" "$model"
@@ -21,7 +21,8 @@ nothing_left()
 status=$?
 fails_with 'new.gguf.*too large' "quantize past ulimit -f"
 check "leaves nothing" nothing_left
-(ulimit -f 4 && exec "$QUERN" logits "$model" --tokens "$work/eight.logits" -o "$work/outputs/new.logits" >"$out" 2>"$err" </dev/null)
+eight=$work/eight.logits
+(ulimit -f 4 && exec "$QUERN" logits "$model" --tokens "$eight" -o "$work/outputs/new.logits" >"$out" 2>"$err" </dev/null)
 status=$?
 fails_with 'new.logits.*too large' "logits past ulimit -f"
 check "leaves nothing" nothing_left
