@@ -71,6 +71,15 @@ static int on_progress(void *ctx, uint64_t done, uint64_t total)
     return cli_stop;
 }
 
+static int has_vocabulary(const quern_gguf *gguf)
+{
+    static const char none[] = "no_vocab";
+    quern_string name;
+    if (quern_gguf_get_string(gguf, "tokenizer.ggml.model", 0, &name, NULL) != QP_OK)
+        return quern_gguf_find(gguf, "tokenizer.ggml.model") != NULL; /* of a wrong type: the tokenizer's reader says so */
+    return name.size != sizeof none - 1 || memcmp(name.data, none, name.size);
+}
+
 int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
 {
     quern_error error = {0};
@@ -80,6 +89,8 @@ int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
     /* the file first: a wrong path should not wait for devices */
     if (quern_gguf_open(path, &out->gguf, &error) != QP_OK)
         return cli_error(&error);
+    if (args->text && !has_vocabulary(out->gguf))
+        return cli_fail("%s: has no vocabulary, so it can neither read nor write text", path);
     int status = cli_device_open(&args->device, &out->context, &out->device);
     if (status != CLI_OK)
         return status;

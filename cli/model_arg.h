@@ -20,6 +20,7 @@ typedef struct cli_model_args {
     uint32_t chunk;   /* 0: the engine's choice */
     const char *kv_type;
     int strict;
+    int text; /* the command reads or writes text: a model without words is refused before its weights are read */
 } cli_model_args;
 
 enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI_MAX_CHUNK = 1 << 16 };

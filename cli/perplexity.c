@@ -176,7 +176,7 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     return status;
 }
 
-static const perplexity_args defaults = {.context = 256};
+static const perplexity_args defaults = {.context = 256, .model = {.text = 1}};
 static const cli_option options[] = {
     {"file", 'f', CLI_TEXT, offsetof(perplexity_args, file), "FILE", "the text, - for standard input", 0, 0, NULL},
     {"ctx", 'c', CLI_COUNT, offsetof(perplexity_args, context), "N", "tokens of a chunk; default 256", 4, CLI_MAX_CONTEXT, NULL},

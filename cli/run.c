@@ -231,8 +231,14 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     return status;
 }
 
-static const run_args defaults = {
-    .count = 256, .top_k = 40, .repeat_last = 64, .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1.0};
+static const run_args defaults = {.model = {.text = 1},
+                                  .count = 256,
+                                  .top_k = 40,
+                                  .repeat_last = 64,
+                                  .temperature = 0.8,
+                                  .top_p = 0.95,
+                                  .min_p = 0.05,
+                                  .repeat_penalty = 1.0};
 static const cli_option options[] = {
     {"prompt", 'p', CLI_TEXT, offsetof(run_args, prompt), "TEXT", "the beginning of the text; without -p and -f: standard input", 0,
      0, NULL},

@@ -77,6 +77,13 @@ for command in "logits $model --tokens $work/pipe -o $work/outputs/new.logits" "
     wait "$child" 2>/dev/null
 done
 
+if fixture logits/llama.gguf; then
+    run run "$QUERN_FIXTURES/logits/llama.gguf" -p ab --device frobnicator
+    fails_with 'has no vocabulary' "a model without words is refused before a device is looked for and weights are read"
+else
+    skip "a model without words" "the fixtures are absent"
+fi
+
 run run "$model" -p ab -n 2 --top-p 0
 check "--top-p 0 is wrong usage" test "$status" -eq 2
 run run "$model" -p ab -n 2 --temp 0 --ctx 128
