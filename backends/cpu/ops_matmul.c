@@ -338,6 +338,7 @@ static qp_status launch(qc_builder *b, const qp_op *op, const qk_op *r, qp_text 
                                       .residual = qc_rows_of(&r->src[QP_MATMUL_RESIDUAL]),
                                       .dst = qc_rows_of(&r->dst),
                                       .p = op->p.matmul};
+    node->streams = r->dst.ne[2] <= FEW_ROWS;
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
         qc_node_touches_all(b, &r->src[i], 0);
     if (int8)

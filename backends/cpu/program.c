@@ -159,6 +159,15 @@ static void advance(const qp_program *p, uint64_t base, uint32_t index, int wake
     qc_pool_advance(pool, base + index, wake || (index < p->phase_count && p->phases[index].wide));
 }
 
+/* Units that stream from memory are taken in long runs at first and short ones towards the end (guided self-scheduling, Polychronopoulos
+ * & Kuck 1987), so that few of the bytes fetched ahead are another thread's, and all threads still end together. */
+static int64_t take(const qp_program *p, const qc_node *head, int64_t left)
+{
+    int64_t units = head->grain, share = head->streams ? left / (2 * (int64_t)p->device->threads) : 0;
+    units = share > units ? share : units;
+    return units < left ? units : left;
+}
+
 static void work_phase(const qp_program *p, uint64_t base, uint64_t now, const qc_work *work)
 {
     qc_phase *phase = &p->phases[now - base];
@@ -173,7 +182,7 @@ static void work_phase(const qp_program *p, uint64_t base, uint64_t now, const q
         while (unit >= bounds[chain + 1])
             chain++;
         const qc_node *head = p->chains[phase->first + chain];
-        int64_t end = unit + head->grain < bounds[chain + 1] ? unit + head->grain : bounds[chain + 1];
+        int64_t end = unit + take(p, head, bounds[chain + 1] - unit);
         if (!atomic_compare_exchange_weak_explicit(&phase->next, &unit, end, memory_order_relaxed, memory_order_relaxed))
             continue;
         run_chain(head, unit - bounds[chain], end - bounds[chain], work);

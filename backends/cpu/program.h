@@ -34,7 +34,8 @@ struct qc_node {
     const qc_node *next; /* in the chain */
     const int32_t *live; /* NULL: all rows */
     int64_t rows;
-    int64_t grain; /* units taken at a time */
+    int64_t grain; /* units taken at a time, at least */
+    int streams;   /* units lie one behind the other in memory and are read once: long runs of them keep the prefetcher going */
     uint64_t work; /* bytes to move, arithmetic counted in as if it were bytes */
     const qk_kernels *kernels;
     qc_node_args u;
