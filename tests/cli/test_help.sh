@@ -79,7 +79,7 @@ usage_error "--temp cannot be 'nan'" "--temp nan"
 run run --temp=-0.5
 usage_error "--temp cannot be '-0.5': it takes a number from 0 to 100" "--temp below 0"
 run run --top-p 1.5
-usage_error "--top-p cannot be '1.5': it takes a number from 0 to 1" "--top-p above 1"
+usage_error "--top-p cannot be '1.5': it takes a number from 1e-06 to 1" "--top-p above 1"
 run run --kv-type q9
 usage_error "--kv-type cannot be 'q9': it takes one of f32 f16 bf16 q8_0" "--kv-type q9"
 run run -p a -f b
