@@ -91,9 +91,10 @@ int cli_output_open(cli_output_file *output, const char *path)
     output->file = fdopen(fd, "wb");
     if (output->file)
         return 0;
+    int reason = errno;
     close(fd);
     cli_output_abort(output);
-    return cli_fail("%s: cannot be written: %s", path, strerror(errno));
+    return cli_fail("%s: cannot be written: %s", path, strerror(reason));
 }
 
 int cli_output_commit(cli_output_file *output)
