@@ -468,6 +468,7 @@ static qp_status op_at(const qp_device *device, const qp_program_desc *desc, uin
     char words[256] = "";
     qp_text text = {words, sizeof words};
     qp_op_info info = {.struct_size = sizeof info};
+    *op = (qp_op){0}; /* its kind is looked at also when it cannot be read */
     qp_status status = qc_op_load(op, (const char *)desc->ops + (size_t)i * desc->op_stride, desc->op_stride, &text);
     if (!status)
         status = qc_op_check(device, op, &info, &text);
