@@ -17,7 +17,7 @@ static void clean(char *words)
 quern_status qi_result(qp_status status, char *words, const char *otherwise, quern_error *error)
 {
     clean(words);
-    if (status == QP_OK || status == QP_TIMEOUT)
+    if (status == QP_OK)
         return status;
     if (status > 0 || status < QP_ERR_INTERNAL)
         return quern_fail(error, QP_ERR_INTERNAL, "the plugin returned the unknown status %d%s%s", status, words[0] ? ": " : "",

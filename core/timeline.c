@@ -72,7 +72,7 @@ quern_status quern_timeline_wait(quern_timeline *timeline, uint64_t value, uint6
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     status = device->backend->timeline_wait(timeline->handle, value, timeout_ns, &text);
-    return qi_device_result(device, status, words, error);
+    return status == QP_TIMEOUT ? status : qi_device_result(device, status, words, error);
 }
 
 qp_timeline *quern_timeline_handle(quern_timeline *timeline)
