@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { HUGE_PAGE = 2 << 20 };
 
@@ -12,7 +13,8 @@ enum { HUGE_PAGE = 2 << 20 };
  * need no small ones. */
 static void *map_pages(uint64_t size, uint64_t *mapped)
 {
-    *mapped = (size + 4095) / 4096 * 4096;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE); /* 64 KiB on some ARM systems: what is not whole pages is not unmapped */
+    *mapped = (size + page - 1) / page * page;
     int large = size >= 2 * (uint64_t)HUGE_PAGE;
     char *base = mmap(NULL, (size_t)(*mapped + (large ? HUGE_PAGE : 0)), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -53,7 +55,7 @@ qp_status qc_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
         return qc_fail(error, QP_ERR_INVALID, "a buffer of 0 bytes was asked for");
     uint64_t total, available;
     qc_memory(&total, &available);
-    if (size > INT64_MAX / 2 || (total && size > total) || (available && size > available))
+    if (size > INT64_MAX / 2 || (total && size > available))
         return no_memory(size, error); /* mmap would promise it and the system kill us when it is used */
     qp_buffer *buffer = qc_alloc(sizeof *buffer);
     if (!buffer)
