@@ -109,6 +109,8 @@ qp_status qc_device_info(uint32_t index, qp_device_info *info, qp_text *error)
     qk_cpu_features_text(&features, out.features, sizeof out.features);
     qp_heap *heap = &out.heaps[0];
     qc_memory(&heap->size, &heap->budget);
+    if (heap->size && !heap->budget)
+        heap->budget = 1; /* nothing is left, where 0 would say that nobody knows */
     heap->max_allocation = heap->size ? heap->size : INT64_MAX / 2;
     heap->flags = QP_HEAP_DEVICE_LOCAL | QP_HEAP_HOST_VISIBLE | QP_HEAP_HOST_CACHED | QP_HEAP_UNIFIED;
     heap->alignment = QC_ALIGNMENT;

@@ -25,7 +25,7 @@ qp_status qn_device_info(uint32_t index, qp_device_info *info, qp_text *error)
         .heap_count = 1,
         .heaps = {{
             .size = total ? total : INT64_MAX,
-            .budget = available,
+            .budget = total && !available ? 1 : available, /* 0 would say that nobody knows */
             .max_allocation = INT64_MAX,
             .flags = QP_HEAP_HOST_VISIBLE | QP_HEAP_HOST_CACHED | QP_HEAP_UNIFIED,
             .alignment = QN_ALIGNMENT,
