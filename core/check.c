@@ -15,6 +15,24 @@ static const char *op_name(qp_op_kind kind)
     return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
+/* ---- structs of the caller's ---- */
+
+quern_status qi_check_size(const quern_device *device, const char *what, uint32_t struct_size, size_t known, quern_error *error)
+{
+    if (struct_size >= known)
+        return QP_OK;
+    return quern_fail(error, QP_ERR_INVALID, "%s: %s: struct_size is %u where at least %zu is due: was it set?", device->id, what,
+                      struct_size, known);
+}
+
+void qi_hand_out(void *to, const void *fresh, size_t size)
+{
+    uint32_t known;
+    memcpy(&known, to, sizeof known);
+    memcpy(to, fresh, known < size ? known : size);
+    memcpy(to, &known, sizeof known);
+}
+
 /* ---- one tensor ---- */
 
 typedef struct place {
@@ -98,14 +116,14 @@ quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, cons
 {
     char role[16];
     place p = {device, at, "dst"};
-    if (op->struct_size < sizeof *op)
-        return quern_fail(error, QP_ERR_INVALID, "%s: %s: struct_size is %u where %zu is due: was it set?", device->id, at,
-                          op->struct_size, sizeof *op);
+    quern_status status = qi_check_size(device, at, op->struct_size, QI_KNOWN(*op, p), error);
+    if (status)
+        return status;
     if (op->kind == QP_OP_NONE)
         return quern_fail(error, QP_ERR_INVALID, "%s: %s has no kind", device->id, at);
     if (!op->dst.ne[0] || (placed && !op->dst.buffer))
         return quern_fail(error, QP_ERR_INVALID, "%s: %s has no dst", device->id, at);
-    quern_status status = check_tensor(&p, &op->dst, placed, error);
+    status = check_tensor(&p, &op->dst, placed, error);
     p.role = "live";
     if (!status)
         status = check_tensor(&p, &op->live, placed, error);
@@ -184,15 +202,15 @@ static quern_status keep_op(quern_device *device, const qp_op *op, quern_program
 
 static quern_status check_desc(quern_device *device, const qp_program_desc *desc, int placed, quern_error *error)
 {
-    if (desc->struct_size < sizeof *desc)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the program description's struct_size is %u where %zu is due: was it set?",
-                          device->id, desc->struct_size, sizeof *desc);
+    quern_status status = qi_check_size(device, "the program description", desc->struct_size, QI_KNOWN(*desc, transient), error);
+    if (status)
+        return status;
     if (!desc->ops || !desc->op_count)
         return quern_fail(error, QP_ERR_INVALID, "%s: a program of no ops was asked for", device->id);
     if (desc->op_stride < sizeof(qp_op) || desc->op_stride % _Alignof(qp_op))
         return quern_fail(error, QP_ERR_INVALID, "%s: op_stride is %u, sizeof(qp_op) is %zu", device->id, desc->op_stride,
                           sizeof(qp_op));
-    quern_status status = check_range(device, &desc->step, placed, "step block", error);
+    status = check_range(device, &desc->step, placed, "step block", error);
     if (!status)
         status = check_range(device, &desc->scratch, placed, "scratch range", error);
     return status ? status : check_range(device, &desc->transient, placed, "transient range", error);
@@ -221,9 +239,9 @@ quern_status qi_check_program(quern_device *device, const qp_program_desc *desc,
 quern_status qi_check_weight(quern_device *device, const qp_weight_desc *desc, uint64_t *row_bytes, int64_t *rows,
                              quern_error *error)
 {
-    if (desc->struct_size < sizeof *desc)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the weight description's struct_size is %u where %zu is due: was it set?",
-                          device->id, desc->struct_size, sizeof *desc);
+    quern_status status = qi_check_size(device, "the weight description", desc->struct_size, QI_KNOWN(*desc, ne), error);
+    if (status)
+        return status;
     if (!quern_format_get(desc->format))
         return quern_fail(error, QP_ERR_INVALID, "%s: a weight has format number %u, which no format has", device->id,
                           desc->format);

@@ -6,6 +6,12 @@
 
 #include "core/device.h"
 
+/* Bytes of a struct that ends with `member`: what every caller of ABI 1.0 knows. Later members are looked for with QP_HAS. */
+#define QI_KNOWN(object, member) ((size_t)((const char *)(&(object).member + 1) - (const char *)&(object)))
+quern_status qi_check_size(const quern_device *device, const char *what, uint32_t struct_size, size_t known, quern_error *error);
+/* Fills in a struct of the caller's as far as its struct_size, which stays, says that the caller knows it. */
+void qi_hand_out(void *to, const void *fresh, size_t size);
+
 /* placed: tensors must lie in buffers of the device; else those that have one are checked all the same. `at` names the op in
  * messages ("op 7 (matmul)"). */
 quern_status qi_check_op(quern_device *device, const qp_op *op, int placed, const char *at, quern_error *error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/device.h"
+#include "core/check.h"
 #include "core/context.h"
 
 #include <quern/log.h>
@@ -31,7 +32,7 @@ static void remember_loss(quern_device *device, const char *words)
 
 quern_status qi_device_result(quern_device *device, qp_status status, char words[QI_TEXT], quern_error *error)
 {
-    if (status == QP_OK || status == QP_TIMEOUT)
+    if (status == QP_OK)
         return status;
     char otherwise[128];
     snprintf(otherwise, sizeof otherwise, "%s (the plugin gives no reason)", quern_status_name(status));
@@ -269,8 +270,14 @@ quern_status quern_device_refresh(quern_device *device, qp_device_info *info, qu
     if (!device || !info)
         return quern_fail(error, QP_ERR_INVALID, "quern_device_refresh: %s is NULL", device ? "info" : "device");
     quern_status status = qi_device_ready(device, error);
+    if (!status)
+        status = qi_check_size(device, "device information", info->struct_size, QI_KNOWN(*info, heaps), error);
     if (status)
         return status;
-    status = qi_module_info(device->module, device->index, info, error);
-    return status ? quern_fail_prefix(error, status, "%s: ", device->id) : QP_OK;
+    qp_device_info fresh;
+    status = qi_module_info(device->module, device->index, &fresh, error);
+    if (status)
+        return quern_fail_prefix(error, status, "%s: ", device->id);
+    qi_hand_out(info, &fresh, sizeof fresh);
+    return QP_OK;
 }

@@ -12,6 +12,8 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
     quern_status status = qi_device_ready(device, reason);
     if (!status)
         status = qi_check_op(device, op, 0, "the op", reason);
+    if (!status && info)
+        status = qi_check_size(device, "what is known of the op", info->struct_size, QI_KNOWN(*info, operations), reason);
     if (status)
         return status;
     char words[QI_TEXT] = "";
@@ -20,7 +22,7 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
     status = device->backend->op_query(device->handle, op, &fresh, &text);
     fresh.kernel[sizeof fresh.kernel - 1] = '\0';
     if (!status && info)
-        *info = fresh;
+        qi_hand_out(info, &fresh, sizeof fresh);
     return qi_device_result(device, status, words, reason);
 }
 
@@ -34,6 +36,8 @@ quern_status quern_program_measure(quern_device *device, const qp_program_desc *
     quern_status status = qi_device_ready(device, error);
     if (!status)
         status = qi_check_program(device, desc, NULL, error);
+    if (!status)
+        status = qi_check_size(device, "the program's memory", memory->struct_size, QI_KNOWN(*memory, device_bytes), error);
     if (status)
         return status;
     char words[QI_TEXT] = "";
@@ -43,7 +47,7 @@ quern_status quern_program_measure(quern_device *device, const qp_program_desc *
     status = device->backend->program_measure(device->handle, desc, &fresh, &text);
     pthread_mutex_unlock(&device->serial);
     if (!status)
-        *memory = fresh;
+        qi_hand_out(memory, &fresh, sizeof fresh);
     return qi_device_result(device, status, words, error);
 }
 
@@ -58,6 +62,8 @@ quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *des
     quern_status status = qi_device_ready(device, error);
     if (!status)
         status = qi_check_weight(device, desc, &row_bytes, &rows, error);
+    if (!status)
+        status = qi_check_size(device, "the weight's layout", info->struct_size, QI_KNOWN(*info, row_step), error);
     if (status)
         return status;
     char words[QI_TEXT] = "";
@@ -67,7 +73,7 @@ quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *des
     if (!status && (!fresh.bytes || !fresh.alignment || fresh.row_step < 1))
         status = QP_ERR_INTERNAL;
     if (!status)
-        *info = fresh;
+        qi_hand_out(info, &fresh, sizeof fresh);
     return qi_device_result(device, status, words, error);
 }
 
@@ -110,7 +116,7 @@ quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc,
                                   : "dst");
     if (dst->device != device)
         return quern_fail(error, QP_ERR_INVALID, "%s: the buffer belongs to %s", device->id, dst->device->id);
-    qp_weight_info layout;
+    qp_weight_info layout = {.struct_size = sizeof layout};
     quern_status status = check_pack(device, desc, src_bytes, row, rows, dst, offset, &layout, error);
     if (status)
         return status;
@@ -181,11 +187,10 @@ quern_status quern_program_submit(quern_program *program, const qp_run *run, que
         return quern_fail(error, QP_ERR_INVALID, "quern_program_submit: %s is NULL", program ? "run" : "program");
     quern_device *device = program->device;
     quern_status status = qi_device_ready(device, error);
+    if (!status)
+        status = qi_check_size(device, "the run", run->struct_size, QI_KNOWN(*run, signals), error);
     if (status)
         return status;
-    if (run->struct_size < sizeof *run)
-        return quern_fail(error, QP_ERR_INVALID, "%s: the run's struct_size is %u where %zu is due: was it set?", device->id,
-                          run->struct_size, sizeof *run);
     if (run->step && !program->step_bytes)
         return quern_fail(error, QP_ERR_INVALID, "%s: a step block was given to a program that has none", device->id);
     status = check_signals(device, run->waits, run->wait_count, "waits", error);

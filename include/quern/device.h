@@ -5,7 +5,9 @@
  * until its last child is gone); destroying NULL does nothing. A timeline outlives the runs that name it.
  *
  * Threads: every function may be called from any thread at any time; calls on one object that destroys it are the caller's to
- * order. Handles inside descriptions (qp_tensor.buffer, qp_signal.timeline) are looked up: a wrong or stale one is an error. */
+ * order. Handles inside descriptions (qp_tensor.buffer, qp_signal.timeline) are looked up: a wrong or stale one is an error.
+ *
+ * Structs of plugin.h: the caller sets struct_size, also of those that are filled in, which then are as far as that goes. */
 #ifndef QUERN_DEVICE_H
 #define QUERN_DEVICE_H
 

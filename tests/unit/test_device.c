@@ -57,7 +57,7 @@ static void check_open(void)
     ok(!quern_device_open(context, "null:0", &options, &device, &error), "it opens by number too %s", error.text);
     ok(quern_device_info(device)->kind == QP_DEVICE_NULL && !strcmp(quern_device_id(device), "null"), "%s",
        quern_device_info(device)->name);
-    qp_device_info info = {0};
+    qp_device_info info = {.struct_size = sizeof info};
     ok(!quern_device_refresh(device, &info, &error) && info.heaps[0].size, "its budget of now");
     ok(!none, "nothing was opened by mistake");
 }
@@ -129,6 +129,27 @@ static void check_tensors(void)
     quern_buffer_destroy(b);
 }
 
+/* An older caller's struct ends where its struct_size says, a newer one's is longer than what is known here. */
+static void check_sizes(void)
+{
+    struct {
+        qp_device_info info;
+        char later[32];
+    } out;
+    memset(&out, 0xee, sizeof out);
+    out.info.struct_size = sizeof out;
+    ok(!quern_device_refresh(device, &out.info, NULL) && out.info.struct_size == sizeof out && out.info.kind == QP_DEVICE_NULL &&
+           (unsigned char)out.later[0] == 0xee,
+       "a struct that is longer than what is known here keeps its end");
+    out.info.struct_size = 0;
+    refused(quern_device_refresh(device, &out.info, err), QP_ERR_INVALID, "struct_size is 0");
+    qp_op_info info = {.struct_size = 16};
+    qp_op op = {.struct_size = sizeof op, .kind = QP_OP_NORM, .version = 1};
+    quern_buffer_tensor(NULL, 0, QP_FORMAT_F32, 8, 1, 4, 1, &op.src[QP_NORM_X], NULL);
+    op.dst = op.src[QP_NORM_X];
+    refused(quern_op_query(device, &op, &info, err), QP_ERR_INVALID, "struct_size is 16");
+}
+
 /* ---- ops and programs ---- */
 
 static qp_op norm_op(quern_buffer *b)
@@ -141,7 +162,7 @@ static qp_op norm_op(quern_buffer *b)
 
 static void check_query(void)
 {
-    qp_op_info info = {0};
+    qp_op_info info = {.struct_size = sizeof info};
     qp_op op = norm_op(NULL), changed;
     ok(!quern_op_query(device, &op, &info, NULL) && !strcmp(info.kernel, "norm.null") && info.bytes_moved == 256,
        "an op without buffers is answered: %s", info.kernel);
@@ -251,7 +272,7 @@ static void check_larger_ops(quern_buffer *b)
     memset(ops, 0xee, sizeof ops);
     ops[0].op = ops[1].op = norm_op(b);
     qp_program_desc d = describe(&ops[0].op, 2);
-    qp_program_memory memory;
+    qp_program_memory memory = {.struct_size = sizeof memory};
     quern_program *program = NULL;
     quern_error error = {0};
     d.op_stride = sizeof ops[0];
@@ -360,7 +381,7 @@ static void check_weights(void)
     static char rows[4 * 68];
     quern_buffer *b = make_buffer(1024);
     qp_weight_desc d = {.struct_size = sizeof d, .format = QP_FORMAT_Q8_0, .uses = QP_WEIGHT_MATMUL, .ne = {64, 4, 1, 1}};
-    qp_weight_info info;
+    qp_weight_info info = {.struct_size = sizeof info};
     char back[68];
     memset(rows + 68, 7, 136);
     ok(!quern_weight_layout(device, &d, &info, NULL) && info.bytes == 4 * 68 && info.row_step == 1, "where a weight would lie");
@@ -524,6 +545,7 @@ int main(void)
         check_buffers();
         check_import();
         check_tensors();
+        check_sizes();
         check_query();
         check_programs();
         check_runs();
