@@ -64,7 +64,7 @@ static qp_status check_slice(const qp_tensor *t, const void *src, uint64_t src_b
         return qc_fail(error, QP_ERR_INVALID, "%lld rows from row %lld on are asked to be packed; the weight has %lld",
                        (long long)rows, (long long)row, (long long)all);
     uint64_t need = (uint64_t)rows * qc_row_bytes(t->format, t->ne[0]);
-    if (rows && (!src || src_bytes != need))
+    if (rows && (!src || src_bytes < need))
         return qc_fail(error, QP_ERR_INVALID, "%lld rows of the weight take %llu bytes; %llu are given", (long long)rows,
                        (unsigned long long)need, (unsigned long long)(src ? src_bytes : 0));
     int64_t step = t->layout == QK_LAYOUT_PANEL ? QK_PANEL_ROWS : 1;
