@@ -96,18 +96,6 @@ void qc_free(void *memory)
         free(memory);
 }
 
-void qc_log(int level, const char *format, ...)
-{
-    if (!the_host || !QP_HAS(the_host, log) || !the_host->log)
-        return;
-    char line[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    the_host->log(the_host->ctx, level, line);
-}
-
 /* MemAvailable counts what the page cache would give back, which sysinfo does not know. 0 when it cannot be read. */
 static uint64_t meminfo_available(void)
 {

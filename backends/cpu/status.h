@@ -21,7 +21,6 @@ void qc_set_host(const qp_host *host);
 const qp_host *qc_host(void);
 void *qc_alloc(size_t size);
 void qc_free(void *memory);
-__attribute__((format(printf, 2, 3))) void qc_log(int level, const char *format, ...);
 void qc_memory(uint64_t *total, uint64_t *available);
 
 #endif
