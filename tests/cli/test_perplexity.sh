@@ -21,7 +21,9 @@ is 0 "three chunks, computed 50 tokens at a time"
 check "for people" printed '^perplexity [0-9.]* +/- [0-9.]* (381 tokens scored)$'
 cp "$out" "$work/first"
 run perplexity "$QUERN_FIXTURES/models/tiny-books-q8_0.gguf" -f "$QUERN_FIXTURES/models/alice.txt" --chunks 3 --chunk 256
-check "the same computed at once" cmp -s "$out" "$work/first"
+# Attention adds in another order when it computes several rows in one call; int8 activations make a little more of that.
+check "the same computed at once, to 0.1 %" awk 'NR == FNR { first = $2; next } { exit !($2 > first * 0.999 && $2 < first * 1.001) }' \
+    "$work/first" "$out"
 echo "A short text." >"$work/short"
 run perplexity "$QUERN_FIXTURES/models/tiny-books-q8_0.gguf" -f "$work/short"
 fails_with 'fewer than one chunk of 256' "a text that is too short"
