@@ -9,8 +9,31 @@
 
 enum { QK_BLOCK = 32 }; /* elements of the small blocks, and of a block of int8 activations */
 
-typedef struct qk_block_q4_0 { uint16_t d; uint8_t qs[16]; } qk_block_q4_0; /* w = d·(q − 8); element i low nibble of qs[i], i + 16 high */
-typedef struct qk_block_q8_0 { uint16_t d; int8_t qs[32]; } qk_block_q8_0;  /* w = d·q */
+/* Blocks of 32. In those of nibbles, element i is the low nibble of qs[i] and element i + 16 the high one; fifth bits are bit i of qh. */
+typedef struct qk_block_q4_0 { uint16_t d; uint8_t qs[16]; } qk_block_q4_0; /* w = d·(q − 8) */
+typedef struct qk_block_q4_1 { uint16_t d, m; uint8_t qs[16]; } qk_block_q4_1; /* w = d·q + m */
+typedef struct qk_block_q5_0 { uint16_t d; uint8_t qh[4], qs[16]; } qk_block_q5_0; /* w = d·(q − 16) */
+typedef struct qk_block_q5_1 { uint16_t d, m; uint8_t qh[4], qs[16]; } qk_block_q5_1; /* w = d·q + m */
+typedef struct qk_block_q8_0 { uint16_t d; int8_t qs[32]; } qk_block_q8_0; /* w = d·q */
+typedef struct qk_block_iq4_nl { uint16_t d; uint8_t qs[16]; } qk_block_iq4_nl; /* w = d·table[q] */
+typedef struct qk_block_mxfp4 { uint8_t e, qs[16]; } qk_block_mxfp4; /* w = 2^(e − 127)·E2M1[q] */
+
+/* Blocks of 256. How elements and scales lie in them is told where they are read, in dequantise.c. */
+typedef struct qk_block_q2_k { uint8_t scales[16], qs[64]; uint16_t d, dmin; } qk_block_q2_k;
+typedef struct qk_block_q3_k { uint8_t hmask[32], qs[64], scales[12]; uint16_t d; } qk_block_q3_k;
+typedef struct qk_block_q4_k { uint16_t d, dmin; uint8_t scales[12], qs[128]; } qk_block_q4_k;
+typedef struct qk_block_q5_k { uint16_t d, dmin; uint8_t scales[12], qh[32], qs[128]; } qk_block_q5_k;
+typedef struct qk_block_q6_k { uint8_t ql[128], qh[64]; int8_t scales[16]; uint16_t d; } qk_block_q6_k;
+typedef struct qk_block_iq4_xs { uint16_t d, scales_h; uint8_t scales_l[4], qs[128]; } qk_block_iq4_xs;
+typedef struct qk_block_tq1_0 { uint8_t qs[48], qh[4]; uint16_t d; } qk_block_tq1_0;
+typedef struct qk_block_tq2_0 { uint8_t qs[64]; uint16_t d; } qk_block_tq2_0;
+typedef struct qk_block_iq1_s { uint16_t d; uint8_t qs[32]; uint16_t qh[8]; } qk_block_iq1_s;
+typedef struct qk_block_iq1_m { uint8_t qs[32], qh[16]; uint16_t scales[4]; } qk_block_iq1_m;
+typedef struct qk_block_iq2_xxs { uint16_t d; uint8_t qs[64]; } qk_block_iq2_xxs;
+typedef struct qk_block_iq2_xs { uint16_t d, qs[32]; uint8_t scales[8]; } qk_block_iq2_xs;
+typedef struct qk_block_iq2_s { uint16_t d; uint8_t qs[32], signs[32], qh[8], scales[8]; } qk_block_iq2_s;
+typedef struct qk_block_iq3_xxs { uint16_t d; uint8_t qs[64], signs[32]; } qk_block_iq3_xxs;
+typedef struct qk_block_iq3_s { uint16_t d; uint8_t qs[64], qh[8], signs[32], scales[4]; } qk_block_iq3_s;
 
 static inline float qk_f32_from_bits(uint32_t bits)
 {

@@ -11,7 +11,6 @@ enum { QR_MAX_BLOCK = 256 }; /* elements of the longest block that any format ha
 /* What the reference knows about a format. Formats of single elements have load and store, formats of blocks decode and encode;
  * store and encode may be missing. */
 typedef struct qr_format {
-    qp_format format;
     double (*load)(const void *src);
     void (*store)(void *dst, double value);
     void (*decode)(const void *block, float *dst);

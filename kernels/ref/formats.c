@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * kernels/ref/formats.c: one row for each format that the reference can convert. A new one is a row and its pair of functions. */
+#include "kernels/common/dequantise.h"
 #include "kernels/ref/access.h"
 
 #include <math.h>
@@ -84,7 +85,7 @@ QR_INTEGER(i16, int16_t, INT16_MIN, INT16_MAX)
 QR_INTEGER(i32, int32_t, INT32_MIN, INT32_MAX)
 QR_INTEGER(i64, int64_t, INT64_MIN, INT64_MAX)
 
-/* ---- formats of blocks ---- */
+/* ---- formats of blocks: they are read by kernels/common/dequantise.c, and some are written here ---- */
 
 /* 1/d for the quantisers; 0 where the block is all zeros or so small that 1/d overflows (d is then 0 in binary16 anyway). */
 static float inverse(float d)
@@ -104,17 +105,6 @@ static float extreme(const float *x, int n)
             best = x[i];
     }
     return best;
-}
-
-static void q4_0_decode(const void *src, float *dst)
-{
-    qk_block_q4_0 block;
-    memcpy(&block, src, sizeof block);
-    float d = qk_f32_from_f16(block.d);
-    for (int i = 0; i < 16; i++) {
-        dst[i] = d * (float)((block.qs[i] & 15) - 8);
-        dst[i + 16] = d * (float)((block.qs[i] >> 4) - 8);
-    }
 }
 
 /* x/d + 8.5 with one rounding, cut to 0…15. */
@@ -139,15 +129,6 @@ static void q4_0_encode(const float *src, void *dst)
     memcpy(dst, &block, sizeof block);
 }
 
-static void q8_0_decode(const void *src, float *dst)
-{
-    qk_block_q8_0 block;
-    memcpy(&block, src, sizeof block);
-    float d = qk_f32_from_f16(block.d);
-    for (int i = 0; i < 32; i++)
-        dst[i] = d * (float)block.qs[i];
-}
-
 /* d = max|x|/127, quants rounded half away from zero. A block that is not finite gets d = NaN. */
 static void q8_0_encode(const float *src, void *dst)
 {
@@ -164,25 +145,26 @@ static void q8_0_encode(const float *src, void *dst)
 
 /* ---- the table ---- */
 
-static const qr_format formats[] = {
-    {QP_FORMAT_F32, .load = f32_load, .store = f32_store},
-    {QP_FORMAT_F16, .load = f16_load, .store = f16_store},
-    {QP_FORMAT_BF16, .load = bf16_load, .store = bf16_store},
-    {QP_FORMAT_F64, .load = f64_load, .store = f64_store},
-    {QP_FORMAT_I8, .load = i8_load, .store = i8_store},
-    {QP_FORMAT_I16, .load = i16_load, .store = i16_store},
-    {QP_FORMAT_I32, .load = i32_load, .store = i32_store},
-    {QP_FORMAT_I64, .load = i64_load, .store = i64_store},
-    {QP_FORMAT_Q4_0, .decode = q4_0_decode, .encode = q4_0_encode},
-    {QP_FORMAT_Q8_0, .decode = q8_0_decode, .encode = q8_0_encode},
+static const qr_format formats[QP_FORMAT_LIMIT] = {
+    [QP_FORMAT_F32] = {.load = f32_load, .store = f32_store},
+    [QP_FORMAT_F16] = {.load = f16_load, .store = f16_store},
+    [QP_FORMAT_BF16] = {.load = bf16_load, .store = bf16_store},
+    [QP_FORMAT_F64] = {.load = f64_load, .store = f64_store},
+    [QP_FORMAT_I8] = {.load = i8_load, .store = i8_store},
+    [QP_FORMAT_I16] = {.load = i16_load, .store = i16_store},
+    [QP_FORMAT_I32] = {.load = i32_load, .store = i32_store},
+    [QP_FORMAT_I64] = {.load = i64_load, .store = i64_store},
+#define BLOCKS(name, lower) [QP_FORMAT_##name] = {.decode = qk_decode_##lower},
+    QK_BLOCK_FORMATS(BLOCKS)
+#undef BLOCKS
+    [QP_FORMAT_Q4_0].encode = q4_0_encode,
+    [QP_FORMAT_Q8_0].encode = q8_0_encode,
 };
 
 const qr_format *qr_format_of(qp_format format)
 {
-    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
-        if (formats[i].format == format)
-            return &formats[i];
-    return NULL;
+    const qr_format *f = format < QP_FORMAT_LIMIT ? &formats[format] : NULL;
+    return f && (f->load || f->decode) ? f : NULL;
 }
 
 int qr_dequantise(qp_format format, const void *src, float *dst, int64_t n)

@@ -75,17 +75,31 @@ void fill_floats(float *dst, int64_t n, fill kind, float limit)
         dst[i] = fill_one(kind, i, common, limit);
 }
 
+/* A block of a format that nobody here writes: random bytes until their values are finite and below the limit. */
+static void random_block(qp_format format, void *dst, float limit)
+{
+    float values[256];
+    int64_t n = qk_block_elements(format);
+    for (int fine = 0, tries = 0; !fine; tries++) {
+        if (tries < 1000)
+            random_bytes(dst, qk_block_bytes(format));
+        else
+            memset(dst, 0, qk_block_bytes(format));
+        fine = qr_dequantise(format, dst, values, n) == 0 || tries >= 1000;
+        for (int64_t i = 0; fine && tries < 1000 && i < n; i++)
+            fine = fabsf(values[i]) <= (limit > 0 ? limit : 1000);
+    }
+}
+
 void fill_format(qp_format format, void *dst, int64_t n, fill kind, float limit)
 {
     float values[256];
-    int64_t step = 256;
+    int64_t step = qk_block_elements(format) > 1 ? qk_block_elements(format) : 256;
     char *to = dst;
     for (int64_t begin = 0; begin < n; begin += step, to += row_bytes(format, step)) {
         int64_t count = n - begin < step ? n - begin : step;
         fill_floats(values, count, kind, limit);
-        if (qr_quantise(format, values, to, count) == 0)
-            continue;
-        /* Nobody writes this format yet: any bytes will do, as long as both sides read the same. */
-        random_bytes(to, row_bytes(format, count));
+        if (qr_quantise(format, values, to, count))
+            random_block(format, to, limit);
     }
 }

@@ -41,15 +41,16 @@ static void bf16_from_f32(void *dst, const float *src, int64_t n)
         h[i] = qk_bf16_from_f32(src[i]);
 }
 
-void qk_generic_to_f32_Q8_0(float *dst, const void *src, int64_t n)
-{
-    const qk_block_q8_0 *b = src;
-    for (; n >= QK_BLOCK; n -= QK_BLOCK, b++, dst += QK_BLOCK) {
-        float d = qk_f32_from_f16(b->d);
-        for (int i = 0; i < QK_BLOCK; i++)
-            dst[i] = d * (float)b->qs[i];
+/* The table's functions are not told their format: one thin function for each format of blocks. */
+#define FROM_BLOCKS(name, lower)                                                                                                   \
+    void qk_generic_to_f32_##name(float *dst, const void *src, int64_t n)                                                          \
+    {                                                                                                                              \
+        int64_t elements = qk_block_elements(QP_FORMAT_##name);                                                                    \
+        const char *block = src;                                                                                                   \
+        for (; n >= elements; n -= elements, dst += elements, block += sizeof(qk_block_##lower))                                   \
+            qk_decode_##lower(block, dst);                                                                                         \
     }
-}
+QK_BLOCK_FORMATS(FROM_BLOCKS)
 
 /* Largest magnitude of a block; *finite is 0 when there is a NaN or an infinity in it. */
 static float block_range(const float *x, int *finite)
@@ -88,18 +89,6 @@ static void q8_0_from_f32(void *dst, const float *src, int64_t n)
         b->d = finite ? qk_f16_from_f32(d) : 0x7e00;
         for (int i = 0; i < QK_BLOCK; i++)
             b->qs[i] = (int8_t)(finite ? round_away(src[i] * inverse) : 0);
-    }
-}
-
-void qk_generic_to_f32_Q4_0(float *dst, const void *src, int64_t n)
-{
-    const qk_block_q4_0 *b = src;
-    for (; n >= QK_BLOCK; n -= QK_BLOCK, b++, dst += QK_BLOCK) {
-        float d = qk_f32_from_f16(b->d);
-        for (int i = 0; i < QK_BLOCK / 2; i++) {
-            dst[i] = d * (float)((b->qs[i] & 15) - 8);
-            dst[i + QK_BLOCK / 2] = d * (float)((b->qs[i] >> 4) - 8);
-        }
     }
 }
 
@@ -154,7 +143,10 @@ void qk_generic_convert(qk_kernels *table, const qk_cpu_features *features)
 {
     (void)features;
 #define ROW(name) table->to_f32[QP_FORMAT_##name] = qk_generic_to_f32_##name;
-    QK_GENERIC_FORMATS(ROW)
+#define BLOCK_ROW(name, lower) ROW(name)
+    QK_GENERIC_FLOATS(ROW)
+    QK_BLOCK_FORMATS(BLOCK_ROW)
+#undef BLOCK_ROW
 #undef ROW
     table->from_f32[QP_FORMAT_F32] = f32_from_f32;
     table->from_f32[QP_FORMAT_F16] = f16_from_f32;

@@ -39,13 +39,18 @@ static void matmul(const qk_matmul_args *a, qp_format format, qk_to_f32_fn conve
     {                                                                                                                              \
         matmul(a, QP_FORMAT_##name, qk_generic_to_f32_##name);                                                                     \
     }
-QK_GENERIC_FORMATS(FORMAT)
+#define BLOCK_FORMAT(name, lower) FORMAT(name)
+QK_GENERIC_FLOATS(FORMAT)
+QK_BLOCK_FORMATS(BLOCK_FORMAT)
 
 void qk_generic_matmul_float(qk_kernels *table, const qk_cpu_features *features)
 {
     (void)features;
 #define ROW(name) table->matmul_float[QP_FORMAT_##name] = matmul_##name;
-    QK_GENERIC_FORMATS(ROW)
+#define BLOCK_ROW(name, lower) ROW(name)
+    QK_GENERIC_FLOATS(ROW)
+    QK_BLOCK_FORMATS(BLOCK_ROW)
+#undef BLOCK_ROW
 #undef ROW
     table->matmul_float_isa = "generic";
 }
