@@ -139,8 +139,8 @@ void qk_decode_q3_k(const void *src, float *dst)
     }
 }
 
-/* Scale and minimum of sub-block i of 8, six bits each in twelve bytes: those of 0…3 are the low six bits of bytes i and i + 4; those
- * of 4…7 have their low four bits in byte i + 4 and their upper two in the upper two bits of bytes i − 4 and i. */
+/* Scale and minimum of sub-block i of 8, six bits each in twelve bytes: those of 0…3 are the low six bits of bytes i and i + 4;
+ * those of 4…7 have their low four bits in byte i + 4 and their upper two in the upper two bits of bytes i − 4 and i. */
 static void scale_and_minimum(const uint8_t *p, int i, int *scale, int *minimum)
 {
     if (i < 4) {
@@ -346,8 +346,8 @@ void qk_decode_iq1_s(const void *src, float *dst)
     }
 }
 
-/* The block's scale is in the upper four bits of the four words of scales, whose other bits are four scales of sixteen elements each.
- * A nibble of qh is the upper three bits of a point and its direction. */
+/* The block's scale is in the upper four bits of the four words of scales, whose other bits are four scales of sixteen elements
+ * each. A nibble of qh is the upper three bits of a point and its direction. */
 void qk_decode_iq1_m(const void *src, float *dst)
 {
     BLOCK(iq1_m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * kernels/common/dequantise.h: what the blocks of each format stand for. Plain scalar code that is written once: the reference takes
- * it as the truth, and CPU kernels use it for formats that they have nothing faster for. A new format is a struct in formats.h, a
- * name in this list and a function in dequantise.c. */
+ * kernels/common/dequantise.h: what the blocks of each format stand for. Plain scalar code that is written once: the reference
+ * takes it as the truth, and CPU kernels use it for formats that they have nothing faster for. A new format is a struct in
+ * formats.h, a name in this list and a function in dequantise.c. */
 #ifndef QUERN_KERNELS_DEQUANTISE_H
 #define QUERN_KERNELS_DEQUANTISE_H
 

@@ -123,8 +123,13 @@ int main(void)
     }
     check_fixture(d.device, "quants/F16", 1e-5);
     check_fixture(d.device, "quants/BF16", 1e-5);
-    check_fixture(d.device, "quants/Q8_0", 1e-4);
-    check_fixture(d.device, "quants/Q4_0", 1e-4);
+    static const char *const formats[] = {"Q8_0", "Q4_0", "Q4_1", "Q5_0",   "Q5_1",   "Q2_K", "Q3_K",
+                                          "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"};
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "quants/%s", formats[i]);
+        check_fixture(d.device, name, 1e-4);
+    }
     close_cpu(&d);
     return tap_done();
 }

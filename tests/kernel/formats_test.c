@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tests/kernel/formats_test.c: conversions of the small floats over all their values, and the reference's quantisers against what
- * an independent implementation made of the same floats (tests/data/quantise.bin, tools/make_quantise_reference.py). */
+ * an independent implementation made of the same floats (tests/data/quantise.bin, tools/make_quantise_reference.py), its readers
+ * against what that makes of random blocks (tests/data/dequantise.bin, tools/make_dequantise_reference.py). */
 #include "kernels/ref/ref.h"
 #include "tests/tap.h"
 
@@ -97,7 +98,7 @@ static void test_sizes(void)
 
 static const char *read_file(const char *name, size_t *size)
 {
-    static char data[1 << 16];
+    static char data[1 << 18];
     char path[1024];
     snprintf(path, sizeof path, "%s/tests/data/%s", getenv("QUERN_SOURCE") ? getenv("QUERN_SOURCE") : ".", name);
     FILE *file = fopen(path, "rb");
@@ -155,6 +156,39 @@ static void test_against_reference(void)
     ok(p == data + size, "the file ends where it should");
 }
 
+/* One format of the file at p: number, values, bytes, blocks, values. */
+static const char *test_reading(const char *p)
+{
+    static float values[MOST];
+    qp_format format = u32(p);
+    uint32_t n = u32(p + 4), bytes = u32(p + 8), wrong = 0;
+    const char *want = p + 12 + bytes;
+    int status = n <= MOST && bytes == n / qk_block_elements(format) * qk_block_bytes(format) ? 0 : -1;
+    status = status ? status : qr_dequantise(format, p + 12, values, n);
+    for (uint32_t i = 0; status == 0 && i < n; i++) {
+        float value;
+        memcpy(&value, want + (size_t)i * 4, 4);
+        if (value != values[i] && (value == value || values[i] == values[i]) && wrong++ == 0)
+            diag("element %u: %a, not %a", i, (double)values[i], (double)value);
+    }
+    ok(status == 0 && wrong == 0, "format %u: random blocks read as the independent reader has them (%u differ)", format, wrong);
+    return want + (size_t)n * 4;
+}
+
+static void test_reading_of_every_format(void)
+{
+    size_t size;
+    const char *data = read_file("dequantise.bin", &size), *p = data + 8;
+    if (!ok(size > 8 && memcmp(data, "QRD1", 4) == 0, "tests/data/dequantise.bin can be read"))
+        return;
+    uint32_t formats = u32(data + 4), all = 0;
+    for (uint32_t i = 0; i < formats; i++)
+        p = test_reading(p);
+    for (qp_format f = 0; f < QP_FORMAT_LIMIT; f++)
+        all += qk_block_elements(f) > 1;
+    ok(p == data + size && formats == all, "the file ends where it should, with all %u formats of blocks in it", all);
+}
+
 static void test_bad_blocks(void)
 {
     static const qp_format formats[] = {QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
@@ -197,6 +231,7 @@ int main(void)
     test_bf16();
     test_sizes();
     test_against_reference();
+    test_reading_of_every_format();
     test_bad_blocks();
     return tap_done();
 }
