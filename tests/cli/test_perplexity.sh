@@ -14,6 +14,7 @@ near()
 }
 
 near q8_0 27.412
+near q4_k_m 27.570
 near f16 27.415
 check "--json has a standard error" "$TOOLS/json_check" "$out" standard_error tokens_scored chunks
 run perplexity "$QUERN_FIXTURES/models/tiny-books-q8_0.gguf" -f "$QUERN_FIXTURES/models/alice.txt" --chunks 3 --chunk 50

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * kernels/cpu/generic/matmul_float.c: weights in place times float activations. Rows are converted to floats in stretches that
- * stay in the first-level cache, and each stretch is used for a few tokens. */
+ * stay in the first-level cache, and each stretch is used for many tokens, because to read blocks takes
+ * longer than to multiply by them. */
 #include "kernels/cpu/generic/convert.h"
 #include "kernels/cpu/generic/dot.h"
 #include "kernels/cpu/rows.h"
 
-enum { STRETCH = 256, TOKENS = 8 }; /* a stretch is a whole number of blocks of every format */
+enum { STRETCH = 256, TOKENS = 64 }; /* a stretch is a whole number of blocks of every format */
 
 static void row(float *y, const char *w, const qk_matmul_args *a, int64_t token, int64_t tokens, uint64_t stretch_bytes,
                 qk_to_f32_fn convert)
