@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/check.h"
 
+#include "core/op.h"
+
 #include <quern/format.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *op_name(qp_op_kind kind)
-{
-    static const char *const names[] = {"none",         "get_rows",      "norm",        "matmul",    "rope",
-                                        "kv_append",    "attention",     "elementwise", "copy",      "sample",
-                                        "expert_route", "expert_matmul", "short_conv",  "delta_rule"};
-    return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
-}
 
 /* ---- structs of the caller's ---- */
 
@@ -222,7 +216,7 @@ quern_status qi_check_program(quern_device *device, const qp_program_desc *desc,
     quern_status status = check_desc(device, desc, keep != NULL, error);
     for (uint32_t i = 0; i < desc->op_count && !status; i++) {
         const qp_op *op = op_at(desc, i);
-        snprintf(at, sizeof at, "op %u (%s)", i, op_name(op->kind));
+        snprintf(at, sizeof at, "op %u (%s)", i, qi_op_name(op->kind));
         status = qi_check_op(device, op, keep != NULL, at, error);
         if (!status && keep)
             status = keep_op(device, op, keep, error);

@@ -5,6 +5,7 @@
 #include <quern/graph.h>
 
 #include "core/arena.h"
+#include "core/op.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,31 +36,6 @@ struct quern_graph {
     int planned;
     quern_error error; /* the first one; status QP_OK: none */
 };
-
-static const char *op_name(qp_op_kind kind)
-{
-    static const char *const names[] = {"NONE",         "GET_ROWS",      "NORM",        "MATMUL",    "ROPE",
-                                        "KV_APPEND",    "ATTENTION",     "ELEMENTWISE", "COPY",      "SAMPLE",
-                                        "EXPERT_ROUTE", "EXPERT_MATMUL", "SHORT_CONV",  "DELTA_RULE"};
-    return kind < sizeof names / sizeof *names ? names[kind] : "of unknown kind";
-}
-
-/* May an op's dst be this source? As plugin.h defines each kind; what it does not know yet is left to the plugin. */
-static int may_be_in_place(qp_op_kind kind, uint32_t source)
-{
-    switch (kind) {
-    case QP_OP_NORM: return source == QP_NORM_X;
-    case QP_OP_MATMUL: return source == QP_MATMUL_RESIDUAL;
-    case QP_OP_ROPE: return source == QP_ROPE_X;
-    case QP_OP_ELEMENTWISE: return source == QP_ELEMENTWISE_A || source == QP_ELEMENTWISE_B;
-    case QP_OP_GET_ROWS:
-    case QP_OP_KV_APPEND:
-    case QP_OP_ATTENTION:
-    case QP_OP_COPY:
-    case QP_OP_SAMPLE: return 0;
-    default: return 1;
-    }
-}
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------ */
 
@@ -302,7 +278,7 @@ static int check_source(quern_graph *graph, const op_node *node, uint32_t slot, 
         snprintf(name, sizeof name, "source %u", slot);
     else
         snprintf(name, sizeof name, "the live row count");
-    const char *kind = op_name(node->op.kind);
+    const char *kind = qi_op_name(node->op.kind);
     if (id >= graph->value_count) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): %s is value %u, which does not exist", graph->op_count, kind, name, id);
         return 0;
@@ -314,13 +290,28 @@ static int check_source(quern_graph *graph, const op_node *node, uint32_t slot, 
     }
     const qp_tensor *dst = &graph->values[node->dst].tensor;
     if (values_share(graph, node->dst, id) &&
-        !(slot < QP_OP_SOURCES && may_be_in_place(node->op.kind, slot) && same_place(dst, &graph->values[id].tensor))) {
+        !(slot < QP_OP_SOURCES && qi_op_in_place(node->op.kind, slot) && same_place(dst, &graph->values[id].tensor))) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result, value %u, overlaps %s, value %u%s", graph->op_count, kind,
              node->dst, name, id,
-             slot < QP_OP_SOURCES && may_be_in_place(node->op.kind, slot) ? " (only the very same value may be written in place)"
-                                                                          : " (this op cannot write it in place)");
+             slot < QP_OP_SOURCES && qi_op_in_place(node->op.kind, slot) ? " (only the very same value may be written in place)"
+                                                                         : " (this op cannot write it in place)");
         return 0;
     }
+    return 1;
+}
+
+/* A source that the op changes too has its memory to itself. (check_source has compared it with dst.) */
+static int check_state(quern_graph *graph, const op_node *node, uint32_t slot)
+{
+    if (!qi_op_writes(node->op.kind, slot))
+        return 1;
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
+        if (i != slot && node->src[i] && node->src[i] < graph->value_count && values_share(graph, node->src[slot], node->src[i])) {
+            KEEP(graph, QP_ERR_INVALID,
+                 "graph: op %u (%s): source %u, value %u, is written by the op and overlaps source %u, value %u", graph->op_count,
+                 qi_op_name(node->op.kind), slot, node->src[slot], i, node->src[i]);
+            return 0;
+        }
     return 1;
 }
 
@@ -328,18 +319,18 @@ static int check_op(quern_graph *graph, const op_node *node)
 {
     if (!node->dst || node->dst >= graph->value_count) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result is value %u, which does not exist", graph->op_count,
-             op_name(node->op.kind), node->dst);
+             qi_op_name(node->op.kind), node->dst);
         return 0;
     }
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
-        if (node->src[i] && !check_source(graph, node, i, node->src[i]))
+        if (node->src[i] && (!check_source(graph, node, i, node->src[i]) || !check_state(graph, node, i)))
             return 0;
     if (!node->live)
         return 1;
     const qp_tensor *live = &graph->values[node->live < graph->value_count ? node->live : 0].tensor;
     if (node->live < graph->value_count && live->format != QP_FORMAT_I32) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): the live row count, value %u, is not I32", graph->op_count,
-             op_name(node->op.kind), node->live);
+             qi_op_name(node->op.kind), node->live);
         return 0;
     }
     return check_source(graph, node, QP_OP_SOURCES, node->live);
@@ -354,7 +345,7 @@ void quern_graph_op(quern_graph *graph, qp_op_kind kind, const void *params, siz
     if (source_count > QP_OP_SOURCES || (source_count && !sources) || params_size > sizeof node.op.p || kind == QP_OP_NONE) {
         KEEP(graph, QP_ERR_INVALID,
              "graph: op %u (%s): %u sources and %zu bytes of parameters; at most %d and %zu fit, and it needs a kind",
-             graph->op_count, op_name(kind), source_count, params_size, QP_OP_SOURCES, sizeof node.op.p);
+             graph->op_count, qi_op_name(kind), source_count, params_size, QP_OP_SOURCES, sizeof node.op.p);
         return;
     }
     if (params)

@@ -423,9 +423,9 @@ static qp_status check_overlap(const qc_op_row *row, const qk_op *op, qp_text *e
         if (compare_access(&dst, &source) == APART)
             continue;
         int same = t->data == op->dst.data && !memcmp(t->ne, op->dst.ne, sizeof t->ne) && !memcmp(t->nb, op->dst.nb, sizeof t->nb);
-        if (!same || !(row->in_place >> i & 1))
+        if (!same || !(qk_op_in_place(op->kind) >> i & 1))
             return qc_fail(error, QP_ERR_INVALID, "dst shares bytes with %s%s", row->sources[i],
-                           row->in_place >> i & 1 ? ", but is not the same tensor" : "");
+                           qk_op_in_place(op->kind) >> i & 1 ? ", but is not the same tensor" : "");
     }
     return QP_OK;
 }
@@ -458,7 +458,7 @@ static qp_status launch_reference(qc_builder *b, const qk_op *op)
     node->u.reference.op = copy;
     qc_node_touches_all(b, &op->dst, 1);
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
-        qc_node_touches_all(b, &op->src[i], 0);
+        qc_node_touches_all(b, &op->src[i], qk_op_written(op->kind) >> i & 1);
     return qc_node_end(b);
 }
 

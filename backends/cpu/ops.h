@@ -13,7 +13,6 @@ typedef struct qc_op_row {
     const char *const *sources;  /* names, in order */
     uint32_t required, optional; /* bits of sources */
     uint32_t packed;             /* bits of sources that may lie in panels */
-    uint32_t in_place;           /* bits of sources that dst may be */
     uint32_t strided;            /* bits of sources whose blocks may lie apart; bit 31: dst */
     /* Adds to what is true of every op. Fills kernel, bytes and operations of info (never NULL). */
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);

@@ -70,7 +70,6 @@ const qc_op_row qc_norm_row = {.kind = QP_OP_NORM,
                                .sources = norm_sources,
                                .required = 1u << QP_NORM_X,
                                .optional = 1u << QP_NORM_WEIGHT | 1u << QP_NORM_BIAS,
-                               .in_place = 1u << QP_NORM_X,
                                .check = check_norm,
                                .launch = launch_norm};
 
@@ -148,7 +147,6 @@ const qc_op_row qc_elementwise_row = {.kind = QP_OP_ELEMENTWISE,
                                       .sources = elementwise_sources,
                                       .required = 1u << QP_ELEMENTWISE_A,
                                       .optional = 1u << QP_ELEMENTWISE_B,
-                                      .in_place = 1u << QP_ELEMENTWISE_A | 1u << QP_ELEMENTWISE_B,
                                       .check = check_elementwise,
                                       .launch = launch_elementwise};
 

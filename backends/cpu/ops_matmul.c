@@ -355,7 +355,6 @@ const qc_op_row qc_matmul_row = {.kind = QP_OP_MATMUL,
                                  .optional =
                                      1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
                                  .packed = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
-                                 .in_place = 1u << QP_MATMUL_RESIDUAL,
                                  .check = check,
                                  .measure = measure,
                                  .launch = launch};

@@ -189,7 +189,6 @@ const qc_op_row qc_rope_row = {.kind = QP_OP_ROPE,
                                .sources = sources,
                                .required = 1u << QP_ROPE_X | 1u << QP_ROPE_POSITIONS,
                                .optional = 1u << QP_ROPE_FACTORS,
-                               .in_place = 1u << QP_ROPE_X,
                                .check = check,
                                .measure = measure,
                                .launch = launch};

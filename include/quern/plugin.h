@@ -238,23 +238,30 @@ typedef struct qp_tensor {
 
 /* ---- ops ---------------------------------------------------------------------------------------------------------- */
 
+/* X(NAME, name, number, in place, written): `in place` is the set of sources (bit i for src[i]) that dst may be, `written` the set
+ * of those that the op changes beside dst: state that one run leaves to the next. Hazards count a written source like dst. */
+#define QP_OP_LIST(X)                                                                       \
+    X(GET_ROWS, get_rows, 1, 0, 0)                                                          \
+    X(NORM, norm, 2, 1u << QP_NORM_X, 0)                                                    \
+    X(MATMUL, matmul, 3, 1u << QP_MATMUL_RESIDUAL, 0)                                       \
+    X(ROPE, rope, 4, 1u << QP_ROPE_X, 0)                                                    \
+    X(KV_APPEND, kv_append, 5, 0, 0)                                                        \
+    X(ATTENTION, attention, 6, 0, 0)                                                        \
+    X(ELEMENTWISE, elementwise, 7, 1u << QP_ELEMENTWISE_A | 1u << QP_ELEMENTWISE_B, 0)      \
+    X(COPY, copy, 8, 0, 0)                                                                  \
+    X(SAMPLE, sample, 9, 0, 0)                                                              \
+    X(EXPERT_ROUTE, expert_route, 10, 0, 0)                                                 \
+    X(EXPERT_MATMUL, expert_matmul, 11, 1u << QP_EXPERT_MATMUL_RESIDUAL, 0)                 \
+    X(SHORT_CONV, short_conv, 12, 0, 1u << QP_SHORT_CONV_STATE)                             \
+    X(DELTA_RULE, delta_rule, 13, 0, 1u << QP_DELTA_RULE_STATE)
+
 typedef uint32_t qp_op_kind;
 enum {
     QP_OP_NONE = 0,
-    QP_OP_GET_ROWS = 1,
-    QP_OP_NORM = 2,
-    QP_OP_MATMUL = 3,
-    QP_OP_ROPE = 4,
-    QP_OP_KV_APPEND = 5,
-    QP_OP_ATTENTION = 6,
-    QP_OP_ELEMENTWISE = 7,
-    QP_OP_COPY = 8,
-    QP_OP_SAMPLE = 9,
-    QP_OP_EXPERT_ROUTE = 10,  /* reserved: defined with the architectures that need them */
-    QP_OP_EXPERT_MATMUL = 11,
-    QP_OP_SHORT_CONV = 12,
-    QP_OP_DELTA_RULE = 13,
-    QP_OP_LIMIT = 32
+#define QP_OP_ENUM(NAME, name, number, in_place, written) QP_OP_##NAME = number,
+    QP_OP_LIST(QP_OP_ENUM)
+#undef QP_OP_ENUM
+        QP_OP_LIMIT = 32
 };
 
 typedef uint32_t qp_activation;
@@ -266,6 +273,10 @@ enum {
     QP_ACT_RELU = 4,
     QP_ACT_SIGMOID = 5,
     QP_ACT_GELU_QUICK = 6,
+    QP_ACT_SOFTPLUS = 7, /* ln(1 + exp(x)) */
+    /* Of a gated pair only: with g = min(a, limit) and u = clamp(b, -limit, limit), g / (1 + exp(−alpha·g)) · (u + 1); alpha and
+     * limit are parameters of the op */
+    QP_ACT_SWIGLU_CLAMPED = 8,
 };
 
 /* QP_OP_GET_ROWS  dst[., ., r] = scale * table[ids[r]]
@@ -374,10 +385,93 @@ typedef struct qp_sample_params {
     uint32_t kind;
 } qp_sample_params;
 
+/* QP_OP_EXPERT_ROUTE  which k experts each row goes to, and with what weight.
+ *   p = SOFTMAX or SIGMOID of the logits; SOFTMAX_CHOSEN: the softmax is taken over the k chosen logits only.
+ *   Chosen are the k largest of p + bias (SOFTMAX_CHOSEN: of logit + bias), of equals the lower number, in falling order. With groups > 1
+ *   only experts of the groups_used best groups may be chosen: a group is experts/groups neighbours, its score the sum of its two
+ *   largest p + bias (DeepSeek-AI 2024, arXiv:2412.19437). The weight is p without the bias; with QP_EXPERT_NORMALISE the k weights are
+ *   divided by their sum; then they are multiplied by scale.
+ *   src[0] logits F32 {experts, 1, rows}; src[1] bias F32 {experts} or none
+ *   dst    F32 {k, 2, rows}: [i, 0, r] the weight, [i, 1, r] the number of the expert. A row with a NaN logit gets NaN weights and
+ *          the experts 0..k-1 */
+enum { QP_EXPERT_ROUTE_LOGITS = 0, QP_EXPERT_ROUTE_BIAS = 1 };
+enum { QP_GATE_SOFTMAX = 0, QP_GATE_SIGMOID = 1, QP_GATE_SOFTMAX_CHOSEN = 2 };
+enum { QP_EXPERT_NORMALISE = 1u << 0 };
+typedef struct qp_expert_route_params {
+    uint32_t gate; /* QP_GATE_* */
+    uint32_t flags;
+    uint32_t groups, groups_used; /* 0 or 1: no groups */
+    float scale;
+} qp_expert_route_params;
+
+/* QP_OP_EXPERT_MATMUL  a matmul with the matrix of each row's chosen experts. With e = expert i of row r:
+ *   a_i = scales[e]·(W_e x_i) + bias_e,  y_i = act(a_i), or act(a_i)·(W2_e x_i + bias2_e) for a gated pair
+ *   dst[., i, r] = y_i, or with QP_EXPERT_SUM dst[., 0, r] = sum over i of weight_i·y_i, + residual if there is one.
+ *   src[0] W {K, M, experts}; src[1] x F32 {K, 1 or k, rows}: with 1 every expert of the row gets the same x; src[2] bias F32
+ *   {M, experts} or none; src[3] residual F32 {M, 1, rows} (with QP_EXPERT_SUM only) or none; src[4] W2 like W or none; src[5] bias2
+ *   F32 {M, experts} or none; src[6] route: what EXPERT_ROUTE wrote, F32 {k, 2, rows}; src[7] scales F32 {experts} or none, not with a
+ *   gated pair; dst F32 {M, k, rows}, with QP_EXPERT_SUM {M, 1, rows}, may be the residual but not x.
+ *   The sum is taken in the order of i. An expert number outside W gives zeros for that i. Activations as for MATMUL. */
+enum {
+    QP_EXPERT_MATMUL_W = 0,
+    QP_EXPERT_MATMUL_X = 1,
+    QP_EXPERT_MATMUL_BIAS = 2,
+    QP_EXPERT_MATMUL_RESIDUAL = 3,
+    QP_EXPERT_MATMUL_W2 = 4,
+    QP_EXPERT_MATMUL_BIAS2 = 5,
+    QP_EXPERT_MATMUL_ROUTE = 6,
+    QP_EXPERT_MATMUL_SCALES = 7,
+};
+enum { QP_EXPERT_SUM = 1u << 1 }; /* beside QP_MATMUL_FLOAT */
+typedef struct qp_expert_matmul_params {
+    qp_activation act;
+    uint32_t flags;
+    float alpha, limit; /* of QP_ACT_SWIGLU_CLAMPED */
+} qp_expert_matmul_params;
+
+/* QP_OP_SHORT_CONV  causal convolution over time, each channel on its own:
+ *   dst[c, r] = act(sum over j < width of w[j, c]·x[c, r - width + 1 + j] + bias[c])
+ *   Rows before the first come from the state, which afterwards holds the last width - 1 live rows. A row at position 0 begins a
+ *   sequence: what comes before it counts as zeros.
+ *   src[0] x F32 {channels, 1, rows}; src[1] w F32 {width, channels}; src[2] bias F32 {channels} or none; src[3] positions I32 {rows};
+ *   src[4] state F32 {channels, width - 1}, oldest row first, read and written; dst F32 {channels, 1, rows}. width is 2 to 16 */
+enum {
+    QP_SHORT_CONV_X = 0,
+    QP_SHORT_CONV_W = 1,
+    QP_SHORT_CONV_BIAS = 2,
+    QP_SHORT_CONV_POSITIONS = 3,
+    QP_SHORT_CONV_STATE = 4,
+};
+typedef struct qp_short_conv_params {
+    qp_activation act;
+} qp_short_conv_params;
+
+/* QP_OP_DELTA_RULE  gated delta rule (Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464), row after row, for each value head h with its
+ *   state S {K size, V size}, and key head j = h mod key heads (QP_DELTA_GROUPED: h / (value heads / key heads)):
+ *   S = exp(g)·S;  d = beta·(v - Sᵀ k);  S = S + k dᵀ;  dst = scale·Sᵀ q
+ *   A row at position 0 begins a sequence: S is zero before it.
+ *   src[0] q, src[1] k F32 {K size, key heads, rows}; src[2] v F32 {V size, value heads, rows}; src[3] g F32 {value heads, 1, rows};
+ *   src[4] beta F32 {value heads, 1, rows}; src[5] positions I32 {rows}; src[6] state F32 {K size, V size, value heads}, read and
+ *   written; dst F32 {V size, value heads, rows} */
+enum {
+    QP_DELTA_RULE_Q = 0,
+    QP_DELTA_RULE_K = 1,
+    QP_DELTA_RULE_V = 2,
+    QP_DELTA_RULE_GATE = 3,
+    QP_DELTA_RULE_BETA = 4,
+    QP_DELTA_RULE_POSITIONS = 5,
+    QP_DELTA_RULE_STATE = 6,
+};
+enum { QP_DELTA_GROUPED = 1u << 0 };
+typedef struct qp_delta_rule_params {
+    float scale;
+    uint32_t flags;
+} qp_delta_rule_params;
+
 enum { QP_OP_SOURCES = 8 };
 
-/* One operation: flat data, copied by program_create. dst shares no byte with a source, unless the op's comment lets it be that
- * source: then the two are the same tensor (buffer, offset, ne, nb). */
+/* One operation: flat data, copied by program_create. dst shares no byte with a source, unless the op's comment (and QP_OP_LIST) lets it
+ * be that source: then the two are the same tensor (buffer, offset, ne, nb). */
 typedef struct qp_op {
     uint32_t struct_size;
     qp_op_kind kind;
@@ -397,6 +491,10 @@ typedef struct qp_op {
         qp_attention_params attention;
         qp_elementwise_params elementwise;
         qp_sample_params sample;
+        qp_expert_route_params expert_route;
+        qp_expert_matmul_params expert_matmul;
+        qp_short_conv_params short_conv;
+        qp_delta_rule_params delta_rule;
         uint64_t bytes[16];
     } p;
 } qp_op;

@@ -27,8 +27,35 @@ typedef struct qk_op {
         qp_attention_params attention;
         qp_elementwise_params elementwise;
         qp_sample_params sample;
+        qp_expert_route_params expert_route;
+        qp_expert_matmul_params expert_matmul;
+        qp_short_conv_params short_conv;
+        qp_delta_rule_params delta_rule;
         uint64_t bytes[16];
     } p;
 } qk_op;
+
+/* The sets of sources that dst may be and that the op changes, by QP_OP_LIST; none for kinds that are not there. */
+static inline uint32_t qk_op_in_place(qp_op_kind kind)
+{
+    switch (kind) {
+#define QK_OP_IN_PLACE(NAME, name, number, in_place, written)                                                                      \
+    case number: return in_place;
+        QP_OP_LIST(QK_OP_IN_PLACE)
+#undef QK_OP_IN_PLACE
+    default: return 0;
+    }
+}
+
+static inline uint32_t qk_op_written(qp_op_kind kind)
+{
+    switch (kind) {
+#define QK_OP_WRITTEN(NAME, name, number, in_place, written)                                                                       \
+    case number: return written;
+        QP_OP_LIST(QK_OP_WRITTEN)
+#undef QK_OP_WRITTEN
+    default: return 0;
+    }
+}
 
 #endif
