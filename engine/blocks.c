@@ -8,6 +8,18 @@ static uint32_t layer_tag(uint32_t layer, uint32_t tag)
     return (layer + 1) * TAG_LAYER + tag;
 }
 
+const char *tag_words(uint32_t tag, int32_t *layer)
+{
+    static const char *const words[TAG_LAYER] = {
+#define TAG_WORDS(NAME, text) [TAG_##NAME] = (text),
+        TAG_LIST(TAG_WORDS)
+#undef TAG_WORDS
+    };
+    *layer = (int32_t)(tag / TAG_LAYER) - 1;
+    const char *found = words[tag % TAG_LAYER];
+    return found ? found : "";
+}
+
 quern_value bind_weight(builder *b, const weight *w)
 {
     return w ? quern_graph_bind(b->graph, &w->place) : 0;

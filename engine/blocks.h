@@ -9,33 +9,42 @@
 
 #include <quern/graph.h>
 
-/* What explain and profiles see: the op's part of the model, and its layer plus one above it. */
+/* What explain and profiles see: the op's part of the model, and its layer plus one above it. X(NAME, words) */
+#define TAG_LIST(X)                                                                                                                \
+    X(EMBEDDING, "embedding")                                                                                                      \
+    X(ATTENTION_NORM, "attention norm")                                                                                            \
+    X(Q, "Q")                                                                                                                      \
+    X(K, "K")                                                                                                                      \
+    X(V, "V")                                                                                                                      \
+    X(QK_NORM, "q/k norm")                                                                                                         \
+    X(ROPE, "rope")                                                                                                                \
+    X(KV_APPEND, "KV append")                                                                                                      \
+    X(ATTENTION, "attention")                                                                                                      \
+    X(ATTENTION_OUTPUT, "attention output")                                                                                        \
+    X(MLP_NORM, "MLP norm")                                                                                                        \
+    X(GATE, "gate")                                                                                                                \
+    X(UP, "up")                                                                                                                    \
+    X(GLU, "GLU")                                                                                                                  \
+    X(DOWN, "down")                                                                                                                \
+    X(SELECT, "row selection")                                                                                                     \
+    X(OUTPUT_NORM, "output norm")                                                                                                  \
+    X(OUTPUT, "logits")                                                                                                            \
+    X(SAMPLE, "sampling")                                                                                                          \
+    X(QKV, "Q, K and V")                                                                                                           \
+    X(POST_NORM, "norm after the block")                                                                                           \
+    X(RESIDUAL, "residual sum")                                                                                                    \
+    X(SOFTCAP, "soft cap")
+
 enum {
-    TAG_EMBEDDING = 1,
-    TAG_ATTENTION_NORM,
-    TAG_Q,
-    TAG_K,
-    TAG_V,
-    TAG_QK_NORM,
-    TAG_ROPE,
-    TAG_KV_APPEND,
-    TAG_ATTENTION,
-    TAG_ATTENTION_OUTPUT,
-    TAG_MLP_NORM,
-    TAG_GATE,
-    TAG_UP,
-    TAG_GLU,
-    TAG_DOWN,
-    TAG_SELECT,
-    TAG_OUTPUT_NORM,
-    TAG_OUTPUT,
-    TAG_SAMPLE,
-    TAG_QKV,
-    TAG_POST_NORM,
-    TAG_RESIDUAL,
-    TAG_SOFTCAP,
-    TAG_LAYER = 256
+    TAG_NONE = 0,
+#define TAG_ENUM(NAME, words) TAG_##NAME,
+    TAG_LIST(TAG_ENUM)
+#undef TAG_ENUM
+        TAG_LAYER = 256
 };
+
+/* The words of an op's part; "" for none. *layer: its number, -1 for what belongs to no layer. */
+const char *tag_words(uint32_t tag, int32_t *layer);
 
 /* One program under construction. Shapes count `rows` tokens; `live` says at run time how many of them are real. */
 typedef struct builder {
