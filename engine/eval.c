@@ -85,19 +85,28 @@ static quern_status check_finite(quern_session *s, quern_error *error)
 
 /* ---- the interface ---- */
 
-static quern_status check_input(const quern_session *s, const int32_t *tokens, size_t count, quern_error *error)
+/* Whether the session can run at all, and all tokens are of its vocabulary. */
+static quern_status check_tokens(const quern_session *s, const int32_t *tokens, size_t count, quern_error *error)
 {
     if (s->lost.status != QP_OK) {
         if (error)
             *error = s->lost;
         return s->lost.status;
     }
-    if (count && !tokens)
-        return quern_fail(error, QP_ERR_INVALID, "quern_session_eval: no tokens were given");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->model->hp.vocabulary)
             return quern_fail(error, QP_ERR_INVALID, "token %d (number %zu of %zu) is outside the vocabulary of %u", tokens[i], i,
                               count, s->model->hp.vocabulary);
+    return QP_OK;
+}
+
+static quern_status check_input(const quern_session *s, const int32_t *tokens, size_t count, quern_error *error)
+{
+    if (count && !tokens)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_eval: no tokens were given");
+    quern_status status = check_tokens(s, tokens, count, error);
+    if (status != QP_OK)
+        return status;
     if (count > s->cells - s->length)
         return quern_fail(
             error, QP_ERR_OUT_OF_MEMORY,
@@ -118,6 +127,7 @@ static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, 
         quern_status status = run(s, p, error);
         if (status != QP_OK)
             return status;
+        memcpy(s->tokens + s->length, tokens + done, n * sizeof *tokens);
         s->length += n;
         done += n;
         if (done == count) {
@@ -133,6 +143,8 @@ quern_status quern_session_eval(quern_session *session, const int32_t *tokens, s
                                 quern_error *error)
 {
     quern_error local = {0};
+    if (!session)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_eval: session must not be NULL");
     quern_status status = check_input(session, tokens, count, error);
     if (status != QP_OK || !count)
         return status;
@@ -151,8 +163,10 @@ quern_status quern_session_eval(quern_session *session, const int32_t *tokens, s
     return status;
 }
 
-static quern_status check_results(const quern_session *s, quern_error *error)
+static quern_status check_results(const quern_session *s, const void *out, quern_error *error)
 {
+    if (!s || !out)
+        return quern_fail(error, QP_ERR_INVALID, "reading a session's results: neither the session nor the place for them may be NULL");
     if (s->result_rows)
         return QP_OK;
     return quern_fail(error, QP_ERR_INVALID,
@@ -172,7 +186,7 @@ static quern_status get_logits(quern_session *s, uint32_t rows, const float **lo
 
 quern_status quern_session_logits(quern_session *session, const float **logits, quern_error *error)
 {
-    quern_status status = check_results(session, error);
+    quern_status status = check_results(session, logits, error);
     if (status == QP_OK)
         status = get_logits(session, last_row(session) + 1, logits, error);
     if (status == QP_OK)
@@ -182,10 +196,12 @@ quern_status quern_session_logits(quern_session *session, const float **logits, 
 
 quern_status quern_session_all_logits(quern_session *session, const float **logits, size_t *rows, quern_error *error)
 {
+    if (!session || !logits || !rows)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_all_logits: session, logits and rows must not be NULL");
     if (!(session->flags & QUERN_SESSION_ALL_LOGITS))
         return quern_fail(error, QP_ERR_INVALID,
                           "the session was made without QUERN_SESSION_ALL_LOGITS: only the last token's logits are there");
-    quern_status status = check_results(session, error);
+    quern_status status = check_results(session, logits, error);
     if (status == QP_OK && session->result_count > session->chunk)
         return quern_fail(error, QP_ERR_INVALID,
                           "the last eval took %zu tokens in chunks of %u, and only those of the last chunk have logits: eval at "
@@ -200,21 +216,68 @@ quern_status quern_session_all_logits(quern_session *session, const float **logi
 
 quern_status quern_session_greedy(quern_session *session, int32_t *token, quern_error *error)
 {
-    quern_status status = check_results(session, error);
+    quern_status status = check_results(session, token, error);
     return status == QP_OK ? read_sampled(session, last_row(session), token, error) : status;
 }
 
 uint32_t quern_session_length(const quern_session *session)
 {
-    return session->length;
+    return session ? session->length : 0;
+}
+
+const int32_t *quern_session_tokens(const quern_session *session)
+{
+    return session ? session->tokens : NULL;
+}
+
+uint32_t quern_session_common_prefix(const quern_session *session, const int32_t *tokens, size_t count)
+{
+    uint32_t same = 0;
+    while (session && tokens && same < session->length && same < count && session->tokens[same] == tokens[same])
+        same++;
+    return same;
 }
 
 quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error)
 {
+    if (!session)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_truncate: session must not be NULL");
     if (length > session->length)
         return quern_fail(error, QP_ERR_INVALID, "cannot cut a session of %u tokens back to %u", session->length, length);
     if (length < session->length)
         session->result_rows = 0;
     session->length = length;
     return QP_OK;
+}
+
+/* Goes back to `kept` tokens, or to none where the state of a session cannot go back so far. */
+static quern_status go_back(quern_session *s, uint32_t *kept, quern_error *error)
+{
+    quern_status status = quern_session_truncate(s, *kept, error);
+    if (status != QP_ERR_UNSUPPORTED)
+        return status;
+    *kept = 0;
+    return quern_session_truncate(s, 0, error);
+}
+
+quern_status quern_session_prefill(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop,
+                                   uint32_t *reused, quern_error *error)
+{
+    if (!session || !tokens || !count)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_prefill: a session and at least one token are needed");
+    if (count > session->cells)
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
+                          "%zu tokens do not fit into a context of %u: use a larger --ctx or a shorter text", count, session->cells);
+    uint32_t kept = quern_session_common_prefix(session, tokens, count);
+    int there = kept == count && kept == session->length && session->result_rows;
+    if (kept == count && !there)
+        kept--;
+    quern_status status = check_tokens(session, tokens, count, error);
+    if (status == QP_OK)
+        status = go_back(session, &kept, error);
+    if (status == QP_OK && !there)
+        status = quern_session_eval(session, tokens + kept, count - kept, stop, error);
+    if (status == QP_OK && reused)
+        *reused = kept;
+    return status;
 }

@@ -207,6 +207,7 @@ static quern_status prepare_host(quern_session *s, quern_error *error)
     uint32_t quick = QP_HEAP_HOST_VISIBLE | QP_HEAP_HOST_CACHED;
     void *address = NULL;
     s->step = calloc(1, s->memory.step.bytes);
+    s->tokens = malloc(s->cells * sizeof *s->tokens);
     if ((info->heaps[info->weight_heap].flags & quick) == quick &&
         quern_buffer_map(s->memory.logits.buffer, &address, NULL) == QP_OK)
         s->logits_map = (const float *)(const void *)((const char *)address + s->memory.logits.offset);
@@ -215,8 +216,8 @@ static quern_status prepare_host(quern_session *s, quern_error *error)
     if ((info->heaps[info->host_heap].flags & quick) == quick &&
         quern_buffer_map(s->memory.sampled.buffer, &address, NULL) == QP_OK)
         s->sampled_map = (const int32_t *)(const void *)((const char *)address + s->memory.sampled.offset);
-    if (!s->step || (!s->logits_map && !s->logits_copy))
-        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a session's step block and logits");
+    if (!s->step || !s->tokens || (!s->logits_map && !s->logits_copy))
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a session's step block, tokens and logits");
     return quern_timeline_create(s->model->device, 0, &s->timeline, error);
 }
 
@@ -238,6 +239,9 @@ quern_status quern_session_create(quern_model *model, const quern_session_option
         return quern_fail(error, QP_ERR_INVALID, "quern_session_create: model and out must not be NULL");
     quern_session_options known;
     options_copy(&known, sizeof known, options);
+    if (known.flags & ~(uint32_t)QUERN_SESSION_ALL_LOGITS)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_create: flags 0x%x are not known; 0x%x is", known.flags,
+                          QUERN_SESSION_ALL_LOGITS);
     quern_session *s = calloc(1, sizeof *s);
     if (!s)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a session");
@@ -260,12 +264,15 @@ void quern_session_destroy(quern_session *session)
     quern_timeline_destroy(session->timeline);
     kv_cache_free(&session->kv);
     free(session->step);
+    free(session->tokens);
     free(session->logits_copy);
     free(session);
 }
 
 void quern_session_get_info(const quern_session *session, quern_session_info *info)
 {
+    if (!session || !info)
+        return;
     const program_memory *memory = &session->memory;
     quern_session_info full = {
         .struct_size = sizeof full,

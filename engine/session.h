@@ -21,7 +21,8 @@ struct quern_session {
     const float *logits_map; /* where the host sees the logits; NULL: it reads them into logits_copy */
     const int32_t *sampled_map;
     float *logits_copy;
-    uint32_t length;          /* tokens in the cache */
+    int32_t *tokens;          /* those in the cache, room for `cells` */
+    uint32_t length;          /* how many they are */
     uint32_t result_rows;     /* rows of logits that the last run left, 0: none */
     size_t result_count;      /* tokens of the last eval, which may have taken several runs */
     uint32_t result_position; /* of the last of them */

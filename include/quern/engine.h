@@ -184,6 +184,18 @@ QUERN_API quern_status quern_session_greedy(quern_session *session, int32_t *tok
 /* How many tokens the cache holds, and going back to fewer (there are no results to read then until the next eval). */
 QUERN_API uint32_t quern_session_length(const quern_session *session);
 QUERN_API quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error);
+/* The tokens that the cache holds, quern_session_length of them. The pointer lives as long as the session; what it points to changes
+ * with eval, prefill and truncate. */
+QUERN_API const int32_t *quern_session_tokens(const quern_session *session);
+/* How many of these tokens, from the first on, are what the cache holds. */
+QUERN_API uint32_t quern_session_common_prefix(const quern_session *session, const int32_t *tokens, size_t count);
+/* Makes the session hold exactly these tokens, with the logits of the last one to read: what agrees with the cache is kept, the rest
+ * of the cache is dropped, and only the tokens behind that run (the last one always does, unless its results are still there). This
+ * is how a conversation goes on at the price of its new tokens. *reused (may be NULL): how many were kept. Errors and stop as
+ * with quern_session_eval; where the tokens cannot fit at all nothing changes. A session whose state cannot go back (recurrent
+ * layers) starts from the first token instead. Allocates nothing. */
+QUERN_API quern_status quern_session_prefill(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop,
+                                             uint32_t *reused, quern_error *error);
 
 /* ---- converting --------------------------------------------------------------------------------------------------- */
 
@@ -221,6 +233,44 @@ QUERN_API void quern_sampler_accept(quern_sampler *sampler, int32_t token);
 QUERN_API int quern_sampler_is_greedy(const quern_sampler *sampler);
 /* The same options, seed and logits give the same token on every machine. QP_ERR_FORMAT when a logit is NaN or all are −inf. */
 QUERN_API quern_status quern_sampler_sample(quern_sampler *sampler, const float *logits, int32_t *token, quern_error *error);
+
+/* ---- confidence --------------------------------------------------------------------------------------------------- */
+
+/* How sure the model is of a token: all of it about the softmax of the logits as the model gave them, before any repetition
+ * penalty, temperature or cut, so that it says the same whatever the sampling. Natural logarithms. */
+typedef struct quern_score {
+    int32_t token;
+    uint32_t rank;  /* tokens with a larger logit: 0 is the most likely one */
+    double logprob; /* log of the token's probability, at most 0 */
+    double entropy; /* −Σ p·log p over the whole vocabulary, in nats: 0 is certain, log(vocabulary) knows nothing */
+} quern_score;
+
+typedef struct quern_alternative {
+    int32_t token;
+    double logprob;
+} quern_alternative;
+
+/* Scores one token of `vocabulary` logits. top (may be NULL) receives the *top_count most likely tokens, the best first and the lowest
+ * of equals first; *top_count becomes how many there are. log Σ exp is summed in double around the largest logit; −inf counts as
+ * impossible. QP_ERR_FORMAT when a logit is NaN or +inf, or all are −inf; QP_ERR_INVALID for a token outside. Allocates nothing. Any thread. */
+QUERN_API quern_status quern_score_token(const float *logits, uint32_t vocabulary, int32_t token, quern_score *score,
+                                         quern_alternative *top, uint32_t *top_count, quern_error *error);
+
+/* Of the tokens of an answer. Start from {.struct_size = sizeof, .unsure = a probability}. */
+typedef struct quern_confidence {
+    uint32_t struct_size;
+    float unsure;           /* a token less likely than this counts as unsure; set by the caller, 0: none does */
+    uint64_t tokens;        /* scored so far */
+    uint64_t unsure_tokens;
+    double mean_logprob;    /* from here on: of those tokens; 0 while there are none */
+    double perplexity;      /* exp(−mean_logprob) */
+    double min_logprob;     /* of the least likely one */
+    uint64_t min_at;        /* and which that was, counted from 0 */
+    double mean_entropy, max_entropy;
+    double sum_logprob, sum_entropy;
+} quern_confidence;
+/* Adds one token. One thread at a time. */
+QUERN_API void quern_confidence_add(quern_confidence *confidence, const quern_score *score);
 
 #ifdef __cplusplus
 }

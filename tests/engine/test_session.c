@@ -132,6 +132,74 @@ static void check_limits(fixture *f)
     quern_session_destroy(s);
 }
 
+static void check_prefill(fixture *f)
+{
+    float whole[VOCABULARY], other[VOCABULARY];
+    int32_t second[14];
+    quern_error error = {0};
+    const float *logits = NULL;
+    uint32_t reused = 99;
+    memcpy(second, text, sizeof second);
+    second[9] = 30; /* parts from the text after nine tokens */
+    quern_session *s = make(f, 4, 0), *fresh = make(f, 4, 0);
+    ok(quern_session_common_prefix(s, text, 5) == 0, "an empty session shares nothing");
+    ok(quern_session_prefill(s, text, 12, NULL, &reused, &error) == QP_OK && reused == 0 && quern_session_length(s) == 12,
+       "the first prefill runs all tokens: %s", error.text);
+    ok(!memcmp(quern_session_tokens(s), text, 12 * sizeof *text), "the session knows its tokens");
+    ok(quern_session_common_prefix(s, second, 14) == 9 && quern_session_common_prefix(s, text, 5) == 5, "and what others share with them");
+    int fine = quern_session_prefill(s, second, 14, NULL, &reused, &error) == QP_OK && quern_session_logits(s, &logits, &error) == QP_OK;
+    if (fine)
+        memcpy(other, logits, sizeof other);
+    fine = fine && quern_session_eval(fresh, second, 14, NULL, NULL) == QP_OK && quern_session_logits(fresh, &logits, NULL) == QP_OK;
+    if (fine)
+        memcpy(whole, logits, sizeof whole);
+    ok(fine && reused == 9 && quern_session_length(s) == 14 && difference(other, whole) < 1e-9,
+       "the second keeps what both begin with and gives the logits of all of it: %s", error.text);
+    ok(quern_session_prefill(s, second, 14, &(volatile int){1}, &reused, &error) == QP_OK && reused == 14,
+       "asking again runs nothing: the results are there");
+    fine = quern_session_prefill(s, second, 6, NULL, &reused, &error) == QP_OK && reused == 5 && quern_session_length(s) == 6 &&
+           quern_session_logits(s, &logits, &error) == QP_OK;
+    if (fine)
+        memcpy(other, logits, sizeof other);
+    quern_session_truncate(fresh, 0, NULL);
+    fine = fine && quern_session_eval(fresh, second, 6, NULL, NULL) == QP_OK && quern_session_logits(fresh, &logits, NULL) == QP_OK;
+    ok(fine && difference(other, logits) < 1e-9, "fewer tokens than it holds: the last one runs again");
+    ok(quern_session_prefill(s, text, CONTEXT + 1, NULL, &reused, &error) == QP_ERR_OUT_OF_MEMORY && quern_session_length(s) == 6,
+       "too many: %s", error.text);
+    ok(quern_session_prefill(s, (int32_t[]){1, 5, VOCABULARY}, 3, NULL, &reused, &error) == QP_ERR_INVALID &&
+           quern_session_length(s) == 6,
+       "a token outside changes nothing: %s", error.text);
+    ok(quern_session_prefill(s, text, 0, NULL, &reused, &error) == QP_ERR_INVALID, "none: %s", error.text);
+    ok(quern_session_prefill(s, text, 12, &(volatile int){1}, &reused, &error) == QP_ERR_CANCELLED && quern_session_length(s) == 6,
+       "stopped: %s", error.text);
+    quern_session_destroy(s);
+    quern_session_destroy(fresh);
+}
+
+/* NULL, or flags that nobody knows, are errors with words. */
+static void check_misuse(fixture *f)
+{
+    quern_error error = {0};
+    quern_session *s = NULL;
+    quern_session_options options = {.struct_size = sizeof options, .flags = 1u << 31};
+    const float *logits;
+    int32_t token;
+    size_t rows;
+    ok(quern_session_create(f->m.model, &options, &s, &error) == QP_ERR_INVALID && !s && strstr(error.text, "0x80000000"), "%s",
+       error.text);
+    s = make(f, 4, 0);
+    int fine = quern_session_eval(NULL, text, 1, NULL, &error) == QP_ERR_INVALID && strstr(error.text, "NULL");
+    fine = fine && quern_session_logits(NULL, &logits, &error) == QP_ERR_INVALID && strstr(error.text, "NULL");
+    fine = fine && quern_session_logits(s, NULL, &error) == QP_ERR_INVALID && quern_session_greedy(NULL, &token, &error) == QP_ERR_INVALID;
+    fine = fine && quern_session_greedy(s, NULL, &error) == QP_ERR_INVALID;
+    fine = fine && quern_session_all_logits(NULL, &logits, &rows, &error) == QP_ERR_INVALID;
+    fine = fine && quern_session_truncate(NULL, 0, &error) == QP_ERR_INVALID && quern_session_length(NULL) == 0;
+    fine = fine && quern_session_prefill(NULL, text, 1, NULL, NULL, &error) == QP_ERR_INVALID && !quern_session_tokens(NULL);
+    ok(fine && quern_session_common_prefix(NULL, text, 1) == 0, "sessions, results and places that are NULL: %s", error.text);
+    quern_session_get_info(NULL, NULL);
+    quern_session_destroy(s);
+}
+
 /* A step ahead of the text on another thread. */
 typedef struct racer {
     fixture *f;
@@ -276,6 +344,8 @@ int main(void)
         check_chunks(&f);
         check_truncate(&f);
         check_limits(&f);
+        check_prefill(&f);
+        check_misuse(&f);
         check_threads(&f);
         check_progress(&f);
     }
