@@ -19,7 +19,8 @@ enum { LANES = 8, BLOCK = 256 };
 static inline double exp_negative(double x)
 {
     const double magic = 0x1.8p52;
-    double sum, shifted = x * 1.4426950408889634 + magic, n = shifted - magic, r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
+    double sum, shifted = x * 1.4426950408889634 + magic, n = shifted - magic,
+                r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
     uint64_t bits, one = (uint64_t)1023 << 52;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits << 52) + one;
@@ -56,7 +57,8 @@ static quern_status find_largest(const float *x, uint32_t count, float *largest,
         wrong += !(x[i] < INFINITY); /* NaN too */
     *largest = most;
     if (wrong)
-        return quern_fail(error, QP_ERR_FORMAT, "%u of %u logits are NaN or infinite: the model's weights are damaged", wrong, count);
+        return quern_fail(error, QP_ERR_FORMAT, "%u of %u logits are NaN or infinite: the model's weights are damaged", wrong,
+                          count);
     if (!(most > -INFINITY))
         return quern_fail(error, QP_ERR_FORMAT, "all %u logits are minus infinity: the model's weights are damaged", count);
     return QP_OK;

@@ -166,7 +166,8 @@ quern_status quern_session_eval(quern_session *session, const int32_t *tokens, s
 static quern_status check_results(const quern_session *s, const void *out, quern_error *error)
 {
     if (!s || !out)
-        return quern_fail(error, QP_ERR_INVALID, "reading a session's results: neither the session nor the place for them may be NULL");
+        return quern_fail(error, QP_ERR_INVALID,
+                          "reading a session's results: neither the session nor the place for them may be NULL");
     if (s->result_rows)
         return QP_OK;
     return quern_fail(error, QP_ERR_INVALID,
@@ -267,7 +268,8 @@ quern_status quern_session_prefill(quern_session *session, const int32_t *tokens
         return quern_fail(error, QP_ERR_INVALID, "quern_session_prefill: a session and at least one token are needed");
     if (count > session->cells)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
-                          "%zu tokens do not fit into a context of %u: use a larger --ctx or a shorter text", count, session->cells);
+                          "%zu tokens do not fit into a context of %u: use a larger --ctx or a shorter text", count,
+                          session->cells);
     uint32_t kept = quern_session_common_prefix(session, tokens, count);
     int there = kept == count && kept == session->length && session->result_rows;
     if (kept == count && !there)

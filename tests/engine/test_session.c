@@ -146,11 +146,14 @@ static void check_prefill(fixture *f)
     ok(quern_session_prefill(s, text, 12, NULL, &reused, &error) == QP_OK && reused == 0 && quern_session_length(s) == 12,
        "the first prefill runs all tokens: %s", error.text);
     ok(!memcmp(quern_session_tokens(s), text, 12 * sizeof *text), "the session knows its tokens");
-    ok(quern_session_common_prefix(s, second, 14) == 9 && quern_session_common_prefix(s, text, 5) == 5, "and what others share with them");
-    int fine = quern_session_prefill(s, second, 14, NULL, &reused, &error) == QP_OK && quern_session_logits(s, &logits, &error) == QP_OK;
+    ok(quern_session_common_prefix(s, second, 14) == 9 && quern_session_common_prefix(s, text, 5) == 5,
+       "and what others share with them");
+    int fine =
+        quern_session_prefill(s, second, 14, NULL, &reused, &error) == QP_OK && quern_session_logits(s, &logits, &error) == QP_OK;
     if (fine)
         memcpy(other, logits, sizeof other);
-    fine = fine && quern_session_eval(fresh, second, 14, NULL, NULL) == QP_OK && quern_session_logits(fresh, &logits, NULL) == QP_OK;
+    fine =
+        fine && quern_session_eval(fresh, second, 14, NULL, NULL) == QP_OK && quern_session_logits(fresh, &logits, NULL) == QP_OK;
     if (fine)
         memcpy(whole, logits, sizeof whole);
     ok(fine && reused == 9 && quern_session_length(s) == 14 && difference(other, whole) < 1e-9,
@@ -190,7 +193,8 @@ static void check_misuse(fixture *f)
     s = make(f, 4, 0);
     int fine = quern_session_eval(NULL, text, 1, NULL, &error) == QP_ERR_INVALID && strstr(error.text, "NULL");
     fine = fine && quern_session_logits(NULL, &logits, &error) == QP_ERR_INVALID && strstr(error.text, "NULL");
-    fine = fine && quern_session_logits(s, NULL, &error) == QP_ERR_INVALID && quern_session_greedy(NULL, &token, &error) == QP_ERR_INVALID;
+    fine = fine && quern_session_logits(s, NULL, &error) == QP_ERR_INVALID &&
+           quern_session_greedy(NULL, &token, &error) == QP_ERR_INVALID;
     fine = fine && quern_session_greedy(s, NULL, &error) == QP_ERR_INVALID;
     fine = fine && quern_session_all_logits(NULL, &logits, &rows, &error) == QP_ERR_INVALID;
     fine = fine && quern_session_truncate(NULL, 0, &error) == QP_ERR_INVALID && quern_session_length(NULL) == 0;

@@ -64,7 +64,8 @@ static void test_random(void)
             bad++;
             continue;
         }
-        double off = isinf(x[token]) ? (isinf(score.logprob) ? 0 : 1) : fabs(score.logprob - (double)logprob) / (1 + fabs((double)logprob));
+        double off =
+            isinf(x[token]) ? (isinf(score.logprob) ? 0 : 1) : fabs(score.logprob - (double)logprob) / (1 + fabs((double)logprob));
         worst = fmax(worst, fmax(off, fabs(score.entropy - (double)entropy)));
         plainly(x, n, top[0].token, &logprob, &entropy, &rank);
         bad += rank != 0 || fabs(top[0].logprob - (double)logprob) > 1e-12 * (1 + fabs((double)logprob));
@@ -110,7 +111,8 @@ static void test_summary(void)
     const double logprobs[] = {-0.5, -3, -0.01, -2.5}, entropies[] = {1, 2.5, 0.1, 2};
     for (int i = 0; i < 4; i++)
         quern_confidence_add(&c, &(quern_score){.logprob = logprobs[i], .entropy = entropies[i]});
-    ok(c.tokens == 4 && c.unsure_tokens == 2 && c.min_at == 1, "four tokens, two of them below a tenth, the second the least likely");
+    ok(c.tokens == 4 && c.unsure_tokens == 2 && c.min_at == 1,
+       "four tokens, two of them below a tenth, the second the least likely");
     ok(fabs(c.mean_logprob + 1.5025) < 1e-12 && fabs(c.perplexity - exp(1.5025)) < 1e-12 && fabs(c.min_logprob + 3) < 1e-15 &&
            fabs(c.mean_entropy - 1.4) < 1e-12 && fabs(c.max_entropy - 2.5) < 1e-15,
        "means, perplexity, least and most");
