@@ -163,8 +163,11 @@ void st_rope(const qp_rope_params *p, const double *x, int head_size, int32_t po
     double low = 0, high = 0;
     if (p->ext_factor != 0) {
         size *= 1 + 0.1 * log(1 / (double)p->freq_scale);
-        low = fmax(0, floor(yarn_pair(p, (double)p->beta_fast)));
-        high = fmin(p->n_dims - 1, ceil(yarn_pair(p, (double)p->beta_slow)));
+        int exact = (p->flags & QP_ROPE_EXACT_RAMP) != 0;
+        low = yarn_pair(p, (double)p->beta_fast);
+        high = yarn_pair(p, (double)p->beta_slow);
+        low = fmax(0, exact ? low : floor(low));
+        high = fmin(p->n_dims - 1, exact ? high : ceil(high));
     }
     memcpy(y, x, (size_t)head_size * sizeof *y);
     for (int i = 0; i < half; i++) {

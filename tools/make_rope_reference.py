@@ -20,7 +20,8 @@ def inverse_frequencies(dims, base, factor, yarn, fast, slow, context, factors):
     def dimension(rotations):  # whose wavelength fits `rotations` times into the context
         return dims * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
-    low, high = max(math.floor(dimension(fast)), 0), min(math.ceil(dimension(slow)), dims - 1)
+    whole = (math.floor, math.ceil) if yarn == 1 else (float, float)  # 2: the ramp may begin and end between two pairs
+    low, high = max(whole[0](dimension(fast)), 0), min(whole[1](dimension(slow)), dims - 1)
     interpolated_share = np.clip((i - low) / LD(max(high - low, 0.001)), 0, 1)
     inverse = plain / LD(factor) * interpolated_share + plain * (1 - interpolated_share)
     return inverse, LD(1) + LD(0.1) * np.log(LD(factor))
@@ -57,6 +58,8 @@ def main():
         case(file, rng, "yarn-normal-attn", 0, 64, 64, 9000, factor=16.0, yarn=1, attn=0.75, context=4096)
         case(file, rng, "yarn-narrow", 0, 32, 32, 777, factor=2.0, yarn=1, fast=4.0, slow=3.5, context=2048)
         case(file, rng, "yarn-factors", 1, 64, 80, 5000, base=150000.0, factor=32.0, yarn=1, context=4096, with_factors=True)
+        case(file, rng, "yarn-exact-ramp", 1, 64, 64, 5000, base=150000.0, factor=32.0, yarn=2, context=4096)
+        case(file, rng, "yarn-exact-ramp-normal", 0, 16, 24, 40, base=1000.0, factor=4.0, yarn=2, context=32)
 
 
 main()

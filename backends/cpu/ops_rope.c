@@ -24,6 +24,8 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
         return status;
     if (p->mode != QP_ROPE_NORMAL && p->mode != QP_ROPE_NEOX)
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "rope mode %u is not served, only NORMAL and NEOX", p->mode);
+    if (p->flags & ~(uint32_t)QP_ROPE_EXACT_RAMP)
+        return qc_fail(reason, QP_ERR_UNSUPPORTED, "rope flags %#x are not known", p->flags);
     if (p->n_dims == 0 || p->n_dims % 2 || p->n_dims > (uint64_t)x->ne[0])
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "n_dims is %u; it must be even and at most the head size, %lld", p->n_dims,
                        (long long)x->ne[0]);
@@ -71,8 +73,11 @@ static void fill_turns(double *turns, const qp_rope_params *p)
 {
     double low = 0, high = 0, n = (double)p->n_dims;
     if (p->ext_factor != 0) {
-        low = fmax(floor(correction(p, (double)p->beta_fast)), 0);
-        high = fmin(ceil(correction(p, (double)p->beta_slow)), n - 1);
+        int exact = (p->flags & QP_ROPE_EXACT_RAMP) != 0;
+        low = correction(p, (double)p->beta_fast);
+        high = correction(p, (double)p->beta_slow);
+        low = fmax(exact ? low : floor(low), 0);
+        high = fmin(exact ? high : ceil(high), n - 1);
     }
     double width = high - low < 0.001 ? 0.001 : high - low;
     for (uint32_t i = 0; i < p->n_dims / 2; i++) {

@@ -109,6 +109,8 @@ static qp_status check_rope(const qp_op *op, qp_text *reason)
     const qp_rope_params *p = &op->p.rope;
     if (p->mode > QP_ROPE_NEOX)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no rope mode %u yet", p->mode);
+    if (p->flags & ~(uint32_t)QP_ROPE_EXACT_RAMP)
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "rope flags %#x are not known", p->flags);
     qp_status status = want(x, "x", QP_FORMAT_F32, ANY, ANY, ANY, reason);
     if (!status && (!p->n_dims || p->n_dims % 2 || (int64_t)p->n_dims > x->ne[0]))
         status = qn_fail(reason, QP_ERR_INVALID, "n_dims is %u: an even number up to the head size of %lld is due", p->n_dims,

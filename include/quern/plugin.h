@@ -322,13 +322,15 @@ typedef struct qp_matmul_params {
 /* QP_OP_ROPE  rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first n_dims features of each head.
  *   NORMAL rotates pairs (2i, 2i+1), NEOX pairs (i, i + n_dims/2). θ_i = pos · freq_base^(−2i/n_dims) / factor_i.
  *   YaRN (Peng et al. 2023, arXiv:2309.00071): θ = interpolated·(1−mix) + extrapolated·mix, mix = ramp(beta_fast, beta_slow,
- *   original_context)·ext_factor, interpolated = freq_scale·θ; with ext_factor == 0 it is linear scaling. sin and cos are
- *   multiplied by attn_factor (with ext_factor != 0 also by 1 + 0.1·ln(1/freq_scale)).
+ *   original_context)·ext_factor, interpolated = freq_scale·θ; with ext_factor == 0 it is linear scaling. The ramp's ends are whole
+ *   pairs, the lower one rounded down and the upper one up, unless QP_ROPE_EXACT_RAMP is set. sin and cos are multiplied by
+ *   attn_factor (with ext_factor != 0 also by 1 + 0.1·ln(1/freq_scale)).
  *   MULTI: reserved for sections[4].
  *   src[0] x F32 {head size, heads, rows}; src[1] positions I32 {rows}; src[2] frequency factors F32 {n_dims/2} or none;
  *   dst F32, may be x. n_dims is even and at most the head size; the other features are copied. */
 enum { QP_ROPE_X = 0, QP_ROPE_POSITIONS = 1, QP_ROPE_FACTORS = 2 };
 enum { QP_ROPE_NORMAL = 0, QP_ROPE_NEOX = 1, QP_ROPE_MULTI = 2 };
+enum { QP_ROPE_EXACT_RAMP = 1u << 0 };
 typedef struct qp_rope_params {
     uint32_t mode;
     uint32_t n_dims;
@@ -336,6 +338,7 @@ typedef struct qp_rope_params {
     float ext_factor, attn_factor, beta_fast, beta_slow;
     uint32_t original_context;
     uint32_t sections[4];
+    uint32_t flags;
 } qp_rope_params;
 
 /* QP_OP_KV_APPEND  cache[., h, cells[r]] = convert(x[., h, r])

@@ -16,7 +16,11 @@ static double correction(const qp_rope_params *p, double rotations)
 /* 1 for pairs that turn often (left as they are), 0 for those that turn seldom (interpolated), a straight line between. */
 static double ramp(const qp_rope_params *p, int64_t pair)
 {
-    double low = floor(correction(p, (double)p->beta_fast)), high = ceil(correction(p, (double)p->beta_slow));
+    double low = correction(p, (double)p->beta_fast), high = correction(p, (double)p->beta_slow);
+    if (!(p->flags & QP_ROPE_EXACT_RAMP)) {
+        low = floor(low);
+        high = ceil(high);
+    }
     low = low < 0 ? 0 : low;
     high = high > (double)p->n_dims - 1 ? (double)p->n_dims - 1 : high;
     double width = high - low;

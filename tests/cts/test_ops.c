@@ -158,6 +158,7 @@ static cts_case *rope_case(cts *t, uint32_t mode, int kind, int32_t farthest, in
     if (kind == ROPE_YARN) {
         op->p.rope.ext_factor = 1;
         op->p.rope.attn_factor = (float)(0.8 + 0.4 * cts_uniform(t));
+        op->p.rope.flags = cts_between(t, 0, 1) ? QP_ROPE_EXACT_RAMP : 0;
     }
     case_random_live(c, rows);
     return c;

@@ -223,7 +223,8 @@ static int rope_case(FILE *file)
                                  .n_dims = (uint32_t)dims,
                                  .freq_base = (float)base,
                                  .freq_scale = (float)(1 / factor),
-                                 .ext_factor = (float)yarn,
+                                 .ext_factor = yarn ? 1 : 0,
+                                 .flags = yarn == 2 ? QP_ROPE_EXACT_RAMP : 0,
                                  .attn_factor = (float)attn,
                                  .beta_fast = (float)fast,
                                  .beta_slow = (float)slow,
@@ -250,7 +251,7 @@ static void test_rope(void)
     FILE *file = fopen(path, "r");
     while (file && rope_case(file))
         cases++;
-    ok(cases == 11, "rope: every case of tests/data/rope.txt was tried (%d)", cases);
+    ok(cases == 13, "rope: every case of tests/data/rope.txt was tried (%d)", cases);
     if (file)
         fclose(file);
 }
