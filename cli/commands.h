@@ -12,6 +12,7 @@
     X(tokenize)                                                                                                                    \
     X(logits)                                                                                                                      \
     X(perplexity)                                                                                                                  \
+    X(explain)                                                                                                                     \
     X(quantize)                                                                                                                    \
     X(selftest)
 

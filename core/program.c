@@ -21,6 +21,7 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
     qp_op_info fresh = {.struct_size = sizeof fresh};
     status = device->backend->op_query(device->handle, op, &fresh, &text);
     fresh.kernel[sizeof fresh.kernel - 1] = '\0';
+    fresh.note[sizeof fresh.note - 1] = '\0';
     if (!status && info)
         qi_hand_out(info, &fresh, sizeof fresh);
     return qi_device_result(device, status, words, reason);

@@ -61,7 +61,7 @@ static quern_status check_memory(quern_model *model, quern_error *error)
                       bytes_words(available).text);
 }
 
-static quern_status load(quern_model *model, const quern_model_options *options, quern_error *error)
+quern_status model_prepare(quern_model *model, int refusals, quern_error *error)
 {
     const qp_device_info *info = quern_device_info(model->device);
     quern_status status = hparams_read(model->gguf, &model->hp, error);
@@ -72,8 +72,12 @@ static quern_status load(quern_model *model, const quern_model_options *options,
     if (status == QP_OK)
         status = declare_weights(model, error);
     placement_init(&model->placement, info, info->weight_heap);
-    if (status == QP_OK)
-        status = weights_plan(&model->set, model->device, &model->placement, error);
+    return status == QP_OK ? weights_plan(&model->set, model->device, refusals, &model->placement, error) : status;
+}
+
+static quern_status load(quern_model *model, const quern_model_options *options, quern_error *error)
+{
+    quern_status status = model_prepare(model, 0, error);
     if (status == QP_OK)
         status = check_memory(model, error);
     if (status == QP_OK)

@@ -19,4 +19,8 @@ struct quern_model {
     placement placement;
 };
 
+/* What a load does before it allocates: reads the metadata, declares the weights and plans where they lie. A weight the device would
+ * refuse fails here, unless `refusals` is set: then its op will say so. The caller has set device and gguf and destroys the model. */
+quern_status model_prepare(quern_model *model, int refusals, quern_error *error);
+
 #endif

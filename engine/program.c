@@ -77,9 +77,8 @@ static void write_graph(const program *p, quern_model *model, const program_memo
     model->arch->build(&b);
 }
 
-/* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. */
-static quern_status list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops,
-                             quern_error *error)
+quern_status program_list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops,
+                              quern_error *error)
 {
     uint64_t arena_bytes = 0;
     quern_status status = quern_graph_create(graph, error);
@@ -114,7 +113,7 @@ quern_status program_measure(program *p, quern_model *model, const program_memor
 {
     quern_graph *graph = NULL;
     const qp_op *ops;
-    quern_status status = list_ops(p, model, memory, &graph, &ops, error);
+    quern_status status = program_list_ops(p, model, memory, &graph, &ops, error);
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
         qp_program_memory need = {.struct_size = sizeof need};
@@ -131,7 +130,7 @@ quern_status program_make(program *p, quern_model *model, const program_memory *
 {
     quern_graph *graph = NULL;
     const qp_op *ops;
-    quern_status status = list_ops(p, model, memory, &graph, &ops, error);
+    quern_status status = program_list_ops(p, model, memory, &graph, &ops, error);
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
         status = quern_program_create(model->device, &desc, &p->made, error);

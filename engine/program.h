@@ -45,5 +45,9 @@ quern_status program_measure(program *p, quern_model *model, const program_memor
 /* Makes the program, in the memory that program_measure asked for. */
 quern_status program_make(program *p, quern_model *model, const program_memory *memory, quern_error *error);
 void program_destroy(program *p);
+/* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. Tensors have a place as far as memory is
+ * allocated. */
+quern_status program_list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops,
+                              quern_error *error);
 
 #endif

@@ -258,25 +258,27 @@ static quern_status check_uses(const weight *w, quern_device *device, quern_erro
     return status;
 }
 
-static quern_status plan_one(weight *w, const char *path, quern_device *device, placement *p, quern_error *error)
+static quern_status plan_one(weight *w, const char *path, quern_device *device, int refusals, placement *p, quern_error *error)
 {
     const char *name = w->tensor->name.data;
     w->desc = (qp_weight_desc){.struct_size = sizeof w->desc, .format = w->tensor->format, .uses = w->uses};
     memcpy(w->desc.ne, w->tensor->ne, sizeof w->desc.ne);
     w->info = (qp_weight_info){.struct_size = sizeof w->info};
     quern_status status = quern_weight_layout(device, &w->desc, &w->info, error);
-    if (status == QP_OK)
+    if (status == QP_OK && !refusals)
         status = check_uses(w, device, error);
+    if (status == QP_OK)
+        w->place = contiguous(w->tensor->format, w->info.layout, w->tensor->ne[0], w->tensor->ne[1], w->tensor->ne[2]);
     if (status == QP_OK)
         status = placement_add(p, w->info.bytes, w->info.alignment, "it", &w->at, error);
     return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "%.200s: tensor %s: ", path, name);
 }
 
-quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error)
+quern_status weights_plan(weight_set *set, quern_device *device, int refusals, placement *p, quern_error *error)
 {
     for (uint64_t i = 0; i < set->count; i++) {
         weight *w = &set->weight[i];
-        quern_status status = w->uses ? plan_one(w, quern_gguf_path(set->gguf), device, p, error) : QP_OK;
+        quern_status status = w->uses ? plan_one(w, quern_gguf_path(set->gguf), device, refusals, p, error) : QP_OK;
         if (status != QP_OK)
             return status;
         if (!w->uses && !w->read)
@@ -292,9 +294,7 @@ void weights_bind(weight_set *set, const placement *p)
         weight *w = &set->weight[i];
         if (!w->uses)
             continue;
-        const int64_t *ne = w->tensor->ne;
         qp_range range = quern_buffer_range(p->buffers[w->at.block], w->at.offset, w->info.bytes);
-        w->place = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], ne[2]);
         w->place.buffer = range.buffer;
         w->place.offset = range.offset;
     }

@@ -91,9 +91,10 @@ void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, m
 /* post_attention_norm and post_ffw_norm, between a block and the residual stream. */
 void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights);
 
-/* Asks the device how each declared weight will lie and gives it a place. Nothing is allocated on the device. */
-quern_status weights_plan(weight_set *set, quern_device *device, placement *p, quern_error *error);
-/* After placement_allocate: fills in each weight's qp_tensor. */
+/* Asks the device how each declared weight will lie and gives it a shape and a place. Nothing is allocated on the device. A weight
+ * that it would refuse to compute with fails, unless `refusals` is set. */
+quern_status weights_plan(weight_set *set, quern_device *device, int refusals, placement *p, quern_error *error);
+/* After placement_allocate: fills in where each weight's qp_tensor lies. */
 void weights_bind(weight_set *set, const placement *p);
 
 #endif

@@ -197,6 +197,36 @@ QUERN_API uint32_t quern_session_common_prefix(const quern_session *session, con
 QUERN_API quern_status quern_session_prefill(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop,
                                              uint32_t *reused, quern_error *error);
 
+/* ---- explaining --------------------------------------------------------------------------------------------------- */
+
+enum { QUERN_PHASE_DECODE = 0 /* one token */, QUERN_PHASE_PREFILL = 1 /* a chunk of tokens */ };
+
+/* One op of a model as a device would run it. Strings are valid during the call that hands it out. */
+typedef struct quern_explained_op {
+    uint32_t struct_size;
+    uint32_t phase;    /* QUERN_PHASE_* */
+    uint32_t rows;     /* tokens that the phase's program takes */
+    uint32_t index;    /* of the op in the program */
+    int32_t layer;     /* −1: of none */
+    uint32_t layout;   /* of the weight: 0 as in the file, else packed by the device */
+    const char *op;    /* "matmul" */
+    const char *part;  /* of the model: "attention output" */
+    qp_format format;  /* of the weight, the cache or whatever src[0] is */
+    int64_t ne[4];     /* its shape */
+    quern_status status; /* QP_OK, or why the device refuses: QP_ERR_UNSUPPORTED */
+    const char *kernel;  /* the variant that runs, "" for a refused op */
+    const char *words;   /* of a refusal its reason, else why no quicker kernel was taken; may be "" */
+    uint64_t bytes_moved, operations, scratch_bytes; /* see qp_op_info */
+} quern_explained_op;
+
+typedef void (*quern_explain_fn)(void *ctx, const quern_explained_op *op);
+
+/* Tells of every op of a session's programs, decode first, where and how the device would run it. Nothing is loaded or allocated on
+ * the device; a weight or an op that it refuses is told like the others. Of options context, chunk and KV formats count (a context
+ * of 0 is the model's own). Errors are those of quern_model_load and quern_session_create that come before any allocation. */
+QUERN_API quern_status quern_explain(quern_device *device, const quern_gguf *gguf, const quern_session_options *options, quern_explain_fn each, void *ctx,
+                                     quern_error *error);
+
 /* ---- converting --------------------------------------------------------------------------------------------------- */
 
 /* Writes the model with its weights in another format: F32, F16, BF16, Q8_0 or Q4_0, from any of these (others as the device can).

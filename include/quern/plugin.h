@@ -509,6 +509,7 @@ typedef struct qp_op_info {
     uint64_t scratch_bytes; /* for this op alone; program_measure tells it for a program */
     uint64_t bytes_moved;   /* the least that must be read and written at full rows, for a prediction */
     uint64_t operations;    /* multiply-adds count two */
+    char note[192];         /* why a quicker kernel was not taken, "" when none is known that this device could run */
 } qp_op_info;
 
 /* ---- weights ------------------------------------------------------------------------------------------------------ */

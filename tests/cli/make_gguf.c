@@ -26,6 +26,7 @@ typedef enum fault {
     DIM_OVERFLOW,
     DIM_COUNT,
     FORMAT,
+    INTEGERS,
     OFFSET,
     ALIGN_TYPE,
     ALIGN_ODD,
@@ -61,6 +62,7 @@ static const struct {
     [DIM_OVERFLOW] = {"dim-overflow", "dimension\\|large\\|overflow\\|past"},
     [DIM_COUNT] = {"dim-count", "dimension"},
     [FORMAT] = {"format", "format\\|type"},
+    [INTEGERS] = {"integers", "attn_q.*I32"},
     [OFFSET] = {"offset", "end\\|past\\|offset"},
     [ALIGN_TYPE] = {"align-type", "alignment"},
     [ALIGN_ODD] = {"align-odd", "alignment"},
@@ -237,7 +239,7 @@ static void put_tensor_infos(writer *w)
             ne[1] /= 2;
         for (uint32_t d = 0; d < tensors[i].dims; d++)
             put_u64(w, ne[d]);
-        put_u32(w, w->fault == FORMAT && i == Q ? 4242 : 0);
+        put_u32(w, w->fault == FORMAT && i == Q ? 4242 : w->fault == INTEGERS && i == Q ? 26 : 0);
         put_u64(w, w->fault == OFFSET && i == LAST ? 1ull << 50 : w->data);
         w->data += 4 * tensors[i].ne[0] * tensors[i].ne[1];
     }
