@@ -131,6 +131,7 @@ double st_activation(qp_activation act, double x)
     case QP_ACT_RELU: return x > 0 ? x : 0;
     case QP_ACT_SIGMOID: return 1 / (1 + exp(-x));
     case QP_ACT_GELU_QUICK: return x / (1 + exp(-1.702 * x));
+    case QP_ACT_SOFTPLUS: return log1p(exp(-fabs(x))) + (x > 0 ? x : 0);
     default: return x;
     }
 }

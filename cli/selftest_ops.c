@@ -320,6 +320,7 @@ const st_check *st_check_at(uint32_t index)
         {"elementwise scale", IN_FLOAT, check_elementwise, QP_ELEMENTWISE_SCALE},
         {"elementwise SiLU", ROUNDED, check_elementwise, QP_ELEMENTWISE_ACT + 16 * QP_ACT_SILU},
         {"elementwise GELU", ROUNDED, check_elementwise, QP_ELEMENTWISE_ACT + 16 * QP_ACT_GELU},
+        {"elementwise softplus", ROUNDED, check_elementwise, QP_ELEMENTWISE_ACT + 16 * QP_ACT_SOFTPLUS},
         {"elementwise GELU tanh", ROUNDED, check_elementwise, QP_ELEMENTWISE_ACT + 16 * QP_ACT_GELU_TANH},
         {"elementwise SiLU · b", ROUNDED, check_elementwise, QP_ELEMENTWISE_GLU + 16 * QP_ACT_SILU},
         {"elementwise soft cap", ROUNDED, check_elementwise, QP_ELEMENTWISE_SOFTCAP},

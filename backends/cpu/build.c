@@ -409,6 +409,23 @@ static qp_status resolve_op(qc_builder *b, const qc_op_row *row, const qp_op *op
     return status;
 }
 
+/* A source that the op changes shares no byte with another. */
+static qp_status check_written(const qc_op_row *row, const qk_op *op, uint32_t which, qp_text *error)
+{
+    qc_access state, other;
+    describe(&op->src[which], &state);
+    state.write = 1;
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++) {
+        if (i == which || !op->src[i].data)
+            continue;
+        describe(&op->src[i], &other);
+        if (compare_access(&state, &other) != APART)
+            return qc_fail(error, QP_ERR_INVALID, "%s, which the op changes, shares bytes with %s", row->sources[which],
+                           row->sources[i]);
+    }
+    return QP_OK;
+}
+
 /* dst may be a source only where the op says so, and then it is the whole of it. */
 static qp_status check_overlap(const qc_op_row *row, const qk_op *op, qp_text *error)
 {
@@ -427,6 +444,12 @@ static qp_status check_overlap(const qc_op_row *row, const qk_op *op, qp_text *e
             return qc_fail(error, QP_ERR_INVALID, "dst shares bytes with %s%s", row->sources[i],
                            qk_op_in_place(op->kind) >> i & 1 ? ", but is not the same tensor" : "");
     }
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
+        if (op->src[i].data && qk_op_written(op->kind) >> i & 1) {
+            qp_status status = check_written(row, op, i, error);
+            if (status)
+                return status;
+        }
     return QP_OK;
 }
 
@@ -518,7 +541,7 @@ static qp_status add_op(qc_builder *b, const qp_program_desc *desc, uint32_t i, 
     if (!status)
         status = check_overlap(row, &resolved, &text);
     if (!status)
-        status = b->info.device->reference ? launch_reference(b, &resolved) : row->launch(b, &op, &resolved, &text);
+        status = b->info.device->reference || !row->launch ? launch_reference(b, &resolved) : row->launch(b, &op, &resolved, &text);
     if (!status) {
         node_at(b, b->nodes.count - 1)->work = work; /* the last node is the one that does most of it */
         return QP_OK;

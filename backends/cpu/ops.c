@@ -10,7 +10,8 @@
 #include <string.h>
 
 static const qc_op_row *const op_rows[] = {&qc_get_rows_row,  &qc_norm_row,        &qc_matmul_row, &qc_rope_row,  &qc_kv_append_row,
-                                           &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row};
+                                           &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row,
+                                           &qc_short_conv_row, &qc_delta_rule_row};
 
 const qc_op_row *qc_op_find(qp_op_kind kind)
 {
@@ -223,7 +224,7 @@ qp_status qc_op_check(const qp_device *device, const qp_op *op, qp_op_info *info
         return status;
     count_bytes(op, info);
     status = row->check(device, op, info, reason);
-    if (!status && device->reference)
+    if (!status && (device->reference || !row->launch))
         qc_name_kernel(info, row->name, NULL, "ref");
     return status;
 }

@@ -18,12 +18,12 @@ typedef struct qc_op_row {
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
     /* Adds what the op needs; NULL: nothing. */
     qp_status (*measure)(const qp_device *device, const qp_op *op, qc_scratch *scratch, qp_text *error);
-    /* Adds nodes. Tensors are checked and resolved. A failure without words is one of host memory. */
+    /* Adds nodes; NULL: one that calls kernels/ref. Tensors are checked and resolved. A failure without words is one of host memory. */
     qp_status (*launch)(qc_builder *builder, const qp_op *op, const qk_op *resolved, qp_text *error);
 } qc_op_row;
 
 extern const qc_op_row qc_get_rows_row, qc_norm_row, qc_matmul_row, qc_rope_row, qc_kv_append_row, qc_attention_row,
-    qc_elementwise_row, qc_copy_row, qc_sample_row;
+    qc_elementwise_row, qc_copy_row, qc_sample_row, qc_short_conv_row, qc_delta_rule_row;
 
 #define QC_STRIDED_DST (1u << 31)
 

@@ -93,7 +93,7 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
         return status;
     if (qc_present(&op->src[QP_MATMUL_BIAS2]) && !qc_present(w2))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "bias2 is given, but there is no W2");
-    if (p->act > QP_ACT_GELU_QUICK || p->flags & ~(uint32_t)QP_MATMUL_FLOAT)
+    if (p->act > QP_ACT_SOFTPLUS || p->flags & ~(uint32_t)QP_MATMUL_FLOAT)
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u or flags 0x%x are not known", p->act, p->flags);
     const qk_kernels *k = &device->kernels;
     qc_name_kernel(info, unpacks(op, w) ? "matmul_unpacked" : "matmul", qc_format_name(w->format),

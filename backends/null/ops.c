@@ -85,7 +85,7 @@ static qp_status check_norm(const qp_op *op, qp_text *reason)
 static qp_status check_matmul(const qp_op *op, qp_text *reason)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *w2 = &op->src[QP_MATMUL_W2];
-    if (op->p.matmul.act > QP_ACT_GELU_QUICK)
+    if (op->p.matmul.act > QP_ACT_SOFTPLUS)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no activation %u", op->p.matmul.act);
     if (present(&op->src[QP_MATMUL_BIAS2]) && !present(w2))
         return qn_fail(reason, QP_ERR_INVALID, "there is a second bias but no second weight");
@@ -169,7 +169,7 @@ static qp_status check_elementwise(const qp_op *op, qp_text *reason)
     int two = f == QP_ELEMENTWISE_ADD || f == QP_ELEMENTWISE_MUL || f == QP_ELEMENTWISE_GLU;
     if (f > QP_ELEMENTWISE_SOFTCAP)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no elementwise function %u", f);
-    if (op->p.elementwise.act > QP_ACT_GELU_QUICK)
+    if (op->p.elementwise.act > QP_ACT_SOFTPLUS)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no activation %u", op->p.elementwise.act);
     qp_status status = want(a, "a", QP_FORMAT_F32, ANY, ANY, ANY, reason);
     if (!status)
@@ -200,6 +200,49 @@ static qp_status check_sample(const qp_op *op, qp_text *reason)
     return status ? status : want(&op->dst, "dst", QP_FORMAT_I32, logits->ne[2], 1, 1, reason);
 }
 
+static qp_status check_short_conv(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *x = &op->src[QP_SHORT_CONV_X], *w = &op->src[QP_SHORT_CONV_W];
+    if (op->p.short_conv.act > QP_ACT_SOFTPLUS)
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no activation %u", op->p.short_conv.act);
+    qp_status status = want(x, "x", QP_FORMAT_F32, ANY, 1, ANY, reason);
+    if (!status)
+        status = want_like(&op->dst, "dst", x, reason);
+    if (!status)
+        status = want(w, "the weights", QP_FORMAT_F32, ANY, x->ne[0], 1, reason);
+    if (!status && (w->ne[0] < 2 || w->ne[0] > 16))
+        status = qn_fail(reason, QP_ERR_INVALID, "the width is %lld: 2 to 16 is due", (long long)w->ne[0]);
+    if (!status)
+        status = want_if_there(&op->src[QP_SHORT_CONV_BIAS], "the bias", QP_FORMAT_F32, x->ne[0], 1, 1, reason);
+    if (!status)
+        status = want(&op->src[QP_SHORT_CONV_POSITIONS], "positions", QP_FORMAT_I32, x->ne[2], 1, 1, reason);
+    return status ? status : want(&op->src[QP_SHORT_CONV_STATE], "the state", QP_FORMAT_F32, x->ne[0], w->ne[0] - 1, 1, reason);
+}
+
+static qp_status check_delta_rule(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *k = &op->src[QP_DELTA_RULE_K], *v = &op->src[QP_DELTA_RULE_V];
+    if (op->p.delta_rule.flags & ~(uint32_t)QP_DELTA_GROUPED)
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "there are no flags 0x%x", op->p.delta_rule.flags);
+    qp_status status = want(k, "k", QP_FORMAT_F32, ANY, ANY, ANY, reason);
+    if (!status)
+        status = want_like(&op->src[QP_DELTA_RULE_Q], "q", k, reason);
+    if (!status)
+        status = want(v, "v", QP_FORMAT_F32, ANY, ANY, k->ne[2], reason);
+    if (!status && (k->ne[0] > QP_DELTA_MAX_K || v->ne[1] % k->ne[1]))
+        status = qn_fail(reason, QP_ERR_INVALID, "keys of %lld features (%d at most) in %lld heads for %lld value heads",
+                         (long long)k->ne[0], QP_DELTA_MAX_K, (long long)k->ne[1], (long long)v->ne[1]);
+    if (!status)
+        status = want_like(&op->dst, "dst", v, reason);
+    if (!status)
+        status = want(&op->src[QP_DELTA_RULE_GATE], "g", QP_FORMAT_F32, v->ne[1], 1, k->ne[2], reason);
+    if (!status)
+        status = want(&op->src[QP_DELTA_RULE_BETA], "beta", QP_FORMAT_F32, v->ne[1], 1, k->ne[2], reason);
+    if (!status)
+        status = want(&op->src[QP_DELTA_RULE_POSITIONS], "positions", QP_FORMAT_I32, k->ne[2], 1, 1, reason);
+    return status ? status : want(&op->src[QP_DELTA_RULE_STATE], "the state", QP_FORMAT_F32, k->ne[0], v->ne[0], v->ne[1], reason);
+}
+
 /* One row an op. A real backend has its launch function in the row too: what `check` accepts is what runs. */
 static const struct row {
     const char *name;
@@ -214,6 +257,8 @@ static const struct row {
     [QP_OP_ELEMENTWISE] = {"elementwise", check_elementwise},
     [QP_OP_COPY] = {"copy", check_copy},
     [QP_OP_SAMPLE] = {"sample", check_sample},
+    [QP_OP_SHORT_CONV] = {"short_conv", check_short_conv},
+    [QP_OP_DELTA_RULE] = {"delta_rule", check_delta_rule},
 };
 
 /* ---- what all ops share ---- */

@@ -455,7 +455,7 @@ typedef struct qp_short_conv_params {
  *   A row at position 0 begins a sequence: S is zero before it.
  *   src[0] q, src[1] k F32 {K size, key heads, rows}; src[2] v F32 {V size, value heads, rows}; src[3] g F32 {value heads, 1, rows};
  *   src[4] beta F32 {value heads, 1, rows}; src[5] positions I32 {rows}; src[6] state F32 {K size, V size, value heads}, read and
- *   written; dst F32 {V size, value heads, rows} */
+ *   written; dst F32 {V size, value heads, rows}. Value heads are a multiple of the key heads, K size is at most QP_DELTA_MAX_K */
 enum {
     QP_DELTA_RULE_Q = 0,
     QP_DELTA_RULE_K = 1,
@@ -466,6 +466,7 @@ enum {
     QP_DELTA_RULE_STATE = 6,
 };
 enum { QP_DELTA_GROUPED = 1u << 0 };
+enum { QP_DELTA_MAX_K = 512 }; /* the largest K size */
 typedef struct qp_delta_rule_params {
     float scale;
     uint32_t flags;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * kernels/cpu/polynomials.h: coefficients shared by the scalar and the vector forms of exp, tanh and erfc. Fitted for the least
- * largest error by iteratively reweighted least squares at 400 Chebyshev points: exp 3.3e-9 and tanh 5e-9 relative, erfc 5.4e-8
- * in the exponent, all before rounding to float. FMA(a, b, c) is a·b + c in the caller's type; constants go through K(c). */
+ * kernels/cpu/polynomials.h: coefficients shared by the scalar and the vector forms of exp, tanh, atanh and erfc. Fitted for the
+ * least largest error by iteratively reweighted least squares at 400 Chebyshev points: exp 3.3e-9, tanh 5e-9 and atanh 4.5e-9
+ * relative, erfc 5.4e-8 in the exponent, all before rounding to float. FMA(a, b, c) is a·b + c in the caller's type; constants go
+ * through K(c). */
 #ifndef QUERN_KERNELS_CPU_POLYNOMIALS_H
 #define QUERN_KERNELS_CPU_POLYNOMIALS_H
 
@@ -33,6 +34,9 @@
     FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(FMA(K(0.15395692f), t, K(-0.730174303f)), t, K(1.27333093f)), t,                  \
         K(-0.852090001f)), t, K(4.91500013e-2f)), t, K(-6.77632764e-2f)), t, K(5.81550486e-2f)), t,                   \
         K(0.381703496f)), t, K(0.999207377f)), t, K(-1.26547623f))
+/* atanh(z)/z in s = z², s <= 1/9 */
+#define QK_ATANH_POLY(s, FMA, K)                                                                                      \
+    FMA(FMA(FMA(FMA(K(0.140059948f), s, K(0.140009016f)), s, K(0.200107634f)), s, K(0.333332092f)), s, K(1.0f))
 /* clang-format on */
 
 #endif

@@ -13,6 +13,7 @@ double qr_activate(qp_activation act, double x)
     case QP_ACT_RELU: return x < 0 ? 0 : x;
     case QP_ACT_SIGMOID: return 1 / (1 + exp(-x));
     case QP_ACT_GELU_QUICK: return x / (1 + exp(-1.702 * x));
+    case QP_ACT_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); /* neither overflows */
     default: return x;
     }
 }

@@ -14,6 +14,8 @@ int qr_run(const qk_op *op)
         [QP_OP_ELEMENTWISE] = qr_elementwise,
         [QP_OP_COPY] = qr_copy,
         [QP_OP_SAMPLE] = qr_sample,
+        [QP_OP_SHORT_CONV] = qr_short_conv,
+        [QP_OP_DELTA_RULE] = qr_delta_rule,
     };
     if (op->kind >= QP_OP_LIMIT || !kernels[op->kind])
         return -1;

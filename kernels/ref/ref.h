@@ -26,6 +26,8 @@ void qr_attention(const qk_op *op);
 void qr_elementwise(const qk_op *op);
 void qr_copy(const qk_op *op);
 void qr_sample(const qk_op *op);
+void qr_short_conv(const qk_op *op);
+void qr_delta_rule(const qk_op *op);
 
 /* cos and sin, each times the magnitude, for one pair of features at a position: all of QP_OP_ROPE's scaling. factor is the pair's
  * frequency factor, or 1. Backends may fill their tables with it. */

@@ -47,6 +47,7 @@ cts_case *case_new(cts *t)
     }
     c->t = t;
     c->runs = 1;
+    c->also = -1;
     uint8_t **images[] = {&c->image, &c->before, &c->after, &c->expected, &c->coarse, &c->written};
     for (size_t i = 0; i < sizeof images / sizeof *images; i++)
         *images[i] = bytes + i * CASE_IMAGE;

@@ -97,6 +97,7 @@ void test_program_views(cts *t);
 void test_program_transient(cts *t);
 void test_program_feedback(cts *t);
 void test_program_repeat(cts *t);
+void test_program_state(cts *t);
 
 void test_op_get_rows(cts *t);
 void test_op_norm(cts *t);
@@ -110,5 +111,7 @@ void test_op_matmul_epilogue(cts *t);
 void test_op_matmul_extreme(cts *t);
 void test_op_attention(cts *t);
 void test_op_attention_extreme(cts *t);
+void test_op_short_conv(cts *t);
+void test_op_delta_rule(cts *t);
 
 #endif

@@ -40,6 +40,7 @@ static const cts_test tests[] = {
     {"program.transient", test_program_transient},
     {"program.feedback", test_program_feedback},
     {"program.repeat", test_program_repeat},
+    {"program.state", test_program_state},
     {"op.get_rows", test_op_get_rows},
     {"op.norm", test_op_norm},
     {"op.rope", test_op_rope},
@@ -52,6 +53,8 @@ static const cts_test tests[] = {
     {"op.matmul.extreme", test_op_matmul_extreme},
     {"op.attention", test_op_attention},
     {"op.attention.extreme", test_op_attention_extreme},
+    {"op.short_conv", test_op_short_conv},
+    {"op.delta_rule", test_op_delta_rule},
 };
 
 enum { TESTS = sizeof tests / sizeof *tests, MAX_TODO = 32 };

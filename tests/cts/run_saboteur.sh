@@ -52,6 +52,14 @@ live op.sample
 stale_step op.get_rows
 window op.attention
 sinks op.attention
+live op.short_conv
+restart op.short_conv
+guard op.short_conv
+live op.delta_rule
+grouped op.delta_rule
+guard op.delta_rule
+forgets program.state
+order program.state
 LIST
 
 # --todo: an expected failure does not fail the suite, and one that does not come does

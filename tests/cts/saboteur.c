@@ -23,11 +23,20 @@ static int is(const char *name)
 
 typedef struct known_program {
     qp_program *program;
-    qp_tensor dst;
+    qp_tensor dst, state; /* of the last op, and of the last one that has any */
     qp_range step;
 } known_program;
 
 static known_program programs[MAX_PROGRAMS];
+
+static qp_tensor state_of(const qp_op *ops, uint32_t count)
+{
+    qp_tensor state = {0};
+    for (uint32_t i = 0; i < count; i++)
+        if (ops[i].kind == QP_OP_SHORT_CONV || ops[i].kind == QP_OP_DELTA_RULE)
+            state = ops[i].src[ops[i].kind == QP_OP_SHORT_CONV ? (int)QP_SHORT_CONV_STATE : (int)QP_DELTA_RULE_STATE];
+    return state;
+}
 
 static qp_status program_create(qp_device *device, const qp_program_desc *desc, qp_program **out, qp_text *error)
 {
@@ -50,6 +59,10 @@ static qp_status program_create(qp_device *device, const qp_program_desc *desc, 
                 ops[i].src[QP_ATTENTION_SINKS] = (qp_tensor){0};
             if (is("tanh") && ops[i].kind == QP_OP_ELEMENTWISE && ops[i].p.elementwise.act == QP_ACT_GELU)
                 ops[i].p.elementwise.act = QP_ACT_GELU_TANH;
+            if (is("grouped") && ops[i].kind == QP_OP_DELTA_RULE) /* takes the other key head */
+                ops[i].p.delta_rule.flags ^= QP_DELTA_GROUPED;
+            if (is("restart") && ops[i].kind == QP_OP_SHORT_CONV) /* does not see where a sequence begins */
+                ops[i].src[QP_SHORT_CONV_POSITIONS].offset += 4 * (ops[i].dst.ne[2] > 1);
             if (is("residual") && ops[i].kind == QP_OP_MATMUL)
                 ops[i].src[QP_MATMUL_RESIDUAL] = (qp_tensor){0};
         }
@@ -63,7 +76,7 @@ static qp_status program_create(qp_device *device, const qp_program_desc *desc, 
     if (status == QP_OK && whole && desc->op_count)
         for (int i = 0; i < MAX_PROGRAMS; i++)
             if (!programs[i].program) {
-                programs[i] = (known_program){*out, ops[desc->op_count - 1].dst, desc->step};
+                programs[i] = (known_program){*out, ops[desc->op_count - 1].dst, state_of(ops, desc->op_count), desc->step};
                 break;
             }
     if (status != QP_OK && is("wordless") && error && error->size)
@@ -101,6 +114,11 @@ static qp_status program_run(qp_program *program, const qp_run *run, qp_text *er
         p = programs[i].program == program ? &programs[i] : NULL;
     if (is("stale_step") && p && p->step.size <= sizeof kept && run->step && kept[0])
         copy.step = kept;
+    if (is("forgets") && p && p->state.buffer && run->signal_count && run->signals[0].value > 1) {
+        static const float nothing = 0; /* a state that does not come out of the run before */
+        sound->timeline_wait(run->signals[0].timeline, run->signals[0].value - 1, UINT64_MAX, NULL);
+        sound->buffer_write(p->state.buffer, p->state.offset, &nothing, sizeof nothing, NULL);
+    }
     qp_status status = sound->program_run(program, &copy, error);
     if (is("stale_step") && p && p->step.size <= sizeof kept && run->step)
         memcpy(kept, run->step, p->step.size);

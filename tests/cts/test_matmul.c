@@ -131,11 +131,12 @@ static cts_case *epilogue_case(cts *t, qp_format format, qp_activation act, int 
 
 void test_op_matmul_epilogue(cts *t)
 {
-    static const char *const acts[] = {"no activation", "SiLU", "GELU", "GELU (tanh)", "ReLU", "sigmoid", "GELU (quick)"};
+    static const char *const acts[] = {"no activation", "SiLU",    "GELU",         "GELU (tanh)",
+                                       "ReLU",          "sigmoid", "GELU (quick)", "softplus"};
     static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
     for (size_t f = 0; f < sizeof some / sizeof *some; f++)
         for (int gated = 0; gated < 2; gated++)
-            for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_GELU_QUICK; act++) {
+            for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_SOFTPLUS; act++) {
                 tally y = {0};
                 for (int i = 0; i < 6; i++) {
                     int dst = 0;

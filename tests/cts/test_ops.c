@@ -262,9 +262,9 @@ static cts_case *elementwise_case(cts *t, uint32_t function, qp_activation act, 
 void test_op_elementwise(cts *t)
 {
     static const char *const functions[] = {"a + b", "a times b", "scale a + offset", "activation", "gated pair", "soft cap"};
-    static const char *const acts[] = {"none", "SiLU", "GELU", "GELU (tanh)", "ReLU", "sigmoid", "GELU (quick)"};
+    static const char *const acts[] = {"none", "SiLU", "GELU", "GELU (tanh)", "ReLU", "sigmoid", "GELU (quick)", "softplus"};
     for (uint32_t function = QP_ELEMENTWISE_ADD; function <= QP_ELEMENTWISE_SOFTCAP; function++)
-        for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_GELU_QUICK; act++) {
+        for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_SOFTPLUS; act++) {
             int with_act = function == QP_ELEMENTWISE_ACT || function == QP_ELEMENTWISE_GLU;
             if (!with_act && act)
                 break;

@@ -15,7 +15,7 @@ static qp_op blank(qp_op_kind kind)
     return (qp_op){.struct_size = sizeof(qp_op), .kind = kind, .version = 1};
 }
 
-enum { SAMPLES = 10 };
+enum { SAMPLES = 12, SHORT_CONV = 10, DELTA_RULE = 11 };
 
 /* A plain op of each kind, tensors without buffers. */
 static qp_op sample_op(int i)
@@ -68,6 +68,21 @@ static qp_op sample_op(int i)
         op.src[1] = x;
         break;
     case 8: op.kind = QP_OP_COPY; break;
+    case SHORT_CONV:
+        op.kind = QP_OP_SHORT_CONV;
+        op.src[QP_SHORT_CONV_W] = tensor(QP_FORMAT_F32, 4, 64, 1);
+        op.src[QP_SHORT_CONV_POSITIONS] = rows;
+        op.src[QP_SHORT_CONV_STATE] = tensor(QP_FORMAT_F32, 64, 3, 1);
+        break;
+    case DELTA_RULE:
+        op.kind = QP_OP_DELTA_RULE;
+        op.dst = op.src[QP_DELTA_RULE_V] = heads;
+        op.src[QP_DELTA_RULE_Q] = op.src[QP_DELTA_RULE_K] = tensor(QP_FORMAT_F32, 32, 2, 5);
+        op.src[QP_DELTA_RULE_GATE] = op.src[QP_DELTA_RULE_BETA] = tensor(QP_FORMAT_F32, 4, 1, 5);
+        op.src[QP_DELTA_RULE_POSITIONS] = rows;
+        op.src[QP_DELTA_RULE_STATE] = tensor(QP_FORMAT_F32, 32, 64, 4);
+        op.p.delta_rule.scale = 0.125f;
+        break;
     default:
         op.kind = QP_OP_SAMPLE;
         op.dst = rows;
@@ -78,8 +93,9 @@ static qp_op sample_op(int i)
 
 void test_query_ops(cts *t)
 {
-    static const char *const names[] = {"get_rows",  "norm",      "F32 matmul",  "F16 matmul", "rope",
-                                        "KV append", "attention", "elementwise", "copy",       "sample"};
+    static const char *const names[] = {"get_rows", "norm",      "F32 matmul",        "F16 matmul",
+                                        "rope",     "KV append", "attention",         "elementwise",
+                                        "copy",     "sample",    "short convolution", "delta rule"};
     for (int i = 0; i < SAMPLES; i++) {
         qp_op op = sample_op(i);
         qp_op_info info = {.struct_size = sizeof info};
@@ -98,7 +114,7 @@ void test_query_ops(cts *t)
         qp_op op = sample_op(7);
         op.kind = kind;
         qp_status status = t->backend->op_query(t->device, &op, NULL, cts_words(t));
-        if (kind <= QP_OP_DELTA_RULE)
+        if (kind < QP_OP_SHORT_CONV)
             ok(status == QP_OK || (status < 0 && t->words[0]), "kind %u, not defined yet: an answer (%d)", kind, status);
         else if (kind == QP_OP_DELTA_RULE + 1 || kind == QP_OP_LIMIT)
             cts_refused(t, status, QP_ERR_UNSUPPORTED, "a kind of op past the last");
@@ -116,7 +132,7 @@ void test_query_refusals(cts *t)
     struct {
         const char *what;
         qp_op op;
-    } cases[20];
+    } cases[28];
     int n = 0;
 #define BAD(words, base, change)                                                                                                   \
     do {                                                                                                                           \
@@ -143,6 +159,16 @@ void test_query_refusals(cts *t)
     BAD("a KV append with floats for cells", 5, op.src[1].format = QP_FORMAT_F32);
     BAD("an elementwise sum of different shapes", 7, op.src[1].ne[0] = 32);
     BAD("a copy between different shapes", 8, op.src[0].ne[2] = 4);
+    BAD("a short convolution of width 1", SHORT_CONV, (op.src[QP_SHORT_CONV_W].ne[0] = 1, op.src[QP_SHORT_CONV_STATE].ne[1] = 0));
+    BAD("a short convolution of width 17", SHORT_CONV,
+        (op.src[QP_SHORT_CONV_W].ne[0] = 17, op.src[QP_SHORT_CONV_STATE].ne[1] = 16));
+    BAD("a short convolution whose state has another width", SHORT_CONV, op.src[QP_SHORT_CONV_STATE].ne[1] = 4);
+    BAD("a short convolution without positions", SHORT_CONV, op.src[QP_SHORT_CONV_POSITIONS] = (qp_tensor){0});
+    BAD("a delta rule whose q has other features than k", DELTA_RULE, op.src[QP_DELTA_RULE_Q].ne[0] = 16);
+    BAD("a delta rule whose value heads are no multiple of the key heads", DELTA_RULE,
+        op.src[QP_DELTA_RULE_Q].ne[1] = op.src[QP_DELTA_RULE_K].ne[1] = 3);
+    BAD("a delta rule whose state is of another shape", DELTA_RULE, op.src[QP_DELTA_RULE_STATE].ne[0] = 64);
+    BAD("a delta rule with flags not known", DELTA_RULE, op.p.delta_rule.flags = 1u << 30);
     BAD("an op without tensors", 8, op.dst = op.src[0] = (qp_tensor){0});
     BAD("an op smaller than its header", 8, op.struct_size = 16);
 #undef BAD

@@ -209,7 +209,7 @@ static bool check_elementwise(const subject *s)
 {
     for (uint32_t function = QP_ELEMENTWISE_ADD; function <= QP_ELEMENTWISE_SOFTCAP; function++) {
         bool acts = function == QP_ELEMENTWISE_ACT || function == QP_ELEMENTWISE_GLU;
-        for (qp_activation act = QP_ACT_NONE; act <= (acts ? QP_ACT_GELU_QUICK : QP_ACT_NONE); act++)
+        for (qp_activation act = QP_ACT_NONE; act <= (acts ? QP_ACT_SOFTPLUS : QP_ACT_NONE); act++)
             for (int round = 0; round < 100; round++)
                 if (!element_round(s, round, function, act))
                     return false;

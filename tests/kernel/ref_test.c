@@ -364,13 +364,16 @@ static void test_attention_range(void)
 
 static void test_activations(void)
 {
-    /* x, then SILU, GELU, GELU_TANH, RELU, SIGMOID, GELU_QUICK: values from their formulas in Python */
-    static const double table[3][7] = {
-        {1, 0.7310585786300049, 0.8413447460685429, 0.8411919906082768, 1, 0.7310585786300049, 0.8457957659328212},
-        {-2.5, -0.18964545005310887, -0.015524163314440398, -0.015084266089998577, 0, 0.07585818002124355, -0.03498616504857008},
-        {0.3, 0.1723327550434977, 0.18537342665668577, 0.18537092354275922, 0.3, 0.574442516811659, 0.1874841353815917},
+    /* x, then SILU, GELU, GELU_TANH, RELU, SIGMOID, GELU_QUICK, SOFTPLUS: values from their formulas in Python */
+    static const double table[3][8] = {
+        {1, 0.7310585786300049, 0.8413447460685429, 0.8411919906082768, 1, 0.7310585786300049, 0.8457957659328212,
+         1.3132616875182228},
+        {-2.5, -0.18964545005310887, -0.015524163314440398, -0.015084266089998577, 0, 0.07585818002124355, -0.03498616504857008,
+         0.07888973429254963},
+        {0.3, 0.1723327550434977, 0.18537342665668577, 0.18537092354275922, 0.3, 0.574442516811659, 0.1874841353815917,
+         0.8543552444685272},
     };
-    for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_GELU_QUICK; act++) {
+    for (qp_activation act = QP_ACT_NONE; act <= QP_ACT_SOFTPLUS; act++) {
         int right = 1;
         for (int i = 0; i < 3; i++)
             right = right && fabs(qr_activate(act, table[i][0]) - table[i][act]) < 1e-15;
@@ -468,6 +471,124 @@ static void test_sample(void)
     ok(qr_run(&op) == -1, "an unknown op is refused");
 }
 
+/* ---- ops with a state ---- */
+
+/* 7 rows in one go and as 3 + 0 + 4, with a sequence that begins at row 5: against the sums written out over the whole of time. */
+static void test_short_conv(void)
+{
+    enum { C = 3, W = 4, N = 7, BEGIN = 5 };
+    float x[N * C], w[C * W], bias[C], memory[(W - 1) * C], kept[(W - 1) * C], y[N * C], once[N * C];
+    int32_t positions[N] = {10, 11, 12, 13, 14, 0, 1};
+    double want[N * C];
+    fill(x, N * C);
+    fill(w, C * W);
+    fill(bias, C);
+    fill(memory, (W - 1) * C);
+    for (int r = 0; r < N; r++)
+        for (int c = 0; c < C; c++) {
+            double sum = (double)bias[c];
+            for (int back = 0; back < W; back++) {
+                int t = r - back;
+                if (r >= BEGIN && t < BEGIN)
+                    continue;
+                sum += (double)w[c * W + W - 1 - back] * (double)(t < 0 ? memory[(t + W - 1) * C + c] : x[t * C + c]);
+            }
+            want[r * C + c] = sum / (1 + exp(-sum));
+        }
+    memcpy(kept, memory, sizeof kept);
+    qk_op op = {.kind = QP_OP_SHORT_CONV, .live = N, .dst = f32(once, C, 1, N), .p.short_conv.act = QP_ACT_SILU};
+    op.src[QP_SHORT_CONV_X] = f32(x, C, 1, N);
+    op.src[QP_SHORT_CONV_W] = f32(w, W, C, 1);
+    op.src[QP_SHORT_CONV_BIAS] = f32(bias, C, 1, 1);
+    op.src[QP_SHORT_CONV_POSITIONS] = tensor(positions, QP_FORMAT_I32, N, 1, 1);
+    op.src[QP_SHORT_CONV_STATE] = f32(kept, C, W - 1, 1);
+    qr_run(&op);
+    ok(all_close(once, want, N * C), "short_conv: the convolution written out");
+    int zeros = 1, last = 1;
+    for (int c = 0; c < C; c++) {
+        zeros = zeros && kept[c] == 0;
+        last = last && kept[C + c] == x[5 * C + c] && kept[2 * C + c] == x[6 * C + c];
+    }
+    ok(zeros && last, "short_conv: the state holds the last rows, zeros before the sequence");
+    for (int first = 0, n = 3, i = 0; i < 3; i++, first += n, n = i == 1 ? 0 : 4) {
+        op.dst = f32(y + first * C, C, 1, N - first);
+        op.src[QP_SHORT_CONV_X] = f32(x + first * C, C, 1, N - first);
+        op.src[QP_SHORT_CONV_POSITIONS] = tensor(positions + first, QP_FORMAT_I32, N - first, 1, 1);
+        op.src[QP_SHORT_CONV_STATE] = f32(memory, C, W - 1, 1);
+        op.live = n;
+        qr_run(&op);
+    }
+    ok(!memcmp(y, once, sizeof y) && !memcmp(memory, kept, sizeof memory), "short_conv: the same in pieces, none of them included");
+}
+
+enum { DK = 5, DV = 3, K_HEADS = 2, V_HEADS = 4, STEPS = 6 };
+
+/* S = exp(g) S (I − beta k kᵀ) + beta v kᵀ with S {V, K}: the matrix form of the paper. */
+static void delta_row(double s[DV][DK], const float *q, const float *k, const float *v, double g, double beta, double *out)
+{
+    double next[DV][DK];
+    for (int i = 0; i < DV; i++)
+        for (int j = 0; j < DK; j++) {
+            double sum = 0;
+            for (int l = 0; l < DK; l++)
+                sum += s[i][l] * ((l == j) - beta * (double)k[l] * (double)k[j]);
+            next[i][j] = exp(g) * sum + beta * (double)v[i] * (double)k[j];
+        }
+    memcpy(s, next, sizeof next);
+    for (int i = 0; i < DV; i++) {
+        out[i] = 0;
+        for (int j = 0; j < DK; j++)
+            out[i] += 0.5 * next[i][j] * (double)q[j];
+    }
+}
+
+static void test_delta_rule(uint32_t flags)
+{
+    float q[STEPS * K_HEADS * DK], k[STEPS * K_HEADS * DK], v[STEPS * V_HEADS * DV], g[STEPS * V_HEADS], beta[STEPS * V_HEADS];
+    float memory[V_HEADS * DV * DK], y[STEPS * V_HEADS * DV];
+    int32_t positions[STEPS] = {7, 8, 9, 0, 1, 2};
+    double s[V_HEADS][DV][DK], want[STEPS * V_HEADS * DV], left[V_HEADS * DV * DK];
+    fill(q, STEPS * K_HEADS * DK);
+    fill(k, STEPS * K_HEADS * DK);
+    fill(v, STEPS * V_HEADS * DV);
+    fill(g, STEPS * V_HEADS);
+    fill(beta, STEPS * V_HEADS);
+    fill(memory, V_HEADS * DV * DK);
+    for (int i = 0; i < V_HEADS * DV * DK; i++)
+        s[i / DK / DV][i / DK % DV][i % DK] = (double)memory[i];
+    for (int r = 0; r < STEPS; r++)
+        for (int h = 0; h < V_HEADS; h++) {
+            int key = (r * K_HEADS + (flags ? h / 2 : h % 2)) * DK;
+            if (r == 3)
+                memset(s[h], 0, sizeof s[h]);
+            delta_row(s[h], q + key, k + key, v + (r * V_HEADS + h) * DV, (double)g[r * V_HEADS + h], (double)beta[r * V_HEADS + h],
+                      want + (r * V_HEADS + h) * DV);
+        }
+    for (int i = 0; i < V_HEADS * DV * DK; i++)
+        left[i] = s[i / DK / DV][i / DK % DV][i % DK];
+    qk_op op = {.kind = QP_OP_DELTA_RULE, .live = STEPS, .p.delta_rule = {.scale = 0.5f, .flags = flags}};
+    op.src[QP_DELTA_RULE_STATE] = f32(memory, DK, DV, V_HEADS);
+    for (int first = 0; first < STEPS; first += 2) { /* two rows at a time: the memory goes from one to the next */
+        op.dst = f32(y + first * V_HEADS * DV, DV, V_HEADS, 2);
+        op.src[QP_DELTA_RULE_Q] = f32(q + first * K_HEADS * DK, DK, K_HEADS, 2);
+        op.src[QP_DELTA_RULE_K] = f32(k + first * K_HEADS * DK, DK, K_HEADS, 2);
+        op.src[QP_DELTA_RULE_V] = f32(v + first * V_HEADS * DV, DV, V_HEADS, 2);
+        op.src[QP_DELTA_RULE_GATE] = f32(g + first * V_HEADS, V_HEADS, 1, 2);
+        op.src[QP_DELTA_RULE_BETA] = f32(beta + first * V_HEADS, V_HEADS, 1, 2);
+        op.src[QP_DELTA_RULE_POSITIONS] = tensor(positions + first, QP_FORMAT_I32, 2, 1, 1);
+        op.live = 2;
+        qr_run(&op);
+    }
+    ok(all_close(y, want, STEPS * V_HEADS * DV), "delta_rule: the matrix form, %s",
+       flags ? "key heads in groups" : "key heads in turn");
+    ok(all_close(memory, left, V_HEADS * DV * DK), "delta_rule: and the state that is left");
+    op.live = 0;
+    float same[V_HEADS * DV * DK];
+    memcpy(same, memory, sizeof same);
+    qr_run(&op);
+    ok(!memcmp(same, memory, sizeof same), "delta_rule: no row, no change");
+}
+
 int main(void)
 {
     test_get_rows();
@@ -488,5 +609,8 @@ int main(void)
     test_copy();
     test_copy_blocks();
     test_sample();
+    test_short_conv();
+    test_delta_rule(0);
+    test_delta_rule(QP_DELTA_GROUPED);
     return tap_done();
 }

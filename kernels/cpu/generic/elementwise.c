@@ -24,6 +24,7 @@ static void activate(float *y, const float *a, const float *b, int64_t n, qp_act
         ACT_LOOP(QP_ACT_RELU)
         ACT_LOOP(QP_ACT_SIGMOID)
         ACT_LOOP(QP_ACT_GELU_QUICK)
+        ACT_LOOP(QP_ACT_SOFTPLUS)
     default:
         for (int64_t i = 0; i < n; i++)
             y[i] = b ? a[i] * b[i] : a[i];

@@ -50,6 +50,13 @@ static inline float qk_normal_cdf(float x)
     return x < 0 ? tail : 1 - tail;
 }
 
+/* ln(1 + e^x) = max(x, 0) + ln(1 + t), t = e^−|x|; ln(1 + t) = 2·atanh(z), z = t/(2 + t), so that small t lose nothing. */
+static inline float qk_softplusf(float x)
+{
+    float t = qk_expf(x < 0 ? x : -x), z = t / (2 + t), s = z * z;
+    return (x < 0 ? 0 : x) + 2 * z * QK_ATANH_POLY(s, QK_SCALAR_FMA, QK_SCALAR_CONST);
+}
+
 static inline float qk_act(qp_activation act, float x)
 {
     switch (act) {
@@ -59,6 +66,7 @@ static inline float qk_act(qp_activation act, float x)
     case QP_ACT_RELU: return x < 0 ? 0 : x;
     case QP_ACT_SIGMOID: return qk_sigmoidf(x);
     case QP_ACT_GELU_QUICK: return x * qk_sigmoidf(1.702f * x);
+    case QP_ACT_SOFTPLUS: return qk_softplusf(x);
     default: return x;
     }
 }

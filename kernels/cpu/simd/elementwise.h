@@ -36,6 +36,7 @@ static void activate(float *y, const float *x, const float *z, int64_t n, qp_act
         V_ACT_CASE(QP_ACT_RELU)
         V_ACT_CASE(QP_ACT_SIGMOID)
         V_ACT_CASE(QP_ACT_GELU_QUICK)
+        V_ACT_CASE(QP_ACT_SOFTPLUS)
     default:
         if (z)
             V_LOOP(1, v_mul(a, b));

@@ -39,6 +39,12 @@ QK_INLINE vf v_normal_cdf(vf x)
     return v_select(v_lt(x, v_zero()), tail, v_sub(one, tail));
 }
 
+QK_INLINE vf v_softplus(vf x)
+{
+    vf t = v_exp(v_sub(v_zero(), v_abs(x))), z = v_div(t, v_add(v_set1(2), t)), s = v_mul(z, z);
+    return v_fma(v_add(z, z), QK_ATANH_POLY(s, v_fma, v_set1), v_max(v_zero(), x)); /* NaN stays */
+}
+
 QK_INLINE vf v_act(const qp_activation act, vf x)
 {
     switch (act) {
@@ -51,6 +57,7 @@ QK_INLINE vf v_act(const qp_activation act, vf x)
     case QP_ACT_RELU: return v_select(v_lt(x, v_zero()), v_zero(), x);
     case QP_ACT_SIGMOID: return v_gated(v_set1(1), x);
     case QP_ACT_GELU_QUICK: return v_gated(x, v_mul(v_set1(1.702f), x));
+    case QP_ACT_SOFTPLUS: return v_softplus(x);
     default: return x;
     }
 }
