@@ -134,7 +134,6 @@ void hparams_refuse_common(metadata *md)
         {"attention.kv_lora_rank", 0, "latent attention"},
         {"attention.temperature_scale", 0, "attention temperature by position"},
         {"use_parallel_residual", 0, "a parallel residual"},
-        {"rope.scaling.yarn_log_multiplier", 0, "a YaRN log multiplier"},
         {0},
     };
     hparams_refuse(md, refused);
@@ -256,14 +255,38 @@ static void read_rope_dims(metadata *md, hparams *hp, qp_rope_params *rope)
                       md->architecture, rope->n_dims, head);
 }
 
+/* What cos and sin are multiplied by with YaRN: what the file says, or 1 + 0.1·ln s (Peng et al. 2023, section 3.4), divided by
+ * 1 + 0.1·m·ln s where the file has m, the logarithm's multiplier that DeepSeek's and Mistral's models scale all features by. The
+ * op multiplies by 1 + 0.1·ln s itself, so that the rest is returned. */
+static float yarn_magnitude(metadata *md, double s)
+{
+    double said = (double)metadata_float(md, "rope.scaling.yarn_attn_factor", KEY_OPTIONAL, 1);
+    double multiplier = (double)metadata_float(md, "rope.scaling.yarn_log_multiplier", KEY_OPTIONAL, 0);
+    double by_op = 1 + 0.1 * log(s), wanted = said != 1 ? said : by_op / (1 + 0.1 * multiplier * log(s));
+    if (md->status == QP_OK && !(isfinite(wanted) && wanted > 0))
+        metadata_fail(md, QP_ERR_FORMAT,
+                      "%s.rope.scaling.yarn_attn_factor %g and yarn_log_multiplier %g make a scale of %g, which is not above 0",
+                      md->architecture, said, multiplier, wanted);
+    return (float)(wanted / by_op);
+}
+
 /* YaRN: the keys name what Peng et al. 2023 call s (factor), beta and alpha; an ext_factor below 0 means "as YaRN does". */
 static void read_yarn(metadata *md, qp_rope_params *rope)
 {
     float ext = metadata_float(md, "rope.scaling.yarn_ext_factor", KEY_OPTIONAL, -1);
     rope->ext_factor = ext < 0 ? 1 : ext;
-    rope->attn_factor *= metadata_float(md, "rope.scaling.yarn_attn_factor", KEY_OPTIONAL, 1);
     rope->beta_fast = metadata_float(md, "rope.scaling.yarn_beta_fast", KEY_OPTIONAL, 32);
     rope->beta_slow = metadata_float(md, "rope.scaling.yarn_beta_slow", KEY_OPTIONAL, 1);
+    if (md->status == QP_OK && rope->freq_scale > 1)
+        metadata_fail(md, QP_ERR_UNSUPPORTED, "%s.rope.scaling.factor is %g: YaRN that shortens the context is not supported",
+                      md->architecture, 1 / (double)rope->freq_scale);
+    if (md->status == QP_OK && !(rope->beta_fast > rope->beta_slow && rope->beta_slow > 0))
+        metadata_fail(md, QP_ERR_FORMAT, "%s.rope.scaling.yarn_beta_fast %g must be above yarn_beta_slow %g, and both above 0",
+                      md->architecture, (double)rope->beta_fast, (double)rope->beta_slow);
+    if (md->status == QP_OK && rope->ext_factor != 0)
+        rope->attn_factor *= yarn_magnitude(md, 1 / (double)rope->freq_scale);
+    else
+        rope->attn_factor *= metadata_float(md, "rope.scaling.yarn_attn_factor", KEY_OPTIONAL, 1);
 }
 
 static void read_rope_scaling(metadata *md, qp_rope_params *rope, int long_rope)
