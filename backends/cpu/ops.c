@@ -11,7 +11,8 @@
 
 static const qc_op_row *const op_rows[] = {&qc_get_rows_row,  &qc_norm_row,        &qc_matmul_row, &qc_rope_row,  &qc_kv_append_row,
                                            &qc_attention_row, &qc_elementwise_row, &qc_copy_row,   &qc_sample_row,
-                                           &qc_short_conv_row, &qc_delta_rule_row};
+                                           &qc_short_conv_row, &qc_delta_rule_row, &qc_expert_route_row,
+                                           &qc_expert_matmul_row};
 
 const qc_op_row *qc_op_find(qp_op_kind kind)
 {

@@ -89,7 +89,8 @@ static qp_status check_elementwise(const qp_device *device, const qp_op *op, qp_
         status = need_same(&op->src[QP_ELEMENTWISE_A], "a", op, reason);
     if (status)
         return status;
-    if (p->function > QP_ELEMENTWISE_SOFTCAP || p->act > QP_ACT_SOFTPLUS)
+    int clamped = p->function == QP_ELEMENTWISE_GLU && p->act == QP_ACT_SWIGLU_CLAMPED;
+    if (p->function > QP_ELEMENTWISE_SOFTCAP || (p->act > QP_ACT_SOFTPLUS && !clamped))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "function %u with activation %u is not known", p->function, p->act);
     if (takes_two(p->function) != qc_present(b))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "function %u takes %s", p->function,

@@ -169,7 +169,7 @@ static qp_status check_elementwise(const qp_op *op, qp_text *reason)
     int two = f == QP_ELEMENTWISE_ADD || f == QP_ELEMENTWISE_MUL || f == QP_ELEMENTWISE_GLU;
     if (f > QP_ELEMENTWISE_SOFTCAP)
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no elementwise function %u", f);
-    if (op->p.elementwise.act > QP_ACT_SOFTPLUS)
+    if (op->p.elementwise.act > QP_ACT_SOFTPLUS && !(f == QP_ELEMENTWISE_GLU && op->p.elementwise.act == QP_ACT_SWIGLU_CLAMPED))
         return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no activation %u", op->p.elementwise.act);
     qp_status status = want(a, "a", QP_FORMAT_F32, ANY, ANY, ANY, reason);
     if (!status)
@@ -243,6 +243,67 @@ static qp_status check_delta_rule(const qp_op *op, qp_text *reason)
     return status ? status : want(&op->src[QP_DELTA_RULE_STATE], "the state", QP_FORMAT_F32, k->ne[0], v->ne[0], v->ne[1], reason);
 }
 
+static qp_status check_expert_route(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *logits = &op->src[QP_EXPERT_ROUTE_LOGITS];
+    const qp_expert_route_params *p = &op->p.expert_route;
+    int64_t groups = p->groups > 1 ? p->groups : 1, used = groups > 1 ? p->groups_used : 1;
+    if (p->gate > QP_GATE_SOFTMAX_CHOSEN || p->flags & ~(uint32_t)QP_EXPERT_NORMALISE)
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no gate %u with flags 0x%x", p->gate, p->flags);
+    qp_status status = want(logits, "logits", QP_FORMAT_F32, ANY, 1, ANY, reason);
+    if (!status)
+        status = want(&op->dst, "dst", QP_FORMAT_F32, ANY, 2, logits->ne[2], reason);
+    if (!status)
+        status = want_if_there(&op->src[QP_EXPERT_ROUTE_BIAS], "the bias", QP_FORMAT_F32, logits->ne[0], 1, 1, reason);
+    if (status)
+        return status;
+    if (logits->ne[0] % groups || used < 1 || used > groups)
+        return qn_fail(reason, QP_ERR_INVALID, "%lld experts in %lld groups of which %lld are used", (long long)logits->ne[0],
+                       (long long)groups, (long long)used);
+    if (op->dst.ne[0] > logits->ne[0] / groups * used)
+        return qn_fail(reason, QP_ERR_INVALID, "%lld experts are to be chosen out of %lld", (long long)op->dst.ne[0],
+                       (long long)(logits->ne[0] / groups * used));
+    return QP_OK;
+}
+
+static qp_status check_expert_vectors(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *w2 = &op->src[QP_EXPERT_MATMUL_W2];
+    const qp_tensor *bias2 = &op->src[QP_EXPERT_MATMUL_BIAS2], *scales = &op->src[QP_EXPERT_MATMUL_SCALES];
+    if (present(w2) ? present(scales) : present(bias2))
+        return qn_fail(reason, QP_ERR_INVALID, "a gated pair has no scales, and without one there is no second bias");
+    qp_status status = want_if_there(&op->src[QP_EXPERT_MATMUL_BIAS], "the bias", QP_FORMAT_F32, w->ne[1], w->ne[2], 1, reason);
+    if (!status)
+        status = want_if_there(bias2, "the second bias", QP_FORMAT_F32, w->ne[1], w->ne[2], 1, reason);
+    return status ? status : want_if_there(scales, "the scales", QP_FORMAT_F32, w->ne[2], 1, 1, reason);
+}
+
+static qp_status check_expert_matmul(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X], *w2 = &op->src[QP_EXPERT_MATMUL_W2];
+    const qp_tensor *route = &op->src[QP_EXPERT_MATMUL_ROUTE], *residual = &op->src[QP_EXPERT_MATMUL_RESIDUAL];
+    const qp_expert_matmul_params *p = &op->p.expert_matmul;
+    int sum = (p->flags & QP_EXPERT_SUM) != 0;
+    if (p->act > QP_ACT_SOFTPLUS && !(p->act == QP_ACT_SWIGLU_CLAMPED && present(w2)))
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "there is no activation %u%s", p->act, present(w2) ? "" : " of one product");
+    if (p->flags & ~(uint32_t)(QP_MATMUL_FLOAT | QP_EXPERT_SUM))
+        return qn_fail(reason, QP_ERR_UNSUPPORTED, "flags 0x%x are not known", p->flags);
+    if (present(residual) && !sum)
+        return qn_fail(reason, QP_ERR_INVALID, "there is a residual but no sum that it could be added to");
+    qp_status status = want(w, "W", ANY_FORMAT, ANY, ANY, ANY, reason);
+    if (!status)
+        status = want(route, "the route", QP_FORMAT_F32, ANY, 2, ANY, reason);
+    if (!status)
+        status = want(x, "x", QP_FORMAT_F32, w->ne[0], x->ne[1] == 1 ? 1 : route->ne[0], route->ne[2], reason);
+    if (!status)
+        status = want(&op->dst, "dst", QP_FORMAT_F32, w->ne[1], sum ? 1 : route->ne[0], route->ne[2], reason);
+    if (!status)
+        status = want_if_there(residual, "the residual", QP_FORMAT_F32, w->ne[1], 1, route->ne[2], reason);
+    if (!status)
+        status = want_if_there(w2, "W2", w->format, w->ne[0], w->ne[1], w->ne[2], reason);
+    return status ? status : check_expert_vectors(op, reason);
+}
+
 /* One row an op. A real backend has its launch function in the row too: what `check` accepts is what runs. */
 static const struct row {
     const char *name;
@@ -259,6 +320,8 @@ static const struct row {
     [QP_OP_SAMPLE] = {"sample", check_sample},
     [QP_OP_SHORT_CONV] = {"short_conv", check_short_conv},
     [QP_OP_DELTA_RULE] = {"delta_rule", check_delta_rule},
+    [QP_OP_EXPERT_ROUTE] = {"expert_route", check_expert_route},
+    [QP_OP_EXPERT_MATMUL] = {"expert_matmul", check_expert_matmul},
 };
 
 /* ---- what all ops share ---- */

@@ -363,6 +363,7 @@ typedef struct qp_attention_params {
 
 /* QP_OP_ELEMENTWISE  dst = f(a, b); b has a's shape, or ne[2] == 1 and is then used for every row.
  *   ADD a + b · MUL a·b · SCALE scale·a + offset · ACT act(a) · GLU act(a)·b · SOFTCAP scale·tanh(a/scale)
+ *   (GLU with QP_ACT_SWIGLU_CLAMPED takes alpha from scale and limit from offset)
  *   src[0] a F32; src[1] b F32 or none; dst F32, may be a or b */
 enum { QP_ELEMENTWISE_A = 0, QP_ELEMENTWISE_B = 1 };
 enum {
@@ -390,13 +391,14 @@ typedef struct qp_sample_params {
 
 /* QP_OP_EXPERT_ROUTE  which k experts each row goes to, and with what weight.
  *   p = SOFTMAX or SIGMOID of the logits; SOFTMAX_CHOSEN: the softmax is taken over the k chosen logits only.
- *   Chosen are the k largest of p + bias (SOFTMAX_CHOSEN: of logit + bias), of equals the lower number, in falling order. With groups > 1
- *   only experts of the groups_used best groups may be chosen: a group is experts/groups neighbours, its score the sum of its two
- *   largest p + bias (DeepSeek-AI 2024, arXiv:2412.19437). The weight is p without the bias; with QP_EXPERT_NORMALISE the k weights are
- *   divided by their sum; then they are multiplied by scale.
+ *   Chosen are the k largest of p + bias (SOFTMAX_CHOSEN: of logit + bias; without a bias: of the logits, whose order is the same), of
+ *   equals the lower number, in falling order. With groups > 1 only experts of the groups_used best groups may be chosen: a group is
+ *   experts/groups neighbours, its score the sum of its two largest p + bias (DeepSeek-AI 2024, arXiv:2412.19437); they hold at least
+ *   k experts. The weight is p without the bias; with QP_EXPERT_NORMALISE the k weights are divided by their sum unless that is 0;
+ *   then they are multiplied by scale.
  *   src[0] logits F32 {experts, 1, rows}; src[1] bias F32 {experts} or none
- *   dst    F32 {k, 2, rows}: [i, 0, r] the weight, [i, 1, r] the number of the expert. A row with a NaN logit gets NaN weights and
- *          the experts 0..k-1 */
+ *   dst    F32 {k, 2, rows}: [i, 0, r] the weight, [i, 1, r] the number of the expert. A row with a logit that is not finite
+ *          gets NaN weights and the experts 0..k-1 */
 enum { QP_EXPERT_ROUTE_LOGITS = 0, QP_EXPERT_ROUTE_BIAS = 1 };
 enum { QP_GATE_SOFTMAX = 0, QP_GATE_SIGMOID = 1, QP_GATE_SOFTMAX_CHOSEN = 2 };
 enum { QP_EXPERT_NORMALISE = 1u << 0 };
@@ -414,7 +416,8 @@ typedef struct qp_expert_route_params {
  *   {M, experts} or none; src[3] residual F32 {M, 1, rows} (with QP_EXPERT_SUM only) or none; src[4] W2 like W or none; src[5] bias2
  *   F32 {M, experts} or none; src[6] route: what EXPERT_ROUTE wrote, F32 {k, 2, rows}; src[7] scales F32 {experts} or none, not with a
  *   gated pair; dst F32 {M, k, rows}, with QP_EXPERT_SUM {M, 1, rows}, may be the residual but not x.
- *   The sum is taken in the order of i. An expert number outside W gives zeros for that i. Activations as for MATMUL. */
+ *   The sum is taken in the order of i. An expert number outside W, or NaN, gives zeros for that i and adds nothing to the sum, whatever
+ *   its weight. Activations quantised as for MATMUL. QP_ACT_SWIGLU_CLAMPED with a gated pair only. */
 enum {
     QP_EXPERT_MATMUL_W = 0,
     QP_EXPERT_MATMUL_X = 1,

@@ -18,6 +18,14 @@ double qr_activate(qp_activation act, double x)
     }
 }
 
+double qr_gate(qp_activation act, double a, double b, double alpha, double limit)
+{
+    if (act != QP_ACT_SWIGLU_CLAMPED)
+        return qr_activate(act, a) * b;
+    double g = a > limit ? limit : a, u = b > limit ? limit : b < -limit ? -limit : b; /* so that a NaN stays one */
+    return g / (1 + exp(-alpha * g)) * (u + 1);
+}
+
 static double evaluate(const qp_elementwise_params *p, double a, double b)
 {
     double scale = (double)p->scale;
@@ -26,7 +34,7 @@ static double evaluate(const qp_elementwise_params *p, double a, double b)
     case QP_ELEMENTWISE_MUL: return a * b;
     case QP_ELEMENTWISE_SCALE: return scale * a + (double)p->offset;
     case QP_ELEMENTWISE_ACT: return qr_activate(p->act, a);
-    case QP_ELEMENTWISE_GLU: return qr_activate(p->act, a) * b;
+    case QP_ELEMENTWISE_GLU: return qr_gate(p->act, a, b, scale, (double)p->offset);
     case QP_ELEMENTWISE_SOFTCAP: return scale * tanh(a / scale);
     default: return a;
     }

@@ -16,6 +16,8 @@ int qr_run(const qk_op *op)
         [QP_OP_SAMPLE] = qr_sample,
         [QP_OP_SHORT_CONV] = qr_short_conv,
         [QP_OP_DELTA_RULE] = qr_delta_rule,
+        [QP_OP_EXPERT_ROUTE] = qr_expert_route,
+        [QP_OP_EXPERT_MATMUL] = qr_expert_matmul,
     };
     if (op->kind >= QP_OP_LIMIT || !kernels[op->kind])
         return -1;

@@ -28,6 +28,8 @@ void qr_copy(const qk_op *op);
 void qr_sample(const qk_op *op);
 void qr_short_conv(const qk_op *op);
 void qr_delta_rule(const qk_op *op);
+void qr_expert_route(const qk_op *op);
+void qr_expert_matmul(const qk_op *op);
 
 /* cos and sin, each times the magnitude, for one pair of features at a position: all of QP_OP_ROPE's scaling. factor is the pair's
  * frequency factor, or 1. Backends may fill their tables with it. */
@@ -38,5 +40,7 @@ int qr_run(const qk_op *op);
 
 /* act(x), in double. */
 double qr_activate(qp_activation act, double x);
+/* act(a)·b; alpha and limit are for QP_ACT_SWIGLU_CLAMPED alone, which is defined only so. */
+double qr_gate(qp_activation act, double a, double b, double alpha, double limit);
 
 #endif

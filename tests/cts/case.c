@@ -210,22 +210,23 @@ void case_fill(cts_case *c, int tensor, case_fill_kind kind)
             case_random_blocks(c->t, t->format, kind, c->image + t->offset + (uint64_t)(i1 * t->nb[1] + i2 * t->nb[2]), t->ne[0]);
 }
 
-int case_weight(cts_case *c, qp_format format, int64_t k, int64_t m, uint32_t uses)
+int case_experts(cts_case *c, qp_format format, int64_t k, int64_t m, int64_t experts, uint32_t uses)
 {
     cts *t = c->t;
     case_tensor_info w = {.packed = 1};
-    w.tensor = (qp_tensor){.buffer = c->pool, .format = format, .ne = {k, m, 1, 1}};
+    w.tensor = (qp_tensor){.buffer = c->pool, .format = format, .ne = {k, m, experts, 1}};
     int64_t row = k / qk_block_elements(format) * qk_block_bytes(format);
     w.tensor.nb[0] = qk_block_bytes(format);
     w.tensor.nb[1] = row;
-    w.tensor.nb[2] = w.tensor.nb[3] = row * m;
-    w.desc = (qp_weight_desc){.struct_size = sizeof w.desc, .format = format, .uses = uses, .ne = {k, m, 1, 1}};
+    w.tensor.nb[2] = row * m;
+    w.tensor.nb[3] = row * m * experts;
+    w.desc = (qp_weight_desc){.struct_size = sizeof w.desc, .format = format, .uses = uses, .ne = {k, m, experts, 1}};
     w.info.struct_size = sizeof w.info;
-    w.gguf_bytes = (uint64_t)(row * m);
+    w.gguf_bytes = (uint64_t)(row * m * experts);
     w.gguf = malloc(w.gguf_bytes);
     if (!w.gguf)
         abort();
-    case_random_blocks(t, format, SMALL, w.gguf, k * m);
+    case_random_blocks(t, format, SMALL, w.gguf, k * m * experts);
     if (t->backend->weight_layout(t->device, &w.desc, &w.info, cts_words(t)) != QP_OK) {
         snprintf(c->why, sizeof c->why, "weight_layout: %s", t->words);
         w.info.bytes = w.gguf_bytes;
@@ -239,6 +240,11 @@ int case_weight(cts_case *c, qp_format format, int64_t k, int64_t m, uint32_t us
     int i = add_tensor(c, &w.tensor);
     c->tensors[i] = w;
     return i;
+}
+
+int case_weight(cts_case *c, qp_format format, int64_t k, int64_t m, uint32_t uses)
+{
+    return case_experts(c, format, k, m, 1, uses);
 }
 
 /* ---- ops ---- */

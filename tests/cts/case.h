@@ -70,6 +70,7 @@ int case_tensor(cts_case *c, qp_format format, int64_t ne0, int64_t ne1, int64_t
 int case_part(cts_case *c, int whole, uint64_t offset, int64_t ne0, int64_t ne1, int64_t ne2, int64_t nb1, int64_t nb2);
 /* A weight that the device may pack as it likes; its values are random. */
 int case_weight(cts_case *c, qp_format format, int64_t k, int64_t m, uint32_t uses);
+int case_experts(cts_case *c, qp_format format, int64_t k, int64_t m, int64_t experts, uint32_t uses);
 void case_fill(cts_case *c, int tensor, case_fill_kind kind);
 /* An I32 tensor {n} in the step block. */
 int case_ints(cts_case *c, const int32_t *values, int64_t n);
@@ -113,6 +114,8 @@ typedef struct tally {
 /* Runs, compares dst with nmse <= bound + slack·(what int8 activations cost), puts the outcome into the tally, frees the case. */
 void tally_case(tally *y, cts_case *c, int dst, double bound, double slack);
 void tally_exact(tally *y, cts_case *c, int dst); /* the same, every byte alike */
+/* Both: one part of what was written within a bound, another exactly. */
+void tally_split(tally *y, cts_case *c, int close, double bound, int exact);
 /* The point. required: a refusal fails where --strict is given. */
 void tally_point(cts *t, const tally *y, int required, const char *format, ...) __attribute__((format(printf, 4, 5)));
 

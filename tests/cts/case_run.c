@@ -24,7 +24,7 @@ static case_result fail(cts_case *c, const char *format, ...)
 static int pack(cts_case *c, case_tensor_info *w)
 {
     cts *t = c->t;
-    int64_t step = w->info.row_step > 0 ? w->info.row_step : 1, rows = w->tensor.ne[1];
+    int64_t step = w->info.row_step > 0 ? w->info.row_step : 1, rows = w->tensor.ne[1] * w->tensor.ne[2];
     uint64_t row_bytes = (uint64_t)w->tensor.nb[1];
     qp_range range = {.buffer = c->pool, .offset = w->tensor.offset, .size = w->info.bytes};
     for (int64_t row = 0, n; row < rows; row += n) { /* slices of random length, as a loader would */
@@ -165,11 +165,11 @@ static int64_t live_rows(const cts_case *c, const uint8_t *image, int n)
 /* Activations as int8 blocks of 32 would have them. A copy, since x itself must not change. */
 static float *int8_rows(const qk_tensor *x)
 {
-    float *copy = malloc((size_t)(x->ne[0] * x->ne[2]) * sizeof *copy);
-    for (int64_t r = 0; copy && r < x->ne[2]; r++)
+    float *copy = malloc((size_t)(x->ne[0] * x->ne[1] * x->ne[2]) * sizeof *copy);
+    for (int64_t r = 0; copy && r < x->ne[1] * x->ne[2]; r++)
         for (int64_t begin = 0; begin < x->ne[0]; begin += QK_BLOCK) {
             float *to = copy + r * x->ne[0] + begin, most = 0;
-            memcpy(to, (const char *)x->data + r * x->nb[2] + begin * 4, QK_BLOCK * sizeof *to);
+            memcpy(to, (const char *)x->data + r / x->ne[1] * x->nb[2] + r % x->ne[1] * x->nb[1] + begin * 4, QK_BLOCK * sizeof *to);
             for (int i = 0; i < QK_BLOCK; i++)
                 most = fmaxf(most, fabsf(to[i]));
             float d = most / 127;
@@ -184,6 +184,15 @@ static int is_quantised(qp_format format)
     return qk_block_elements(format) > 1;
 }
 
+_Static_assert((int)QP_EXPERT_MATMUL_W == QP_MATMUL_W && (int)QP_EXPERT_MATMUL_X == QP_MATMUL_X, "both kinds read alike below");
+
+static int may_be_coarse(const qk_op *op)
+{
+    uint32_t flags = op->kind == QP_OP_MATMUL ? op->p.matmul.flags : op->p.expert_matmul.flags;
+    return (op->kind == QP_OP_MATMUL || op->kind == QP_OP_EXPERT_MATMUL) && is_quantised(op->src[QP_MATMUL_W].format) &&
+           !(flags & QP_MATMUL_FLOAT);
+}
+
 static void run_reference(cts_case *c, uint8_t *image, int coarse)
 {
     for (int n = 0; n < c->op_count; n++) {
@@ -192,12 +201,12 @@ static void run_reference(cts_case *c, uint8_t *image, int coarse)
         for (int s = 0; s < QP_OP_SOURCES; s++)
             op.src[s] = here(c, image, c->src[n][s]);
         float *rows = NULL;
-        if (coarse && op.kind == QP_OP_MATMUL && is_quantised(op.src[QP_MATMUL_W].format) &&
-            !(op.p.matmul.flags & QP_MATMUL_FLOAT)) {
+        if (coarse && may_be_coarse(&op)) {
             qk_tensor *x = &op.src[QP_MATMUL_X];
             rows = int8_rows(x);
             x->data = rows;
-            x->nb[2] = x->ne[0] * 4;
+            x->nb[1] = x->ne[0] * 4;
+            x->nb[2] = x->nb[1] * x->ne[1];
         }
         qr_run(&op);
         free(rows);
@@ -391,6 +400,30 @@ static case_result tally_run(tally *y, cts_case *c)
     return result;
 }
 
+static void judge_close(tally *y, cts_case *c, int dst, double bound, double slack)
+{
+    case_error e = case_compare(c, dst);
+    double allowed = bound + slack * e.coarse;
+    y->worst = fmax(y->worst, e.nmse);
+    y->error += e.error;
+    y->energy += e.energy;
+    if (e.nmse <= allowed && !e.not_finite)
+        return;
+    char words[200];
+    snprintf(words, sizeof words, "NMSE %.3g, allowed %.3g, %lld of %lld not finite where they should be or the other way round",
+             e.nmse, allowed, (long long)e.not_finite, (long long)e.count);
+    tally_failure(y, c, words);
+}
+
+static void judge_exact(tally *y, cts_case *c, int dst)
+{
+    int64_t differences = case_differences(c, dst);
+    char words[100];
+    snprintf(words, sizeof words, "%lld bytes differ where the result is exact", (long long)differences);
+    if (differences)
+        tally_failure(y, c, words);
+}
+
 void tally_case(tally *y, cts_case *c, int dst, double bound, double slack)
 {
     if (!c) {
@@ -398,20 +431,8 @@ void tally_case(tally *y, cts_case *c, int dst, double bound, double slack)
         return;
     }
     int ran = tally_run(y, c) == CASE_RAN && c->t->computes;
-    for (int i = 0; ran && i < (c->also < 0 ? 1 : 2); i++) {
-        case_error e = case_compare(c, i ? c->also : dst);
-        double allowed = bound + slack * e.coarse;
-        y->worst = fmax(y->worst, e.nmse);
-        y->error += e.error;
-        y->energy += e.energy;
-        if (!(e.nmse <= allowed) || e.not_finite) {
-            char words[200];
-            snprintf(words, sizeof words,
-                     "NMSE %.3g, allowed %.3g, %lld of %lld not finite where they should be or the other way round", e.nmse,
-                     allowed, (long long)e.not_finite, (long long)e.count);
-            tally_failure(y, c, words);
-        }
-    }
+    for (int i = 0; ran && i < (c->also < 0 ? 1 : 2); i++)
+        judge_close(y, c, i ? c->also : dst, bound, slack);
     case_free(c);
 }
 
@@ -421,12 +442,20 @@ void tally_exact(tally *y, cts_case *c, int dst)
         y->failed++;
         return;
     }
+    if (tally_run(y, c) == CASE_RAN && c->t->computes)
+        judge_exact(y, c, dst);
+    case_free(c);
+}
+
+void tally_split(tally *y, cts_case *c, int close, double bound, int exact)
+{
+    if (!c) {
+        y->failed++;
+        return;
+    }
     if (tally_run(y, c) == CASE_RAN && c->t->computes) {
-        int64_t differences = case_differences(c, dst);
-        char words[100];
-        snprintf(words, sizeof words, "%lld bytes differ where the result is exact", (long long)differences);
-        if (differences)
-            tally_failure(y, c, words);
+        judge_close(y, c, close, bound, 0);
+        judge_exact(y, c, exact);
     }
     case_free(c);
 }

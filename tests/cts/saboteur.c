@@ -63,6 +63,24 @@ static qp_status program_create(qp_device *device, const qp_program_desc *desc, 
                 ops[i].p.delta_rule.flags ^= QP_DELTA_GROUPED;
             if (is("restart") && ops[i].kind == QP_OP_SHORT_CONV) /* does not see where a sequence begins */
                 ops[i].src[QP_SHORT_CONV_POSITIONS].offset += 4 * (ops[i].dst.ne[2] > 1);
+            if (is("bias") && ops[i].kind == QP_OP_EXPERT_ROUTE)
+                ops[i].src[QP_EXPERT_ROUTE_BIAS] = (qp_tensor){0};
+            if (is("normalise") && ops[i].kind == QP_OP_EXPERT_ROUTE && ops[i].p.expert_route.gate != QP_GATE_SOFTMAX_CHOSEN)
+                ops[i].p.expert_route.flags ^= QP_EXPERT_NORMALISE;
+            if (is("groups") && ops[i].kind == QP_OP_EXPERT_ROUTE)
+                ops[i].p.expert_route.groups = 0;
+            if (is("bias") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].src[QP_EXPERT_MATMUL_BIAS] = (qp_tensor){0};
+            if (is("scale") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].src[QP_EXPERT_MATMUL_SCALES] = (qp_tensor){0};
+            if (is("residual") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].src[QP_EXPERT_MATMUL_RESIDUAL] = (qp_tensor){0};
+            if (is("first_expert") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].src[QP_EXPERT_MATMUL_W].nb[2] = 0;
+            if (is("first_x") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].src[QP_EXPERT_MATMUL_X].nb[1] = 0;
+            if (is("limit") && ops[i].kind == QP_OP_EXPERT_MATMUL)
+                ops[i].p.expert_matmul.limit *= 1.5f;
             if (is("residual") && ops[i].kind == QP_OP_MATMUL)
                 ops[i].src[QP_MATMUL_RESIDUAL] = (qp_tensor){0};
         }

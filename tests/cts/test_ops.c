@@ -255,6 +255,10 @@ static cts_case *elementwise_case(cts *t, uint32_t function, qp_activation act, 
                                                  : case_tensor(c, QP_FORMAT_F32, n, heads, rows, any_style(t));
     qp_op *op = case_op(c, QP_OP_ELEMENTWISE, *dst, src, 2);
     op->p.elementwise = (qp_elementwise_params){.function = function, .act = act, .scale = 30, .offset = (float)cts_normal(t)};
+    if (act == QP_ACT_SWIGLU_CLAMPED) { /* alpha and limit */
+        op->p.elementwise.scale = 1.702f;
+        op->p.elementwise.offset = 1.5f;
+    }
     case_random_live(c, rows);
     return c;
 }
@@ -276,6 +280,13 @@ void test_op_elementwise(cts *t)
             }
             tally_point(t, &y, 1, "%s%s%s", functions[function], with_act ? " " : "", with_act ? acts[act] : "");
         }
+    tally clamped = {0};
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
+        int dst = 0;
+        cts_case *c = elementwise_case(t, QP_ELEMENTWISE_GLU, QP_ACT_SWIGLU_CLAMPED, i % 3 == 0 ? EXTREME : NORMAL, &dst);
+        tally_case(&clamped, c, dst, 1e-10, 0);
+    }
+    tally_point(t, &clamped, 1, "gated pair, clamped SwiGLU");
 }
 
 /* ---- copy ---- */

@@ -143,6 +143,8 @@ static const char *const functions[] = {"add", "mul", "scale", "act", "glu", "so
 static double element_error(const qp_elementwise_params *p, double a, double b, double want)
 {
     double act = 1e-6 * fabs(a) + 4e-6 * fabs(qr_activate(p->act, a));
+    if (p->act == QP_ACT_SWIGLU_CLAMPED) /* b + 1 cancels near -1 */
+        return fabs(want) * 4e-6 + (fabs(fmin(a, (double)p->offset)) + 1) * 1e-6;
     switch (p->function) {
     case QP_ELEMENTWISE_ADD: return fabs(want) * 0x1p-24;
     case QP_ELEMENTWISE_MUL: return fabs(want) * 0x1p-24 + 0x1p-149;
@@ -190,6 +192,8 @@ static bool element_round(const subject *s, int round, uint32_t function, qp_act
     fill kind = (fill)random_below(FILL_COUNT);
     bool needs_b = function == QP_ELEMENTWISE_ADD || function == QP_ELEMENTWISE_MUL || function == QP_ELEMENTWISE_GLU;
     qp_elementwise_params p = {.function = function, .act = act, .scale = random_normal() + 0.1f, .offset = random_normal()};
+    if (act == QP_ACT_SWIGLU_CLAMPED)
+        p.offset = fabsf(p.offset) * 5; /* the limit */
     if (function == QP_ELEMENTWISE_SOFTCAP)
         p.scale = fabsf(p.scale) * 30 + 0.01f;
     float *a = random_row(A, n, kind, 1e15f, round), *b = needs_b ? random_row(B, n, FILL_NORMAL, 0, round) : NULL;
@@ -213,6 +217,9 @@ static bool check_elementwise(const subject *s)
             for (int round = 0; round < 100; round++)
                 if (!element_round(s, round, function, act))
                     return false;
+        for (int round = 0; round < 100 && function == QP_ELEMENTWISE_GLU; round++)
+            if (!element_round(s, round, function, QP_ACT_SWIGLU_CLAMPED))
+                return false;
     }
     return true;
 }

@@ -465,8 +465,6 @@ static void test_sample(void)
     op.src[0] = f32(x, 4, 1, 5);
     qr_run(&op);
     ok(ids[0] == 1 && ids[1] == -1 && ids[2] == -1 && ids[3] == 0 && ids[4] == 3, "sample: the lowest of the largest, -1 for NaN");
-    op.kind = QP_OP_EXPERT_ROUTE;
-    ok(qr_run(&op) == -1, "a reserved op is refused");
     op.kind = 1000;
     ok(qr_run(&op) == -1, "an unknown op is refused");
 }
@@ -589,6 +587,74 @@ static void test_delta_rule(uint32_t flags)
     ok(!memcmp(same, memory, sizeof same), "delta_rule: no row, no change");
 }
 
+/* ---- experts: numbers worked out by hand ---- */
+
+/* Logits of which e^x is 1, 2, 4, …: a softmax over all of them has easy fractions. */
+static void route(const float *logits, const float *bias, int experts, int k, qp_expert_route_params p, float *out)
+{
+    qk_op op = {.kind = QP_OP_EXPERT_ROUTE, .live = 1, .dst = f32(out, k, 2, 1), .p.expert_route = p};
+    op.src[QP_EXPERT_ROUTE_LOGITS] = f32((float *)(uintptr_t)logits, experts, 1, 1);
+    if (bias)
+        op.src[QP_EXPERT_ROUTE_BIAS] = f32((float *)(uintptr_t)bias, experts, 1, 1);
+    qr_run(&op);
+}
+
+static void test_expert_route(void)
+{
+    const float ln2 = 0.693147180559945f, x[4] = {0, 2 * ln2, ln2, 0}, bias[4] = {9, 0, 0, 8};
+    const float bad[4] = {0, 1, NAN, 2}, grouped[6] = {5, 0, 4, 4, 2, 2}, nothing[4] = {-200, -200, -200, -200};
+    float y[8];
+    qp_expert_route_params p = {.gate = QP_GATE_SOFTMAX, .scale = 1};
+    route(x, NULL, 4, 2, p, y);
+    ok(all_close(y, (double[]){0.5, 0.25, 1, 2}, 4), "route: softmax over all, the two largest");
+    p.flags = QP_EXPERT_NORMALISE;
+    p.scale = 3;
+    route(x, NULL, 4, 2, p, y);
+    ok(all_close(y, (double[]){2, 1, 1, 2}, 4), "route: their sum becomes 1, then the scale");
+    p.gate = QP_GATE_SOFTMAX_CHOSEN;
+    p.flags = 0;
+    route(x, NULL, 4, 3, p, y);
+    ok(all_close(y, (double[]){12. / 7, 6. / 7, 3. / 7, 1, 2, 0}, 6), "route: softmax of the chosen, of equals the first");
+    p = (qp_expert_route_params){.gate = QP_GATE_SIGMOID, .scale = 1};
+    route(x, bias, 4, 3, p, y);
+    ok(all_close(y, (double[]){0.5, 0.5, 0.8, 0, 3, 1}, 6), "route: a bias chooses but does not weigh");
+    p.groups = 3;
+    p.groups_used = 2;
+    route(grouped, NULL, 6, 3, p, y);
+    ok(y[3] == 2 && y[4] == 3 && y[5] == 4, "route: groups count by their two best, so the largest logit is left out");
+    p = (qp_expert_route_params){.gate = QP_GATE_SIGMOID, .flags = QP_EXPERT_NORMALISE, .scale = 1};
+    route(nothing, NULL, 4, 2, p, y);
+    ok(all_close(y, (double[]){0.5, 0.5, 0, 1}, 4), "route: tiny weights are divided by their sum");
+    route(bad, NULL, 4, 2, p, y);
+    ok(isnan(y[0]) && isnan(y[1]) && y[2] == 0 && y[3] == 1, "route: a NaN gives NaN weights and the first experts");
+}
+
+static void test_expert_matmul(void)
+{
+    /* three experts of 2 x 1: rows of W are (1, 10), (2, 20), (3, 30) */
+    float w[6] = {1, 10, 2, 20, 3, 30}, x[4] = {1, 2, 3, 4}, bias[6] = {.5f, .25f, 0, 0, -1, -2}, scales[3] = {1, 100, -1};
+    float the_route[8] = {2, 3, 0, 2, 4, 5, 7, 1}, y[8], residual[4] = {1, 1, 1, 1}, w2[6] = {1, 1, 1, 1, 1, 1};
+    qk_op op = {.kind = QP_OP_EXPERT_MATMUL, .live = 2, .dst = f32(y, 2, 2, 2)};
+    op.src[QP_EXPERT_MATMUL_W] = f32(w, 1, 2, 3);
+    op.src[QP_EXPERT_MATMUL_X] = f32(x, 1, 1, 2);
+    op.src[QP_EXPERT_MATMUL_ROUTE] = f32(the_route, 2, 2, 2);
+    qr_run(&op);
+    ok(all_close(y, (double[]){1, 10, 3, 30, 0, 0, 4, 40}, 8), "experts: each row by its own, zeros for one that is not there");
+    op.src[QP_EXPERT_MATMUL_X] = f32(x, 1, 2, 2);
+    op.src[QP_EXPERT_MATMUL_BIAS] = f32(bias, 2, 3, 1);
+    op.src[QP_EXPERT_MATMUL_SCALES] = f32(scales, 3, 1, 1);
+    qr_run(&op);
+    ok(all_close(y, (double[]){1.5, 10.25, -7, -62, 0, 0, 800, 8000}, 8), "experts: an x for each, scales, then biases");
+    op.dst = op.src[QP_EXPERT_MATMUL_RESIDUAL] = f32(residual, 2, 1, 2);
+    op.src[QP_EXPERT_MATMUL_SCALES] = (qk_tensor){0};
+    op.src[QP_EXPERT_MATMUL_W2] = f32(w2, 1, 2, 3);
+    op.p.expert_matmul = (qp_expert_matmul_params){
+        .act = QP_ACT_SWIGLU_CLAMPED, .flags = QP_EXPERT_SUM, .alpha = 0, .limit = 3.5f}; /* alpha 0: half of g·(u + 1) */
+    qr_run(&op);
+    /* row 0: 2·(1.5·2/2) + 3·(3.5·3/2); 2·(3.5·2/2) + 3·(3.5·3/2); row 1: 5·(3.5·4.5/2), alike */
+    ok(all_close(residual, (double[]){19.75, 23.75, 40.375, 40.375}, 4), "experts: clamped pairs, weighed, on the residual in place");
+}
+
 int main(void)
 {
     test_get_rows();
@@ -612,5 +678,7 @@ int main(void)
     test_short_conv();
     test_delta_rule(0);
     test_delta_rule(QP_DELTA_GROUPED);
+    test_expert_route();
+    test_expert_matmul();
     return tap_done();
 }

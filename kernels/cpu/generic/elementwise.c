@@ -31,6 +31,14 @@ static void activate(float *y, const float *a, const float *b, int64_t n, qp_act
     }
 }
 
+static void swiglu_clamped(float *y, const float *a, const float *b, int64_t n, float alpha, float limit)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float g = a[i] > limit ? limit : a[i], u = b[i] > limit ? limit : b[i] < -limit ? -limit : b[i]; /* NaN stays */
+        y[i] = g * qk_sigmoidf(alpha * g) * (u + 1);
+    }
+}
+
 static void elementwise(float *y, const float *a, const float *b, int64_t n, const qp_elementwise_params *p)
 {
     switch (p->function) {
@@ -47,7 +55,12 @@ static void elementwise(float *y, const float *a, const float *b, int64_t n, con
             y[i] = p->scale * a[i] + p->offset;
         break;
     case QP_ELEMENTWISE_ACT: activate(y, a, NULL, n, p->act); break;
-    case QP_ELEMENTWISE_GLU: activate(y, a, b, n, p->act); break;
+    case QP_ELEMENTWISE_GLU:
+        if (p->act == QP_ACT_SWIGLU_CLAMPED)
+            swiglu_clamped(y, a, b, n, p->scale, p->offset);
+        else
+            activate(y, a, b, n, p->act);
+        break;
     case QP_ELEMENTWISE_SOFTCAP:
         for (int64_t i = 0; i < n; i++)
             y[i] = p->scale * qk_tanhf(a[i] / p->scale);

@@ -52,7 +52,12 @@ static void elementwise(float *y, const float *x, const float *z, int64_t n, con
     case QP_ELEMENTWISE_MUL: V_LOOP(1, v_mul(a, b)); break;
     case QP_ELEMENTWISE_SCALE: V_LOOP(0, v_add(v_mul(a, v_set1(p->scale)), v_set1(p->offset))); break;
     case QP_ELEMENTWISE_ACT: activate(y, x, NULL, n, p->act); break;
-    case QP_ELEMENTWISE_GLU: activate(y, x, z, n, p->act); break;
+    case QP_ELEMENTWISE_GLU:
+        if (p->act == QP_ACT_SWIGLU_CLAMPED)
+            V_LOOP(1, v_swiglu_clamped(a, b, v_set1(p->scale), v_set1(p->offset)));
+        else
+            activate(y, x, z, n, p->act);
+        break;
     case QP_ELEMENTWISE_SOFTCAP: V_LOOP(0, v_mul(v_tanh(v_div(a, v_set1(p->scale))), v_set1(p->scale))); break;
     default: break;
     }

@@ -62,4 +62,10 @@ QK_INLINE vf v_act(const qp_activation act, vf x)
     }
 }
 
+QK_INLINE vf v_swiglu_clamped(vf a, vf b, vf alpha, vf limit)
+{
+    vf g = v_min(limit, a), u = v_max(v_sub(v_zero(), limit), v_min(limit, b)); /* NaN stays */
+    return v_mul(v_gated(g, v_mul(alpha, g)), v_add(u, v_set1(1)));
+}
+
 #endif
