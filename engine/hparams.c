@@ -2,6 +2,7 @@
 #include "engine/hparams.h"
 
 #include "engine/arch/arch.h"
+#include "engine/metadata_features.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -9,11 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_SIZE = 192 };
-
-static const char *full_key(const metadata *md, const char *suffix, char key[KEY_SIZE])
+const char *metadata_key(const metadata *md, const char *suffix, char key[METADATA_KEY_SIZE])
 {
-    snprintf(key, KEY_SIZE, "%s.%s", md->architecture, suffix);
+    snprintf(key, METADATA_KEY_SIZE, "%s.%s", md->architecture, suffix);
     return key;
 }
 
@@ -31,13 +30,14 @@ void metadata_fail(metadata *md, quern_status status, const char *format, ...)
 
 int metadata_has(const metadata *md, const char *suffix)
 {
-    char key[KEY_SIZE];
-    return quern_gguf_find(md->gguf, full_key(md, suffix, key)) != NULL;
+    char key[METADATA_KEY_SIZE];
+    return quern_gguf_find(md->gguf, metadata_key(md, suffix, key)) != NULL;
 }
 
 /* Is there something to read? Notes a required key that is missing. */
 static int wanted(metadata *md, const char *suffix, int required)
 {
+    features_note(md, suffix);
     if (md->status != QP_OK)
         return 0;
     if (metadata_has(md, suffix))
@@ -49,9 +49,9 @@ static int wanted(metadata *md, const char *suffix, int required)
 
 static uint32_t count_at(metadata *md, const char *suffix, uint64_t index, int zero, uint32_t missing)
 {
-    char key[KEY_SIZE];
+    char key[METADATA_KEY_SIZE];
     uint64_t value = 0;
-    md->status = quern_gguf_get_u64(md->gguf, full_key(md, suffix, key), index, &value, md->error);
+    md->status = quern_gguf_get_u64(md->gguf, metadata_key(md, suffix, key), index, &value, md->error);
     if (md->status != QP_OK)
         return missing;
     if ((value == 0 && !zero) || value > INT32_MAX) {
@@ -71,9 +71,9 @@ float metadata_float(metadata *md, const char *suffix, int required, float missi
 {
     if (!wanted(md, suffix, required))
         return missing;
-    char key[KEY_SIZE];
+    char key[METADATA_KEY_SIZE];
     double value = 0;
-    md->status = quern_gguf_get_f64(md->gguf, full_key(md, suffix, key), 0, &value, md->error);
+    md->status = quern_gguf_get_f64(md->gguf, metadata_key(md, suffix, key), 0, &value, md->error);
     if (md->status != QP_OK)
         return missing;
     if (!isfinite(value) || fabs(value) > 3e38) {
@@ -98,8 +98,8 @@ uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, 
 {
     if (!wanted(md, suffix, required))
         return missing;
-    char key[KEY_SIZE];
-    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+    char key[METADATA_KEY_SIZE];
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, metadata_key(md, suffix, key));
     if (kv->type != QUERN_GGUF_ARRAY)
         return count_at(md, suffix, 0, 0, missing);
     if (kv->count < layers) {
@@ -107,36 +107,6 @@ uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, 
         return missing;
     }
     return count_at(md, suffix, layer, 0, missing);
-}
-
-void hparams_refuse(metadata *md, const refused_key *keys)
-{
-    for (; keys->suffix; keys++) {
-        if (!wanted(md, keys->suffix, KEY_OPTIONAL))
-            continue;
-        char key[KEY_SIZE];
-        double value = 0;
-        full_key(md, keys->suffix, key);
-        md->status = quern_gguf_get_f64(md->gguf, key, 0, &value, md->error);
-        if (md->status == QP_OK && value != keys->neutral)
-            metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g: %s is not supported in architecture \"%s\"", key, value, keys->what,
-                          md->architecture);
-    }
-}
-
-void hparams_refuse_common(metadata *md)
-{
-    static const refused_key refused[] = {
-        {"expert_count", 0, "a mixture of experts"},
-        {"attention.max_alibi_bias", 0, "ALiBi"},
-        {"attention.clamp_kqv", 0, "clamping of Q, K and V"},
-        {"attention.causal", 1, "attention that is not causal"},
-        {"attention.kv_lora_rank", 0, "latent attention"},
-        {"attention.temperature_scale", 0, "attention temperature by position"},
-        {"use_parallel_residual", 0, "a parallel residual"},
-        {0},
-    };
-    hparams_refuse(md, refused);
 }
 
 /* ---- shape ---- */
@@ -200,21 +170,14 @@ void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind)
         metadata_fail(md, QP_ERR_FORMAT, "%s.%s is %g, which is below 0", md->architecture, suffix, (double)hp->norm.eps);
 }
 
-void hparams_read_window(metadata *md, hparams *hp)
-{
-    uint32_t window = metadata_count(md, "attention.sliding_window", KEY_OPTIONAL, 1, 0);
-    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
-        hp->layer[i].window = window;
-}
-
-/* Is layer `index` one with a window, by the metadata's own list or period? */
+/* Is layer `index` one with a window, by the metadata's own list or period, else by `period` (0: every layer is)? */
 static int layer_is_local(metadata *md, const hparams *hp, uint32_t index, uint32_t period)
 {
-    char key[KEY_SIZE];
+    char key[METADATA_KEY_SIZE];
     const char *suffix = "attention.sliding_window_pattern";
     if (!wanted(md, suffix, KEY_OPTIONAL))
-        return index % period != period - 1;
-    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+        return !period || index % period != period - 1;
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, metadata_key(md, suffix, key));
     if (kv->type != QUERN_GGUF_ARRAY) {
         period = metadata_count(md, suffix, KEY_REQUIRED, 0, period);
         return index % period != period - 1;
@@ -227,11 +190,20 @@ static int layer_is_local(metadata *md, const hparams *hp, uint32_t index, uint3
     return local != 0;
 }
 
+static void set_windows(metadata *md, hparams *hp, uint32_t window, uint32_t period)
+{
+    for (uint32_t i = 0; window && i < hp->layers && md->status == QP_OK; i++)
+        hp->layer[i].window = layer_is_local(md, hp, i, period) ? window : 0;
+}
+
+void hparams_read_window(metadata *md, hparams *hp)
+{
+    set_windows(md, hp, metadata_count(md, "attention.sliding_window", KEY_OPTIONAL, 1, 0), 0);
+}
+
 void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uint32_t missing)
 {
-    uint32_t window = metadata_count(md, "attention.sliding_window", missing ? KEY_OPTIONAL : KEY_REQUIRED, 0, missing);
-    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
-        hp->layer[i].window = layer_is_local(md, hp, i, period) ? window : 0;
+    set_windows(md, hp, metadata_count(md, "attention.sliding_window", missing ? KEY_OPTIONAL : KEY_REQUIRED, 0, missing), period);
 }
 
 float hparams_read_cap(metadata *md, const char *suffix, float missing)
@@ -271,9 +243,8 @@ static float yarn_magnitude(metadata *md, double s)
 }
 
 /* YaRN: the keys name what Peng et al. 2023 call s (factor), beta and alpha; an ext_factor below 0 means "as YaRN does". */
-static void read_yarn(metadata *md, qp_rope_params *rope)
+static void read_yarn(metadata *md, qp_rope_params *rope, float ext)
 {
-    float ext = metadata_float(md, "rope.scaling.yarn_ext_factor", KEY_OPTIONAL, -1);
     rope->ext_factor = ext < 0 ? 1 : ext;
     rope->beta_fast = metadata_float(md, "rope.scaling.yarn_beta_fast", KEY_OPTIONAL, 32);
     rope->beta_slow = metadata_float(md, "rope.scaling.yarn_beta_slow", KEY_OPTIONAL, 1);
@@ -291,8 +262,8 @@ static void read_yarn(metadata *md, qp_rope_params *rope)
 
 static void read_rope_scaling(metadata *md, qp_rope_params *rope, int long_rope)
 {
-    char key[KEY_SIZE], type[32];
-    metadata_string(md, full_key(md, "rope.scaling.type", key), type, sizeof type);
+    char key[METADATA_KEY_SIZE], type[32];
+    metadata_string(md, metadata_key(md, "rope.scaling.type", key), type, sizeof type);
     float factor = metadata_float(md, "rope.scaling.factor", KEY_OPTIONAL, 0);
     if (factor == 0) /* the older name of the linear factor */
         factor = metadata_float(md, "rope.scale_linear", KEY_OPTIONAL, 0);
@@ -307,8 +278,14 @@ static void read_rope_scaling(metadata *md, qp_rope_params *rope, int long_rope)
         return;
     }
     rope->freq_scale = factor > 0 ? 1 / factor : 1;
+    float ext = metadata_float(md, "rope.scaling.yarn_ext_factor", KEY_OPTIONAL, -1);
     if (!strcmp(type, "yarn"))
-        read_yarn(md, rope);
+        read_yarn(md, rope, ext);
+    else if (md->status == QP_OK && ext > 0)
+        metadata_fail(
+            md, QP_ERR_UNSUPPORTED,
+            "%s.rope.scaling.yarn_ext_factor is %g, but %s is \"%s\": YaRN in rope scaling of another type is not supported",
+            md->architecture, (double)ext, key, type);
     else if (type[0] && strcmp(type, "linear"))
         metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is \"%s\": this kind of rope scaling is not supported in architecture \"%s\"",
                       key, type, md->architecture);
@@ -340,9 +317,35 @@ void hparams_read_local_rope(metadata *md, hparams *hp, float base)
         hp->layer[i].rope = hp->layer[i].window ? 1 : 0;
 }
 
+/* Layers with a window could differ from the others in more than their rope's base; here they do not. */
+static void check_local_keys(metadata *md, const hparams *hp)
+{
+    const layer_hparams *local = NULL;
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK && !local; i++)
+        local = hp->layer[i].window ? &hp->layer[i] : NULL;
+    if (!local)
+        return;
+    const qp_rope_params *rope = &hp->rope[local->rope == 1];
+    const struct {
+        const char *suffix;
+        double expected;
+    } keys[] = {
+        {"attention.key_length_swa", local->head_k},
+        {"attention.value_length_swa", local->head_v},
+        {"rope.dimension_count_swa", rope->n_dims},
+        {"rope.freq_base_swa", (double)rope->freq_base},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        double value = (double)metadata_float(md, keys[i].suffix, KEY_OPTIONAL, (float)keys[i].expected);
+        if (md->status == QP_OK && value != keys[i].expected && local->rope != HPARAMS_NO_ROPE)
+            metadata_fail(md, QP_ERR_UNSUPPORTED,
+                          "%s.%s is %g, and %g in layers without a window: this difference is not supported in architecture \"%s\"",
+                          md->architecture, keys[i].suffix, value, keys[i].expected, md->architecture);
+    }
+}
+
 void hparams_read_dense(metadata *md, hparams *hp, uint32_t norm, uint32_t rope)
 {
-    hparams_refuse_common(md);
     hparams_read_shape(md, hp);
     hparams_read_norm(md, hp, norm);
     hparams_read_rope(md, hp, rope);
@@ -391,6 +394,8 @@ quern_status hparams_read(const quern_gguf *gguf, hparams *hp, quern_error *erro
     }
     metadata_string(&md, "general.name", hp->name, sizeof hp->name);
     row->read(&md, hp);
+    features_refuse_unread(&md);
+    check_local_keys(&md, hp);
     read_vocabulary(&md, hp);
     if (md.status != QP_OK)
         hparams_free(hp);

@@ -51,9 +51,13 @@ typedef struct metadata {
     const char *architecture;
     quern_error *error;
     quern_status status;
+    uint64_t asked[2]; /* of the keys in metadata_features.c, those that were asked for */
 } metadata;
 
-enum { KEY_REQUIRED = 1, KEY_OPTIONAL = 0 };
+enum { KEY_REQUIRED = 1, KEY_OPTIONAL = 0, METADATA_KEY_SIZE = 192 };
+
+/* "ARCHITECTURE.suffix" into key; returns key. */
+const char *metadata_key(const metadata *md, const char *suffix, char key[METADATA_KEY_SIZE]);
 
 int metadata_has(const metadata *md, const char *suffix);
 /* A count: 1..2^31-1, or also 0 where `zero` is set. A missing optional key gives `missing`. */
@@ -65,19 +69,6 @@ void metadata_string(metadata *md, const char *key, char *dst, size_t size);
 uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, uint32_t layers, int required, uint32_t missing);
 QUERN_PRINTF(3, 4) void metadata_fail(metadata *md, quern_status status, const char *format, ...);
 
-/* A feature that some file's metadata can ask for and that the architecture at hand does not compute. */
-typedef struct refused_key {
-    const char *suffix;
-    double neutral; /* the value that means "not used" */
-    const char *what;
-} refused_key;
-/* Fails, naming key, value and feature, if one of the keys (ended by suffix NULL) is there with another value than the neutral one.
- */
-void hparams_refuse(metadata *md, const refused_key *keys);
-
-/* What no architecture here computes, whatever its name. */
-void hparams_refuse_common(metadata *md);
-
 /* context, embedding, layers, heads, head sizes, feed-forward sizes, with the defaults that all architectures share. */
 void hparams_read_shape(metadata *md, hparams *hp);
 void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind);
@@ -85,9 +76,9 @@ void hparams_read_norm(metadata *md, hparams *hp, uint32_t kind);
 void hparams_read_rope(metadata *md, hparams *hp, uint32_t mode);
 /* rope[1] for the layers that have a window: rope[0] with a base of its own and without scaling. After the window is read. */
 void hparams_read_local_rope(metadata *md, hparams *hp, float base);
-/* The dense transformers' list: refuse_common, shape, norm, rope and attention.scale. */
+/* The dense transformers' list: shape, norm, rope and attention.scale. */
 void hparams_read_dense(metadata *md, hparams *hp, uint32_t norm, uint32_t rope);
-/* One sliding window for all layers. */
+/* One sliding window for all layers, but for those that attention.sliding_window_pattern (see below) leaves without. */
 void hparams_read_window(metadata *md, hparams *hp);
 /* A sliding window for all layers but each `period`th; attention.sliding_window_pattern, a period or one truth value for each
  * layer, overrides that. `missing` is the window where the metadata has none, 0: it must have one. */

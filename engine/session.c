@@ -165,10 +165,23 @@ static uint32_t smaller_context(const quern_session *s, uint32_t cells, uint64_t
     return fits && fits < cells ? (uint32_t)fits : cells / 2;
 }
 
+/* The context that a session gets when nobody chose one. Longrope has one set of factors for texts within the original context and
+ * another beyond it, and a session takes one for good: short texts, the most, stay as the model was trained on them. */
+static uint32_t default_context(const quern_model *model)
+{
+    uint32_t whole = model->hp.context, original = model->hp.rope[0].original_context;
+    if (!model->weights.long_rope_factors || original >= whole)
+        return whole;
+    quern_log(QUERN_LOG_INFO,
+              "context of %u tokens, which the model's rope was made for; longer ones (--ctx, up to %u) change its numbers",
+              original, whole);
+    return original;
+}
+
 static quern_status make_in_memory(quern_session *s, uint32_t context, uint32_t chunk, quern_error *error)
 {
     const qp_device_info *info = quern_device_info(s->model->device);
-    uint32_t wanted = context ? context : s->model->hp.context, cells = wanted;
+    uint32_t wanted = context ? context : default_context(s->model), cells = wanted;
     uint64_t available = 0;
     quern_status status = heap_available(s->model->device, info->weight_heap, &available, error);
     if (status != QP_OK)

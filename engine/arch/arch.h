@@ -10,7 +10,7 @@
 
 typedef struct arch {
     const char *name; /* general.architecture */
-    /* Fills hp from the metadata; refuses by name what build() does not compute. Failures stay in md. */
+    /* Fills hp from the metadata. A key of metadata_features.c that it does not ask for is refused by name. Failures stay in md. */
     void (*read)(metadata *md, hparams *hp);
     /* Declares every tensor with its shape. Failures stay in set. */
     void (*weights)(weight_set *set, const hparams *hp, model_weights *weights);

@@ -5,14 +5,8 @@
 
 #include <math.h>
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused);
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NEOX);
     hp->activation = QP_ACT_GELU_TANH;
     hp->embedding_scale = sqrtf((float)hp->embedding);

@@ -3,11 +3,6 @@
  * IBM Granite team 2024; the multipliers after Yang et al. 2022, arXiv:2203.03466. */
 #include "engine/arch/arch.h"
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 /* 0 means that it is not used. */
 static float multiplier(metadata *md, const char *suffix)
 {
@@ -17,7 +12,6 @@ static float multiplier(metadata *md, const char *suffix)
 
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused);
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NORMAL);
     hp->embedding_scale = multiplier(md, "embedding_scale");
     hp->residual_scale = multiplier(md, "residual_scale");

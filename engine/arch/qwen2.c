@@ -2,14 +2,8 @@
  * Qwen2 and Qwen2.5: Llama with biases on Q, K and V and rotary positions on halves. Qwen team 2024, arXiv:2407.10671. */
 #include "engine/arch/arch.h"
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused); /* which layers would have it is not in the metadata */
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NEOX);
 }
 

@@ -2,14 +2,8 @@
  * Qwen3: Qwen2 without the biases and with a norm over each head of Q and K. Qwen team 2025, arXiv:2505.09388. */
 #include "engine/arch/arch.h"
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused); /* which layers would have it is not in the metadata */
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NEOX);
 }
 

@@ -3,16 +3,10 @@
  * arXiv:2501.18795. */
 #include "engine/arch/arch.h"
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 enum { WITHOUT_POSITIONS = 4 }; /* the metadata has no key for it */
 
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused);
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NORMAL);
     for (uint32_t i = WITHOUT_POSITIONS - 1; i < hp->layers; i += WITHOUT_POSITIONS)
         hp->layer[i].rope = HPARAMS_NO_ROPE;

@@ -150,7 +150,7 @@ enum { QUERN_SESSION_ALL_LOGITS = 1u << 0 /* logits of every row can be read, no
 
 typedef struct quern_session_options {
     uint32_t struct_size;
-    uint32_t context;  /* tokens of KV cache; 0: the model's, or as much as fits if that is less */
+    uint32_t context;  /* tokens of KV cache; 0: the model's (with longrope its original one), or as much as fits if that is less */
     uint32_t chunk;    /* most tokens a prefill program takes; 0: 256 */
     qp_format kv_k, kv_v; /* F16 (1), F32 (0), BF16, Q8_0: see kv_set */
     uint32_t kv_set;   /* 0: both are F16 and kv_k, kv_v are ignored */

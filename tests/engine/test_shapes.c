@@ -42,6 +42,18 @@ static const shape_case cases[] = {
       .vocabulary = 259,
       .biases = 1},
      FLOAT_LIMIT},
+    {"head 64, an odd embedding, four layers",
+     {.layers = 4, .embedding = 75, .heads = 3, .kv_heads = 1, .head_k = 64, .head_v = 64, .feed_forward = 91, .vocabulary = 53},
+     FLOAT_LIMIT},
+    {"head 128, one KV head for seven",
+     {.layers = 1, .embedding = 98, .heads = 7, .kv_heads = 1, .head_k = 128, .head_v = 128, .feed_forward = 64, .vocabulary = 71},
+     FLOAT_LIMIT},
+    {"head 256, five layers",
+     {.layers = 5, .embedding = 48, .heads = 2, .kv_heads = 1, .head_k = 256, .head_v = 256, .feed_forward = 40, .vocabulary = 45},
+     FLOAT_LIMIT},
+    {"K of 192 and V of 128",
+     {.layers = 1, .embedding = 64, .heads = 3, .kv_heads = 3, .head_k = 192, .head_v = 128, .feed_forward = 64, .vocabulary = 40},
+     FLOAT_LIMIT},
     {"K and V of different sizes, partial rope",
      {.layers = 2,
       .embedding = 96,
@@ -278,6 +290,11 @@ static void check(quern_device *device, const shape_case *c, uint64_t seed)
     free(logits);
 }
 
+static void llama_period_of_three(builder *b)
+{
+    put_kv_u32(b, "llama.attention.sliding_window_pattern", 3);
+}
+
 static void no_positions(builder *b)
 {
     put_kv_bool(b, "granite.rope.scaling.finetuned", 0);
@@ -290,6 +307,7 @@ static void period_of_three(builder *b)
 
 /* What is particular to an architecture; the sizes are drawn. `layers` is how many it takes to see all of it. */
 static const tiny_spec kinds[] = {
+    {.architecture = "llama", .layers = 4, .window = 6, .window_period = 3, .extra = llama_period_of_three, .extra_count = 1},
     {.architecture = "qwen2", .halves = 1, .biases = 1},
     {.architecture = "qwen3", .halves = 1, .qk_norms = 1, .scales = 1, .biases = 1},
     {.architecture = "granite",
