@@ -56,11 +56,22 @@ static quern_value attend(builder *b, uint32_t layer, quern_value q, quern_value
     return dst;
 }
 
-/* Q, K and V of h, as heads: three products, or one and its columns. */
-static void project_heads(builder *b, uint32_t layer, quern_value h, quern_value *q, quern_value *k, quern_value *v)
+/* Q, K and V of h, as heads: three products, or one and its columns. *gate: where the model has one. */
+static void project_heads(builder *b, uint32_t layer, quern_value h, quern_value *q, quern_value *k, quern_value *v,
+                          quern_value *gate)
 {
     const attention_weights *w = &b->weights->layer[layer].attention;
     const layer_hparams *l = &b->hp->layer[layer];
+    if (b->hp->attention_gate) {
+        row_part part = {.width = 2 * (int64_t)l->heads * l->head_k, .size = l->head_k, .heads = l->heads, .step = 2 * l->head_k};
+        quern_value both = op_project(b, &w->q, h, layer_tag(layer, TAG_Q));
+        *q = op_columns(b, both, &part);
+        part.first = l->head_k;
+        *gate = op_columns(b, both, &part);
+        *k = op_heads(b, op_project(b, &w->k, h, layer_tag(layer, TAG_K)), l->head_k, l->kv_heads);
+        *v = op_heads(b, op_project(b, &w->v, h, layer_tag(layer, TAG_V)), l->head_v, l->kv_heads);
+        return;
+    }
     if (!w->qkv.w) {
         *q = op_heads(b, op_project(b, &w->q, h, layer_tag(layer, TAG_Q)), l->head_k, l->heads);
         *k = op_heads(b, op_project(b, &w->k, h, layer_tag(layer, TAG_K)), l->head_k, l->kv_heads);
@@ -79,14 +90,18 @@ quern_value block_attention(builder *b, uint32_t layer, quern_value x)
     const attention_weights *w = &b->weights->layer[layer].attention;
     const layer_hparams *l = &b->hp->layer[layer];
     quern_value h = op_norm(b, &w->norm, x, op_new_rows(b, b->hp->embedding), layer_tag(layer, TAG_ATTENTION_NORM));
-    quern_value q, k, v;
-    project_heads(b, layer, h, &q, &k, &v);
+    quern_value q, k, v, gate = 0;
+    project_heads(b, layer, h, &q, &k, &v, &gate);
     turn(b, layer, &w->q_norm, q);
     turn(b, layer, &w->k_norm, k);
     quern_value k_cache = quern_graph_bind(b->graph, &b->k_cache[layer]), v_cache = quern_graph_bind(b->graph, &b->v_cache[layer]);
     append(b, layer, k, k_cache);
     append(b, layer, v, v_cache);
     quern_value attended = attend(b, layer, q, k_cache, v_cache);
+    if (gate) {
+        quern_value heads = op_heads(b, attended, l->head_v, l->heads);
+        op_glu(b, QP_ACT_SIGMOID, gate, heads, heads, layer_tag(layer, TAG_OUTPUT_GATE));
+    }
     op_select_last(b, layer, &attended, (int64_t)l->heads * l->head_v, &x);
     return op_add_to(b, layer, &w->output, &w->post_norm, attended, x, TAG_ATTENTION_OUTPUT);
 }

@@ -33,7 +33,13 @@
     X(QKV, "Q, K and V")                                                                                                           \
     X(POST_NORM, "norm after the block")                                                                                           \
     X(RESIDUAL, "residual sum")                                                                                                    \
-    X(SOFTCAP, "soft cap")
+    X(SOFTCAP, "soft cap")                                                                                                         \
+    X(CONV, "short convolution")                                                                                                   \
+    X(DECAY, "decay")                                                                                                              \
+    X(BETA, "beta")                                                                                                                \
+    X(DELTA_RULE, "delta rule")                                                                                                    \
+    X(HEAD_NORM, "norm of each head")                                                                                              \
+    X(OUTPUT_GATE, "output gate")
 
 enum {
     TAG_NONE = 0,
@@ -51,7 +57,8 @@ typedef struct builder {
     quern_graph *graph;
     const hparams *hp;
     const model_weights *weights;
-    const qp_tensor *k_cache, *v_cache; /* one each for every layer */
+    const qp_tensor *k_cache, *v_cache;       /* one each for every layer */
+    const qp_tensor *conv_state, *rule_state; /* likewise, of layers of the gated delta rule */
     uint32_t rows;
     quern_value live; /* 0: every row */
     quern_value tokens, positions;
@@ -69,6 +76,8 @@ quern_value block_embedding(builder *b);
 /* x + post_norm(output(attention(norm(x)))), with the norm after it where the model has one. In the last layer only the selected
  * rows go on after the attention itself: the rest of the model then works on those alone. Overwrites x. */
 quern_value block_attention(builder *b, uint32_t layer, quern_value x);
+/* x + output(silu(gate) · norm(delta rule(convolution(qkv)))), in place of attention; the last layer likewise. Overwrites x. */
+quern_value block_delta(builder *b, uint32_t layer, quern_value x);
 /* x + post_norm(down(act(gate(norm(x))) · up(norm(x)))), likewise; hparams.mlp says what is gated. Overwrites x. */
 quern_value block_mlp(builder *b, uint32_t layer, quern_value x);
 /* Output norm, logits, their soft cap where there is one, and the most likely token. */

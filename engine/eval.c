@@ -85,6 +85,13 @@ static quern_status check_finite(quern_session *s, quern_error *error)
 
 /* ---- the interface ---- */
 
+/* Can the session go on from so many tokens? Attention only forgets cells; a recurrent state goes on from where it is, or begins
+ * anew. */
+static int continues(const quern_session *s, uint32_t length)
+{
+    return !s->state_bytes || !length || length == s->state_length;
+}
+
 /* Whether the session can run at all, and all tokens are of its vocabulary. */
 static quern_status check_tokens(const quern_session *s, const int32_t *tokens, size_t count, quern_error *error)
 {
@@ -107,6 +114,11 @@ static quern_status check_input(const quern_session *s, const int32_t *tokens, s
     quern_status status = check_tokens(s, tokens, count, error);
     if (status != QP_OK)
         return status;
+    if (count && !continues(s, s->length))
+        return quern_fail(error, QP_ERR_INVALID,
+                          "the recurrent layers of this model have seen %u tokens, and the session was put back to %u: they cannot "
+                          "go back, so cut the session to 0 and run all tokens again",
+                          s->state_length, s->length);
     if (count > s->cells - s->length)
         return quern_fail(
             error, QP_ERR_OUT_OF_MEMORY,
@@ -129,6 +141,7 @@ static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, 
             return status;
         memcpy(s->tokens + s->length, tokens + done, n * sizeof *tokens);
         s->length += n;
+        s->state_length = s->length;
         done += n;
         if (done == count) {
             s->result_rows = n;
@@ -245,6 +258,10 @@ quern_status quern_session_truncate(quern_session *session, uint32_t length, que
         return quern_fail(error, QP_ERR_INVALID, "quern_session_truncate: session must not be NULL");
     if (length > session->length)
         return quern_fail(error, QP_ERR_INVALID, "cannot cut a session of %u tokens back to %u", session->length, length);
+    if (!continues(session, length))
+        return quern_fail(error, QP_ERR_UNSUPPORTED,
+                          "the recurrent layers of this model have seen %u tokens and cannot go back to %u, only to 0",
+                          session->state_length, length);
     if (length < session->length)
         session->result_rows = 0;
     session->length = length;

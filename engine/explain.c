@@ -3,6 +3,7 @@
 #include "engine/kv_cache.h"
 #include "engine/options.h"
 #include "engine/program.h"
+#include "engine/recurrent.h"
 
 #include <stdlib.h>
 
@@ -66,7 +67,8 @@ static quern_status explain_program(const explainer *e, uint32_t phase, uint32_t
 static quern_status explain_session(explainer *e, const quern_session_options *options, quern_error *error)
 {
     kv_cache kv;
-    uint64_t bytes;
+    recurrent_state state = {0};
+    uint64_t bytes, state_bytes;
     uint32_t context = options->context ? options->context : e->model->hp.context;
     uint32_t chunk = options->chunk ? options->chunk : DEFAULT_CHUNK;
     int select = !(options->flags & QUERN_SESSION_ALL_LOGITS);
@@ -74,12 +76,16 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
     quern_status status = kv_cache_init(&kv, &e->model->hp, k, v, error);
     if (status == QP_OK)
         status = kv_cache_shape(&kv, &e->model->hp, context, &bytes, error);
-    e->memory = (program_memory){.k_cache = kv.k, .v_cache = kv.v};
+    if (status == QP_OK)
+        status = recurrent_init(&state, &e->model->hp, &state_bytes, error);
+    e->memory =
+        (program_memory){.cells = context, .k_cache = kv.k, .v_cache = kv.v, .conv_state = state.conv, .rule_state = state.rule};
     if (status == QP_OK)
         status = explain_program(e, QUERN_PHASE_DECODE, 1, select, error);
     if (status == QP_OK && chunk > 1)
         status = explain_program(e, QUERN_PHASE_PREFILL, chunk < context ? chunk : context, select, error);
     kv_cache_free(&kv);
+    recurrent_free(&state);
     return status;
 }
 

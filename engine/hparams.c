@@ -206,6 +206,77 @@ void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uin
     set_windows(md, hp, metadata_count(md, "attention.sliding_window", missing ? KEY_OPTIONAL : KEY_REQUIRED, 0, missing), period);
 }
 
+/* Is layer `index` one of the gated delta rule? */
+static int layer_is_recurrent(metadata *md, const hparams *hp, uint32_t index, uint32_t interval)
+{
+    char key[KEY_SIZE];
+    const char *suffix = "attention.recurrent_layers";
+    if (!wanted(md, suffix, KEY_OPTIONAL)) {
+        interval = metadata_count(md, "full_attention_interval", KEY_OPTIONAL, 0, interval);
+        return index % interval != interval - 1;
+    }
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+    uint64_t recurrent = 0;
+    if (kv->type != QUERN_GGUF_ARRAY || kv->count < hp->layers)
+        metadata_fail(md, QP_ERR_FORMAT, "%s has %llu entries for %u layers", key,
+                      (unsigned long long)(kv->type == QUERN_GGUF_ARRAY ? kv->count : 1), hp->layers);
+    else
+        md->status = quern_gguf_get_u64(md->gguf, key, index, &recurrent, md->error);
+    return recurrent != 0;
+}
+
+static delta_hparams read_delta_sizes(metadata *md)
+{
+    enum { MOST_WIDTH = 16 };
+    delta_hparams d = {.conv_width = metadata_count(md, "ssm.conv_kernel", KEY_REQUIRED, 0, 0),
+                       .key_size = metadata_count(md, "ssm.state_size", KEY_REQUIRED, 0, 0),
+                       .key_heads = metadata_count(md, "ssm.group_count", KEY_REQUIRED, 0, 0),
+                       .value_heads = metadata_count(md, "ssm.time_step_rank", KEY_REQUIRED, 0, 0)};
+    uint32_t inner = metadata_count(md, "ssm.inner_size", KEY_REQUIRED, 0, 0);
+    if (md->status != QP_OK)
+        return d;
+    if (d.conv_width < 2 || d.conv_width > MOST_WIDTH)
+        metadata_fail(md, QP_ERR_UNSUPPORTED, "%s.ssm.conv_kernel is %u; 2 to %d are supported", md->architecture, d.conv_width,
+                      MOST_WIDTH);
+    else if (d.value_heads % d.key_heads)
+        metadata_fail(md, QP_ERR_FORMAT,
+                      "%s.ssm.time_step_rank %u (value heads) is not a multiple of ssm.group_count %u (key heads)",
+                      md->architecture, d.value_heads, d.key_heads);
+    else if (inner % d.value_heads)
+        metadata_fail(md, QP_ERR_FORMAT, "%s.ssm.inner_size %u cannot be split over ssm.time_step_rank %u heads", md->architecture,
+                      inner, d.value_heads);
+    d.value_size = inner / d.value_heads;
+    return d;
+}
+
+void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval)
+{
+    delta_hparams d = read_delta_sizes(md);
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++) {
+        if (!layer_is_recurrent(md, hp, i, interval))
+            continue;
+        hp->layer[i].delta = d;
+        hp->layer[i].heads = hp->layer[i].kv_heads = 0;
+    }
+}
+
+void hparams_drop_prediction_layers(metadata *md, hparams *hp)
+{
+    char name[64];
+    uint32_t more = metadata_count(md, "nextn_predict_layers", KEY_OPTIONAL, 1, 0);
+    if (md->status != QP_OK || !more)
+        return;
+    /* Files differ in whether block_count counts them; their tensors tell. */
+    snprintf(name, sizeof name, "blk.%u.nextn.eh_proj.weight", hp->layers - 1);
+    if (!quern_gguf_tensor_find(md->gguf, name))
+        return;
+    if (more >= hp->layers)
+        metadata_fail(md, QP_ERR_FORMAT, "%s.nextn_predict_layers is %u of %u layers: none is left to run", md->architecture, more,
+                      hp->layers);
+    else
+        hp->layers -= more;
+}
+
 float hparams_read_cap(metadata *md, const char *suffix, float missing)
 {
     float value = metadata_float(md, suffix, KEY_OPTIONAL, missing);

@@ -11,12 +11,26 @@
 
 enum { HPARAMS_ROPES = 2, HPARAMS_NO_ROPE = 255 };
 
+/* A layer of the gated delta rule. */
+typedef struct delta_hparams {
+    uint32_t key_heads, value_heads; /* value_heads 0: the layer is none of these */
+    uint32_t key_size, value_size;   /* features of a head */
+    uint32_t conv_width;
+} delta_hparams;
+
+/* What the convolution goes over: queries, keys and values. */
+static inline int64_t delta_channels(const delta_hparams *d)
+{
+    return 2 * (int64_t)d->key_heads * d->key_size + (int64_t)d->value_heads * d->value_size;
+}
+
 typedef struct layer_hparams {
-    uint32_t heads, kv_heads;
+    uint32_t heads, kv_heads; /* 0: no attention in this layer */
     uint32_t head_k, head_v; /* features of a head in Q and K, and in V */
     uint32_t feed_forward;
     uint32_t window; /* cells that attention looks back on, itself included; 0: all */
     uint32_t rope;   /* index into hparams.rope, or HPARAMS_NO_ROPE */
+    delta_hparams delta;
 } layer_hparams;
 
 /* The feed-forward part of every layer. */
@@ -35,6 +49,8 @@ typedef struct hparams {
     qp_rope_params rope[HPARAMS_ROPES]; /* [0] for most models; the second is for layers of another kind */
     qp_activation activation;           /* of the gate, or of what is not gated */
     uint32_t mlp;                       /* MLP_* */
+    int attention_gate;                 /* attn_q has for each head its query, then a gate for what it attends to */
+    uint32_t delta_flags;               /* QP_DELTA_* */
     int long_rope;                      /* rope[0] has two sets of factors, one for contexts above its original_context */
     float attention_scale;              /* 0: 1 / sqrt(head_k) */
     float attention_softcap;            /* 0: none */
@@ -83,6 +99,11 @@ void hparams_read_window(metadata *md, hparams *hp);
 /* A sliding window for all layers but each `period`th; attention.sliding_window_pattern, a period or one truth value for each
  * layer, overrides that. `missing` is the window where the metadata has none, 0: it must have one. */
 void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uint32_t missing);
+/* Which layers are of the gated delta rule, and their sizes: attention.recurrent_layers (a truth value each) or
+ * full_attention_interval, where each nth is attention; `interval` is for files with neither. */
+void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval);
+/* Layers that predict further tokens (nextn_predict_layers) come last and are not run. */
+void hparams_drop_prediction_layers(metadata *md, hparams *hp);
 /* A soft cap or a scale, never below 0; 0 where it is missing. */
 float hparams_read_cap(metadata *md, const char *suffix, float missing);
 

@@ -12,7 +12,7 @@ static quern_status check_format(const hparams *hp, qp_format format, const char
                           info ? info->name : "an unknown format");
     for (uint32_t i = 0; i < hp->layers; i++) {
         uint32_t size = which[0] == 'k' ? hp->layer[i].head_k : hp->layer[i].head_v;
-        if (size % info->block_elements)
+        if (hp->layer[i].kv_heads && size % info->block_elements)
             return quern_fail(
                 error, QP_ERR_UNSUPPORTED,
                 "%s of layer %u have heads of %u numbers, and %s stores blocks of %u: use f16, f32 or bf16 for the KV cache", which,
@@ -61,6 +61,8 @@ quern_status kv_cache_shape(kv_cache *kv, const hparams *hp, uint32_t cells, uin
     kv->cells = cells;
     for (uint32_t i = 0; i < kv->layers; i++) {
         const layer_hparams *l = &hp->layer[i];
+        if (!l->kv_heads) /* no attention, no cache */
+            continue;
         if (!shape(&kv->k[i], kv->k_format, l->head_k, l->kv_heads, cells, bytes) ||
             !shape(&kv->v[i], kv->v_format, l->head_v, l->kv_heads, cells, bytes))
             return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "a KV cache of %u tokens is larger than any memory: use a smaller --ctx",
@@ -73,6 +75,8 @@ quern_status kv_cache_plan(kv_cache *kv, placement *p, quern_error *error)
 {
     for (uint32_t i = 0; i < kv->layers; i++) {
         char what[96];
+        if (!kv->k[i].ne[0])
+            continue;
         snprintf(what, sizeof what, "the KV cache of layer %u for %u tokens (a smaller --ctx helps)", i, kv->cells);
         quern_status status = placement_add(p, (uint64_t)kv->k[i].nb[3], 0, what, &kv->k_place[i], error);
         if (status == QP_OK)
@@ -93,6 +97,8 @@ static void bind(qp_tensor *t, const place *at, const placement *p)
 void kv_cache_bind(kv_cache *kv, const placement *p)
 {
     for (uint32_t i = 0; i < kv->layers; i++) {
+        if (!kv->k[i].ne[0])
+            continue;
         bind(&kv->k[i], &kv->k_place[i], p);
         bind(&kv->v[i], &kv->v_place[i], p);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * engine/kv_cache.h: the shape and place of a session's keys and values. For each layer one tensor of keys and one of values,
- * {head size, KV heads, cells}; the cells of a head lie one after another, so that attention reads each head as one stream. */
+ * {head size, KV heads, cells}, or none where it has no attention (ne[0] == 0); the cells of a head lie one after another, so that attention reads each head as one stream. */
 #ifndef ENGINE_KV_CACHE_H
 #define ENGINE_KV_CACHE_H
 

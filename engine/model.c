@@ -144,6 +144,8 @@ void quern_model_get_info(const quern_model *model, quern_model_info *info)
 {
     const hparams *hp = &model->hp;
     const layer_hparams *first = &hp->layer[0];
+    for (uint32_t i = 1; i < hp->layers && !first->heads; i++) /* the first one with attention */
+        first = &hp->layer[i];
     uint64_t file_bytes;
     quern_model_info full = {
         .struct_size = sizeof full,

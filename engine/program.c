@@ -47,7 +47,7 @@ static quern_value bind_ids(quern_graph *graph, const region *memory, uint64_t o
 static const weight *rope_factors(const quern_model *model, const program_memory *memory)
 {
     const model_weights *w = &model->weights;
-    int beyond = memory->k_cache[0].ne[2] > (int64_t)model->hp.rope[0].original_context;
+    int beyond = memory->cells > model->hp.rope[0].original_context;
     return beyond && w->long_rope_factors ? w->long_rope_factors : w->rope_factors;
 }
 
@@ -58,6 +58,8 @@ static void write_graph(const program *p, quern_model *model, const program_memo
                  .weights = &model->weights,
                  .k_cache = memory->k_cache,
                  .v_cache = memory->v_cache,
+                 .conv_state = memory->conv_state,
+                 .rule_state = memory->rule_state,
                  .rows = p->rows};
     const step_layout *layout = &p->layout;
     uint32_t results = p->select ? 1 : p->rows;

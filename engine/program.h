@@ -34,7 +34,9 @@ typedef struct region {
 
 /* The session's tensors and memory, shared by its programs. */
 typedef struct program_memory {
+    uint32_t cells;                     /* of the context */
     const qp_tensor *k_cache, *v_cache; /* by layer */
+    const qp_tensor *conv_state, *rule_state;
     region step, logits, sampled, arena, scratch;
 } program_memory;
 

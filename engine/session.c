@@ -12,6 +12,12 @@ enum { DEFAULT_CHUNK = 256, LEAST_AUTO_CONTEXT = 64, SPARE_SHARE = 8 };
 
 /* ---- what it takes ---- */
 
+/* UINT64_MAX where the sum is more. */
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 static uint64_t larger(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -30,7 +36,8 @@ static quern_status measure(quern_session *s, uint32_t cells, uint32_t chunk, qu
     quern_status status = kv_cache_shape(&s->kv, &s->model->hp, cells, &s->kv_bytes, error);
     if (status != QP_OK)
         return status;
-    s->memory = (program_memory){.k_cache = s->kv.k, .v_cache = s->kv.v};
+    s->memory = (program_memory){
+        .cells = cells, .k_cache = s->kv.k, .v_cache = s->kv.v, .conv_state = s->state.conv, .rule_state = s->state.rule};
     program_init(&s->decode, 1, selects(s));
     status = program_measure(&s->decode, s->model, &s->memory, error);
     s->prefill = (program){0};
@@ -60,6 +67,8 @@ static quern_status plan(quern_session *s, session_plan *at, quern_error *error)
     uint64_t scratch_alignment = larger(s->decode.scratch_alignment, s->prefill.scratch_alignment);
     quern_status status = kv_cache_plan(&s->kv, device, error);
     if (status == QP_OK)
+        status = recurrent_plan(&s->state, device, error);
+    if (status == QP_OK)
         status = placement_add(device, s->memory.arena.bytes, 0, "the session's work space", &at->arena, error);
     if (status == QP_OK)
         status =
@@ -81,7 +90,7 @@ static int one_memory(const qp_device_info *info, uint32_t a, uint32_t b)
 
 static quern_status check_memory(const quern_session *s, uint64_t need, uint64_t available, quern_error *error)
 {
-    need += s->decode.device_bytes + s->prefill.device_bytes;
+    need = plus(need, plus(s->decode.device_bytes, s->prefill.device_bytes));
     if (need <= available)
         return QP_OK;
     return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
@@ -94,7 +103,8 @@ static quern_status check_memory(const quern_session *s, uint64_t need, uint64_t
 /* All that is placed in the heap for weights but the KV cache. */
 static uint64_t other_bytes(const quern_session *s)
 {
-    return s->memory.arena.bytes + s->memory.scratch.bytes + s->memory.logits.bytes + s->memory.step.bytes;
+    const program_memory *m = &s->memory;
+    return plus(plus(plus(m->arena.bytes, m->scratch.bytes), plus(m->logits.bytes, m->step.bytes)), s->state_bytes);
 }
 
 /* What the plan came to, where the budget of the heap for weights must cover it. */
@@ -102,7 +112,23 @@ static uint64_t planned_bytes(const quern_session *s)
 {
     const qp_device_info *info = quern_device_info(s->model->device);
     int shared = one_memory(info, info->weight_heap, info->host_heap);
-    return placement_bytes(&s->device_memory) + (shared ? placement_bytes(&s->host_memory) : 0);
+    return plus(placement_bytes(&s->device_memory), shared ? placement_bytes(&s->host_memory) : 0);
+}
+
+/* The heap that the host reads often, where it is not a part of the one for weights. */
+static quern_status check_host_memory(const quern_session *s, quern_error *error)
+{
+    const qp_device_info *info = quern_device_info(s->model->device);
+    uint64_t need = placement_bytes(&s->host_memory), available = 0;
+    if (one_memory(info, info->weight_heap, info->host_heap))
+        return QP_OK;
+    quern_status status = heap_available(s->model->device, info->host_heap, &available, error);
+    if (status != QP_OK || need <= available)
+        return status;
+    return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
+                      "a session needs %s of the memory that device %s shares with the host (heap %u), which has %s left: close "
+                      "other programs, or use a smaller --chunk",
+                      bytes_words(need).text, quern_device_id(s->model->device), info->host_heap, bytes_words(available).text);
 }
 
 /* ---- making it ---- */
@@ -116,6 +142,7 @@ static void set_region(region *r, const placement *p, place at)
 static void bind_memory(quern_session *s, const session_plan *at)
 {
     kv_cache_bind(&s->kv, &s->device_memory);
+    recurrent_bind(&s->state, &s->device_memory);
     set_region(&s->memory.arena, &s->device_memory, at->arena);
     set_region(&s->memory.scratch, &s->device_memory, at->scratch);
     set_region(&s->memory.logits, &s->device_memory, at->logits);
@@ -137,11 +164,13 @@ static quern_status try_context(quern_session *s, uint32_t cells, uint32_t chunk
     session_plan at;
     quern_status status = measure(s, cells, chunk, error);
     if (status == QP_OK) /* before the plan, so that what is far too large is said to be so */
-        status = check_memory(s, s->kv_bytes + other_bytes(s), available, error);
+        status = check_memory(s, plus(s->kv_bytes, other_bytes(s)), available, error);
     if (status == QP_OK)
         status = plan(s, &at, error);
     if (status == QP_OK)
         status = check_memory(s, planned_bytes(s), available, error);
+    if (status == QP_OK)
+        status = check_host_memory(s, error);
     if (status == QP_OK)
         status = placement_allocate(&s->device_memory, s->model->device, error);
     if (status == QP_OK)
@@ -158,8 +187,8 @@ static quern_status try_context(quern_session *s, uint32_t cells, uint32_t chunk
 /* The next smaller context to try after `cells` did not fit: what the numbers say, else half. */
 static uint32_t smaller_context(const quern_session *s, uint32_t cells, uint64_t available)
 {
-    uint64_t each = s->kv_bytes / cells, rest = other_bytes(s) + s->decode.device_bytes + s->prefill.device_bytes;
-    rest += (2 * (uint64_t)s->kv.layers + 8) * s->device_memory.alignment; /* at most, between tensors */
+    uint64_t each = s->kv_bytes / cells, rest = plus(other_bytes(s), plus(s->decode.device_bytes, s->prefill.device_bytes));
+    rest = plus(rest, (2 * (uint64_t)s->kv.layers + 8) * s->device_memory.alignment); /* at most, between tensors */
     uint64_t fits = available > rest && each ? (available - rest) / each : 0;
     fits = fits > 256 ? fits / 256 * 256 : fits;
     return fits && fits < cells ? (uint32_t)fits : cells / 2;
@@ -242,6 +271,8 @@ static quern_status make(quern_session *s, const quern_session_options *options,
                           options->context, INT32_MAX);
     quern_status status = kv_cache_init(&s->kv, &s->model->hp, k, v, error);
     if (status == QP_OK)
+        status = recurrent_init(&s->state, &s->model->hp, &s->state_bytes, error);
+    if (status == QP_OK)
         status = make_in_memory(s, options->context, options->chunk ? options->chunk : DEFAULT_CHUNK, error);
     return status == QP_OK ? prepare_host(s, error) : status;
 }
@@ -276,6 +307,7 @@ void quern_session_destroy(quern_session *session)
     release(session);
     quern_timeline_destroy(session->timeline);
     kv_cache_free(&session->kv);
+    recurrent_free(&session->state);
     free(session->step);
     free(session->tokens);
     free(session->logits_copy);
@@ -295,9 +327,10 @@ void quern_session_get_info(const quern_session *session, quern_session_info *in
         .scratch_bytes = memory->scratch.bytes,
         .step_bytes = memory->step.bytes,
         .logits_bytes = memory->logits.bytes,
+        .state_bytes = session->state_bytes,
     };
     /* with the padding between tensors and the few bytes for tokens, so that the sum is what was allocated */
     full.arena_bytes = placement_bytes(&session->device_memory) + placement_bytes(&session->host_memory) - full.kv_bytes -
-                       full.scratch_bytes - full.logits_bytes - full.step_bytes;
+                       full.scratch_bytes - full.logits_bytes - full.step_bytes - full.state_bytes;
     info_copy(info, &full, sizeof full);
 }

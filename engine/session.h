@@ -5,12 +5,14 @@
 
 #include "engine/kv_cache.h"
 #include "engine/program.h"
+#include "engine/recurrent.h"
 
 struct quern_session {
     quern_model *model;
     uint32_t cells, chunk, flags;
     kv_cache kv;
-    uint64_t kv_bytes;
+    recurrent_state state;
+    uint64_t kv_bytes, state_bytes; /* state_bytes 0: no layer is recurrent */
     program decode;                       /* one row */
     program prefill;                      /* `chunk` rows; rows 0: there is none, chunk is 1 */
     placement device_memory, host_memory; /* of the heap for weights, and of the one that the host reads and writes often */
@@ -23,6 +25,7 @@ struct quern_session {
     float *logits_copy;
     int32_t *tokens;          /* those in the cache, room for `cells` */
     uint32_t length;          /* how many they are */
+    uint32_t state_length;    /* tokens that the recurrent state has seen; it can go on from there or begin anew, nothing else */
     uint32_t result_rows;     /* rows of logits that the last run left, 0: none */
     size_t result_count;      /* tokens of the last eval, which may have taken several runs */
     uint32_t result_position; /* of the last of them */

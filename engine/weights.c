@@ -97,9 +97,10 @@ weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, 
     return use(set, find(set, required, (int64_t[4]){k, m, 1, 1}, full), uses);
 }
 
-static weight *vector(weight_set *set, int required, int64_t n, const char *name)
+/* Numbers that ops take as they are; m 1: a vector. */
+static weight *floats(weight_set *set, int required, int64_t n, int64_t m, const char *name)
 {
-    const quern_gguf_tensor *tensor = find(set, required, (int64_t[4]){n, 1, 1, 1}, name);
+    const quern_gguf_tensor *tensor = find(set, required, (int64_t[4]){n, m, 1, 1}, name);
     if (tensor && tensor->format != QP_FORMAT_F32) {
         const quern_format_info *format = quern_format_get(tensor->format);
         set_fail(set, QP_ERR_UNSUPPORTED, "tensor %s is %s, and vectors must be F32", name, format ? format->name : "unknown");
@@ -115,7 +116,7 @@ weight *declare_vector(weight_set *set, int required, int64_t n, const char *nam
     va_start(args, name);
     vsnprintf(full, sizeof full, name, args);
     va_end(args);
-    return vector(set, required, n, full);
+    return floats(set, required, n, 1, full);
 }
 
 /* A tensor of one number, which becomes a parameter of an op and never goes to the device. */
@@ -201,6 +202,37 @@ void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attent
     weights->k_norm = declare_norm(set, TENSOR_REQUIRED, n, "blk.%u.attn_k_norm", layer);
 }
 
+void declare_gated_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
+{
+    const layer_hparams *l = &hp->layer[layer];
+    int64_t e = hp->embedding, q = (int64_t)l->heads * l->head_k, k = (int64_t)l->kv_heads * l->head_k;
+    int64_t v = (int64_t)l->kv_heads * l->head_v, out = (int64_t)l->heads * l->head_v;
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
+    weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, 2 * q, "blk.%u.attn_q", layer);
+    weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, k, "blk.%u.attn_k", layer);
+    weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, v, "blk.%u.attn_v", layer);
+    weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, out, e, "blk.%u.attn_output", layer);
+}
+
+void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_weights *weights)
+{
+    const delta_hparams *d = &hp->layer[layer].delta;
+    int64_t e = hp->embedding, heads = d->value_heads, values = heads * d->value_size, channels = delta_channels(d);
+    char conv[NAME_SIZE];
+    snprintf(conv, sizeof conv, "blk.%u.ssm_conv1d.weight", layer);
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
+    weights->qkv = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, channels, "blk.%u.attn_qkv", layer);
+    weights->gate = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, values, "blk.%u.attn_gate", layer);
+    weights->conv = floats(set, TENSOR_REQUIRED, d->conv_width, channels, conv);
+    weights->conv_bias = declare_vector(set, TENSOR_OPTIONAL, channels, "blk.%u.ssm_conv1d.bias", layer);
+    weights->alpha = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, heads, "blk.%u.ssm_alpha", layer);
+    weights->alpha.bias = declare_vector(set, TENSOR_REQUIRED, heads, "blk.%u.ssm_dt.bias", layer);
+    weights->a = declare_vector(set, TENSOR_REQUIRED, heads, "blk.%u.ssm_a", layer);
+    weights->beta = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, heads, "blk.%u.ssm_beta", layer);
+    weights->head_norm = declare_norm(set, TENSOR_REQUIRED, d->value_size, "blk.%u.ssm_norm", layer);
+    weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, values, e, "blk.%u.ssm_out", layer);
+}
+
 void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights)
 {
     weights->attention.post_norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.post_attention_norm", layer);
@@ -209,8 +241,13 @@ void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, laye
 
 void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights)
 {
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.ffn_norm", layer);
+    declare_mlp_matrices(set, hp, layer, kind, weights);
+}
+
+void declare_mlp_matrices(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights)
+{
     int64_t e = hp->embedding, f = hp->layer[layer].feed_forward;
-    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.ffn_norm", layer);
     if (hp->mlp == MLP_GATED)
         weights->gate = declare_linear(set, TENSOR_REQUIRED, kind, e, f, "blk.%u.ffn_gate", layer);
     weights->up = declare_linear(set, TENSOR_REQUIRED, kind, e, hp->mlp == MLP_FUSED ? 2 * f : f, "blk.%u.ffn_up", layer);

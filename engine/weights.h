@@ -36,6 +36,12 @@ typedef struct attention_weights {
     linear q, k, v, output;
 } attention_weights;
 
+typedef struct delta_weights {
+    norm_weights norm, head_norm;
+    linear qkv, gate, alpha, beta, output;
+    weight *a, *conv, *conv_bias; /* conv_bias NULL: none */
+} delta_weights;
+
 typedef struct mlp_weights {
     norm_weights norm, post_norm;
     linear gate, up, down; /* gate.w NULL: not gated, or in up (hparams.mlp says which) */
@@ -43,6 +49,7 @@ typedef struct mlp_weights {
 
 typedef struct layer_weights {
     attention_weights attention;
+    delta_weights delta;
     mlp_weights mlp;
 } layer_weights;
 
@@ -84,10 +91,16 @@ QUERN_PRINTF(4, 5) norm_weights declare_norm(weight_set *set, int required, int6
 void declare_ends(weight_set *set, const hparams *hp, model_weights *weights);
 /* attn_norm, attn_q, attn_k, attn_v (or attn_qkv) and attn_output. */
 void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
+/* The same where hp->attention_gate is set: attn_q has twice the rows. A scale applies to the biases too. */
+void declare_gated_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
+/* attn_norm, attn_qkv, attn_gate, ssm_conv1d, ssm_alpha, ssm_dt, ssm_a, ssm_beta, ssm_norm and ssm_out. */
+void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_weights *weights);
 /* attn_q_norm and attn_k_norm, over the features of a head. */
 void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
 /* ffn_norm, ffn_gate, ffn_up and ffn_down, as hp->mlp has it. kind is what a scale applies to. */
 void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights);
+/* The same without ffn_norm. */
+void declare_mlp_matrices(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights);
 /* post_attention_norm and post_ffw_norm, between a block and the residual stream. */
 void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights);
 

@@ -27,6 +27,7 @@ const char *arch_names(char *dst, size_t size);
     X(llama)                                                                                                                       \
     X(qwen2)                                                                                                                       \
     X(qwen3)                                                                                                                       \
+    X(qwen35)                                                                                                                      \
     X(granite)                                                                                                                     \
     X(smollm3)                                                                                                                     \
     X(gemma)                                                                                                                       \

@@ -161,6 +161,7 @@ typedef struct quern_session_info {
     uint32_t struct_size;
     uint32_t context, chunk;
     uint64_t kv_bytes, arena_bytes, scratch_bytes, step_bytes, logits_bytes; /* all that the session allocated on the device */
+    uint64_t state_bytes; /* likewise: of recurrent layers. Not 0: the session can go on or begin anew, but not go back (truncate) */
 } quern_session_info;
 
 /* Allocates the KV cache, arena and step block and makes the programs: nothing is allocated after this returns. One thread at a
@@ -181,7 +182,9 @@ QUERN_API quern_status quern_session_logits(quern_session *session, const float 
 QUERN_API quern_status quern_session_all_logits(quern_session *session, const float **logits, size_t *rows, quern_error *error);
 /* The token that the device found most likely after the last eval, the lowest one of equals. */
 QUERN_API quern_status quern_session_greedy(quern_session *session, int32_t *token, quern_error *error);
-/* How many tokens the cache holds, and going back to fewer (there are no results to read then until the next eval). */
+/* How many tokens the cache holds, and going back to fewer (there are no results to read then until the next eval). A model with
+ * recurrent layers (state_bytes of the info is not 0) can only go back to 0: QP_ERR_UNSUPPORTED for another length, and nothing is
+ * done. After logits that were not finite its eval is refused (QP_ERR_INVALID) until the session is cut to 0. */
 QUERN_API uint32_t quern_session_length(const quern_session *session);
 QUERN_API quern_status quern_session_truncate(quern_session *session, uint32_t length, quern_error *error);
 /* The tokens that the cache holds, quern_session_length of them. The pointer lives as long as the session; what it points to changes

@@ -31,7 +31,7 @@ static const pair pairs[] = {
     {"qwen2moe", NULL, "mixtures of experts"},
     {"qwen3moe", NULL, "mixtures of experts"},
     {"gpt-oss", NULL, "mixtures of experts and sinks"},
-    {"qwen35", NULL, "delta nets"},
+    {"qwen35"},
     {"qwen35moe", NULL, "delta nets with mixtures of experts"},
 };
 
