@@ -3,7 +3,6 @@
 
 #include "engine/gguf.h"
 
-#include <quern/log.h>
 
 #include <math.h>
 #include <stdarg.h>
@@ -151,6 +150,8 @@ linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_
     snprintf(full, sizeof full, "%s.scale", base);
     if (kind != LINEAR_UNSCALED)
         l.scale = scalar(set, 1, full);
+    else
+        declare_unused(set, full);
     if (kind == LINEAR_SCALED_BIAS)
         l.bias_scale = l.scale;
     return l;
@@ -254,6 +255,35 @@ void declare_mlp_matrices(weight_set *set, const hparams *hp, uint32_t layer, in
     weights->down = declare_linear(set, TENSOR_REQUIRED, kind, f, e, "blk.%u.ffn_down", layer);
 }
 
+/* ---- what nobody declared ---- */
+
+void declare_unused(weight_set *set, const char *prefix)
+{
+    for (uint64_t i = 0; i < set->count; i++)
+        if (!strncmp(set->weight[i].tensor->name.data, prefix, strlen(prefix)))
+            set->weight[i].read = 1;
+}
+
+/* Scales of activations in formats that are not those of the weights here, and heads for classification. */
+static int changes_nothing(const char *name)
+{
+    static const char ending[] = ".input_scale";
+    size_t size = strlen(name), tail = sizeof ending - 1;
+    return !strncmp(name, "cls.", 4) || (size > tail && !strcmp(name + size - tail, ending));
+}
+
+void weight_set_refuse_unused(weight_set *set, const char *architecture)
+{
+    for (uint64_t i = 0; i < set->count && set->status == QP_OK; i++) {
+        const weight *w = &set->weight[i];
+        const char *name = w->tensor->name.data;
+        if (!w->uses && !w->read && !changes_nothing(name))
+            set_fail(set, QP_ERR_UNSUPPORTED,
+                     "tensor %s is not known in architecture \"%s\": the model has a part that is not supported", name,
+                     architecture);
+    }
+}
+
 /* ---- the plan ---- */
 
 static qp_tensor contiguous(qp_format format, uint32_t layout, int64_t ne0, int64_t ne1, int64_t ne2)
@@ -318,9 +348,6 @@ quern_status weights_plan(weight_set *set, quern_device *device, int refusals, p
         quern_status status = w->uses ? plan_one(w, quern_gguf_path(set->gguf), device, refusals, p, error) : QP_OK;
         if (status != QP_OK)
             return status;
-        if (!w->uses && !w->read)
-            quern_log(QUERN_LOG_DEBUG, "%s: tensor %s is not used by this architecture", quern_gguf_path(set->gguf),
-                      w->tensor->name.data);
     }
     return QP_OK;
 }

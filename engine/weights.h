@@ -13,7 +13,7 @@
 typedef struct weight {
     const quern_gguf_tensor *tensor;
     uint32_t uses; /* QP_WEIGHT_*, 0: it does not go to the device */
-    int read;      /* its one number was read while declaring */
+    int read;      /* dealt with while declaring: its one number was read, or it is known to be of no use */
     qp_weight_desc desc;
     qp_weight_info info;
     place at;
@@ -86,6 +86,11 @@ QUERN_PRINTF(4, 5) weight *declare_vector(weight_set *set, int required, int64_t
 QUERN_PRINTF(6, 7) linear declare_linear(weight_set *set, int required, int kind, int64_t k, int64_t m, const char *name, ...);
 /* NAME.weight {n} with the optional NAME.bias {n}. */
 QUERN_PRINTF(4, 5) norm_weights declare_norm(weight_set *set, int required, int64_t n, const char *name, ...);
+
+/* Tensors whose name begins with that are known and not used. */
+void declare_unused(weight_set *set, const char *prefix);
+/* After all declarations: fails for a tensor that nobody declared, so that no part of a model is left out in silence. */
+void weight_set_refuse_unused(weight_set *set, const char *architecture);
 
 /* What comes before the first layer and after the last one: token_embd, output_norm, output (or the embedding once more). */
 void declare_ends(weight_set *set, const hparams *hp, model_weights *weights);

@@ -187,6 +187,20 @@ static const struct kind_case {
      "",
      QP_ERR_UNSUPPORTED,
      "qwen2.attention.sliding_window is 5: a sliding window is not supported"},
+    {"llama with norms of Q and K",
+     {SIZES, .qk_norms = 1},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q_norm.weight is not known in architecture \"llama\""},
+    {"llama with norms after the blocks", {SIZES, .post_norms = 1}, nothing, "", QP_ERR_UNSUPPORTED, "blk.0.post_attention_norm"},
+    {"qwen2 with rope factors",
+     {SIZES, .architecture = "qwen2", .rope_factors = 1},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "tensor rope_freqs.weight is not known"},
+    {"llama with longrope's factors", {SIZES, .factor_sets = 1}, nothing, "", QP_ERR_UNSUPPORTED, "rope_factors_short.weight"},
     {"qwen3 without a norm of Q", QWEN3, remove_tensor, "blk.1.attn_q_norm.weight", QP_ERR_FORMAT,
      "tensor blk.1.attn_q_norm.weight is missing"},
     {"qwen3 with a norm of K over half a head", QWEN3, widen, "blk.0.attn_k_norm.weight", QP_ERR_FORMAT,
@@ -397,7 +411,8 @@ static void check_sizes(quern_device *device)
     TRY("more layers than tensors", QP_ERR_FORMAT, "llama.block_count is 1000, but the file holds only", s.layers = 1000;)
     TRY("four billion layers", QP_ERR_FORMAT, "llama.block_count is 4294967295", s.layers = UINT32_MAX;)
     TRY("one layer too many", QP_ERR_FORMAT, "tensor blk.2.attn_norm.weight is missing", s.layers = 3;)
-    TRY("one layer fewer than there are", QP_OK, "", s.layers = 1;)
+    TRY("one layer fewer than there are", QP_ERR_UNSUPPORTED,
+        "tensor blk.1.attn_norm.weight is not known in architecture \"llama\"", s.layers = 1;)
     TRY("no embedding", QP_ERR_FORMAT, "llama.embedding_length is 0", s.embedding = 0;)
     TRY("another embedding", QP_ERR_FORMAT, "token_embd.weight has the shape 32 x 20, expected 48", s.embedding = 48;)
     TRY("an absurd embedding", QP_ERR_FORMAT, "embedding_length is 4000000000", s.embedding = 4000000000u;)
