@@ -209,13 +209,13 @@ void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uin
 /* Is layer `index` one of the gated delta rule? */
 static int layer_is_recurrent(metadata *md, const hparams *hp, uint32_t index, uint32_t interval)
 {
-    char key[KEY_SIZE];
+    char key[METADATA_KEY_SIZE];
     const char *suffix = "attention.recurrent_layers";
     if (!wanted(md, suffix, KEY_OPTIONAL)) {
         interval = metadata_count(md, "full_attention_interval", KEY_OPTIONAL, 0, interval);
         return index % interval != interval - 1;
     }
-    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, full_key(md, suffix, key));
+    const quern_gguf_kv *kv = quern_gguf_find(md->gguf, metadata_key(md, suffix, key));
     uint64_t recurrent = 0;
     if (kv->type != QUERN_GGUF_ARRAY || kv->count < hp->layers)
         metadata_fail(md, QP_ERR_FORMAT, "%s has %llu entries for %u layers", key,
@@ -273,8 +273,10 @@ void hparams_drop_prediction_layers(metadata *md, hparams *hp)
     if (more >= hp->layers)
         metadata_fail(md, QP_ERR_FORMAT, "%s.nextn_predict_layers is %u of %u layers: none is left to run", md->architecture, more,
                       hp->layers);
-    else
+    else {
         hp->layers -= more;
+        hp->prediction_layers = more;
+    }
 }
 
 float hparams_read_cap(metadata *md, const char *suffix, float missing)

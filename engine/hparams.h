@@ -26,7 +26,7 @@ static inline int64_t delta_channels(const delta_hparams *d)
 
 typedef struct layer_hparams {
     uint32_t heads, kv_heads; /* 0: no attention in this layer */
-    uint32_t head_k, head_v; /* features of a head in Q and K, and in V */
+    uint32_t head_k, head_v;  /* features of a head in Q and K, and in V */
     uint32_t feed_forward;
     uint32_t window; /* cells that attention looks back on, itself included; 0: all */
     uint32_t rope;   /* index into hparams.rope, or HPARAMS_NO_ROPE */
@@ -44,7 +44,8 @@ typedef struct hparams {
     char architecture[64];
     char name[128];
     uint32_t layers, embedding, vocabulary, context;
-    layer_hparams *layer; /* one each, owned */
+    uint32_t prediction_layers; /* of the file, after the others: known and not used */
+    layer_hparams *layer;       /* one each of `layers`, owned */
     qp_norm_params norm;
     qp_rope_params rope[HPARAMS_ROPES]; /* [0] for most models; the second is for layers of another kind */
     qp_activation activation;           /* of the gate, or of what is not gated */

@@ -44,7 +44,7 @@ static quern_status declare_weights(quern_model *model, quern_error *error)
     if (!model->weights.layer)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for %u layers", model->hp.layers);
     model->arch->weights(&model->set, &model->hp, &model->weights);
-    weight_set_refuse_unused(&model->set, model->hp.architecture);
+    weight_set_refuse_unused(&model->set, &model->hp);
     return model->set.status;
 }
 

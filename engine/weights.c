@@ -3,7 +3,6 @@
 
 #include "engine/gguf.h"
 
-
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -272,15 +271,20 @@ static int changes_nothing(const char *name)
     return !strncmp(name, "cls.", 4) || (size > tail && !strcmp(name + size - tail, ending));
 }
 
-void weight_set_refuse_unused(weight_set *set, const char *architecture)
+void weight_set_refuse_unused(weight_set *set, const hparams *hp)
 {
+    for (uint32_t i = 0; i < hp->prediction_layers; i++) {
+        char prefix[32];
+        snprintf(prefix, sizeof prefix, "blk.%u.", hp->layers + i);
+        declare_unused(set, prefix);
+    }
     for (uint64_t i = 0; i < set->count && set->status == QP_OK; i++) {
         const weight *w = &set->weight[i];
         const char *name = w->tensor->name.data;
         if (!w->uses && !w->read && !changes_nothing(name))
             set_fail(set, QP_ERR_UNSUPPORTED,
                      "tensor %s is not known in architecture \"%s\": the model has a part that is not supported", name,
-                     architecture);
+                     hp->architecture);
     }
 }
 

@@ -90,7 +90,7 @@ QUERN_PRINTF(4, 5) norm_weights declare_norm(weight_set *set, int required, int6
 /* Tensors whose name begins with that are known and not used. */
 void declare_unused(weight_set *set, const char *prefix);
 /* After all declarations: fails for a tensor that nobody declared, so that no part of a model is left out in silence. */
-void weight_set_refuse_unused(weight_set *set, const char *architecture);
+void weight_set_refuse_unused(weight_set *set, const hparams *hp);
 
 /* What comes before the first layer and after the last one: token_embd, output_norm, output (or the embedding once more). */
 void declare_ends(weight_set *set, const hparams *hp, model_weights *weights);

@@ -6,14 +6,8 @@
  * the token's position, so that it is the plain rope on halves; rope.dimension_sections says nothing more. */
 #include "engine/arch/arch.h"
 
-static const refused_key refused[] = {
-    {"attention.sliding_window", 0, "a sliding window"},
-    {0},
-};
-
 static void read_metadata(metadata *md, hparams *hp)
 {
-    hparams_refuse(md, refused);
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NEOX);
     hparams_read_delta(md, hp, 4);
     hparams_drop_prediction_layers(md, hp);
