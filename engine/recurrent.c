@@ -27,7 +27,7 @@ quern_status recurrent_init(recurrent_state *state, const hparams *hp, uint64_t 
     for (uint32_t i = 0; i < hp->layers; i++) {
         const delta_hparams *d = &hp->layer[i].delta;
         if (d->value_heads && (!shape(&state->conv[i], delta_channels(d), d->conv_width - 1, 1, bytes) ||
-                               !shape(&state->rule[i], d->key_size, d->value_size, d->value_heads, bytes)))
+                               !shape(&state->rule[i], d->value_size, d->key_size, d->value_heads, bytes)))
             return quern_fail(error, QP_ERR_OUT_OF_MEMORY,
                               "the recurrent state of layer %u (%u heads of %u x %u) is larger than any memory", i, d->value_heads,
                               d->key_size, d->value_size);

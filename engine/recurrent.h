@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * engine/recurrent.h: the shape and place of what a session's recurrent layers remember: for each of them the last inputs of its
- * convolution, {channels, width - 1}, and the state of its delta rule, {key size, value size, value heads}. Their size does not
+ * convolution, {channels, width - 1}, and the state of its delta rule, {value size, key size, value heads}. Their size does not
  * depend on the context, and there is one for the whole of the past: a session can go on or begin anew, never back. */
 #ifndef ENGINE_RECURRENT_H
 #define ENGINE_RECURRENT_H

@@ -98,7 +98,7 @@ static qp_status check_delta_rule(const qp_device *device, const qp_op *op, qp_o
     if (!status)
         status = qc_need_index(&op->src[QP_DELTA_RULE_POSITIONS], "positions", rows, reason);
     if (!status)
-        status = need(state, "the state", size, v_size, heads, reason);
+        status = need(state, "the state", v_size, size, heads, reason);
     if (!status)
         status = need_apart(state, "the state", reason);
     if (!status)

@@ -240,7 +240,7 @@ static qp_status check_delta_rule(const qp_op *op, qp_text *reason)
         status = want(&op->src[QP_DELTA_RULE_BETA], "beta", QP_FORMAT_F32, v->ne[1], 1, k->ne[2], reason);
     if (!status)
         status = want(&op->src[QP_DELTA_RULE_POSITIONS], "positions", QP_FORMAT_I32, k->ne[2], 1, 1, reason);
-    return status ? status : want(&op->src[QP_DELTA_RULE_STATE], "the state", QP_FORMAT_F32, k->ne[0], v->ne[0], v->ne[1], reason);
+    return status ? status : want(&op->src[QP_DELTA_RULE_STATE], "the state", QP_FORMAT_F32, v->ne[0], k->ne[0], v->ne[1], reason);
 }
 
 static qp_status check_expert_route(const qp_op *op, qp_text *reason)

@@ -457,7 +457,7 @@ typedef struct qp_short_conv_params {
  *   S = exp(g)·S;  d = beta·(v - Sᵀ k);  S = S + k dᵀ;  dst = scale·Sᵀ q
  *   A row at position 0 begins a sequence: S is zero before it.
  *   src[0] q, src[1] k F32 {K size, key heads, rows}; src[2] v F32 {V size, value heads, rows}; src[3] g F32 {value heads, 1, rows};
- *   src[4] beta F32 {value heads, 1, rows}; src[5] positions I32 {rows}; src[6] state F32 {K size, V size, value heads}, read and
+ *   src[4] beta F32 {value heads, 1, rows}; src[5] positions I32 {rows}; src[6] state F32 {V size, K size, value heads}, read and
  *   written; dst F32 {V size, value heads, rows}. Value heads are a multiple of the key heads, K size is at most QP_DELTA_MAX_K */
 enum {
     QP_DELTA_RULE_Q = 0,

@@ -54,14 +54,13 @@ void qr_delta_rule(const qk_op *op)
     const qk_tensor *state = &op->src[QP_DELTA_RULE_STATE];
     column at = {.op = op};
     for (at.head = 0; at.head < state->ne[2]; at.head++)
-        for (at.v = 0; at.v < state->ne[1]; at.v++) {
-            char *kept = qr_row(state, at.v, at.head, 0);
+        for (at.v = 0; at.v < state->ne[0]; at.v++) {
             at.key_head = key_head_of(op, at.head);
-            for (int64_t i = 0; i < state->ne[0]; i++)
-                at.s[i] = (double)qr_f32(state, kept, i);
+            for (int64_t i = 0; i < state->ne[1]; i++)
+                at.s[i] = (double)qr_f32(state, qr_row(state, i, at.head, 0), at.v);
             for (int64_t r = 0; r < op->live; r++)
                 do_row(&at, r);
-            for (int64_t i = 0; i < state->ne[0] && op->live > 0; i++)
-                qr_set_f32(state, kept, i, at.s[i]);
+            for (int64_t i = 0; i < state->ne[1] && op->live > 0; i++)
+                qr_set_f32(state, qr_row(state, i, at.head, 0), at.v, at.s[i]);
         }
 }

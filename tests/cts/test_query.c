@@ -80,7 +80,7 @@ static qp_op sample_op(int i)
         op.src[QP_DELTA_RULE_Q] = op.src[QP_DELTA_RULE_K] = tensor(QP_FORMAT_F32, 32, 2, 5);
         op.src[QP_DELTA_RULE_GATE] = op.src[QP_DELTA_RULE_BETA] = tensor(QP_FORMAT_F32, 4, 1, 5);
         op.src[QP_DELTA_RULE_POSITIONS] = rows;
-        op.src[QP_DELTA_RULE_STATE] = tensor(QP_FORMAT_F32, 32, 64, 4);
+        op.src[QP_DELTA_RULE_STATE] = tensor(QP_FORMAT_F32, 64, 32, 4);
         op.p.delta_rule.scale = 0.125f;
         break;
     case 9:
@@ -176,7 +176,7 @@ void test_query_refusals(cts *t)
     BAD("a delta rule whose q has other features than k", DELTA_RULE, op.src[QP_DELTA_RULE_Q].ne[0] = 16);
     BAD("a delta rule whose value heads are no multiple of the key heads", DELTA_RULE,
         op.src[QP_DELTA_RULE_Q].ne[1] = op.src[QP_DELTA_RULE_K].ne[1] = 3);
-    BAD("a delta rule whose state is of another shape", DELTA_RULE, op.src[QP_DELTA_RULE_STATE].ne[0] = 64);
+    BAD("a delta rule whose state is of another shape", DELTA_RULE, op.src[QP_DELTA_RULE_STATE].ne[0] = 32);
     BAD("a delta rule with flags not known", DELTA_RULE, op.p.delta_rule.flags = 1u << 30);
     BAD("a route to more experts than there are", EXPERT_ROUTE, op.dst.ne[0] = 65);
     BAD("a route through a gate not known", EXPERT_ROUTE, op.p.expert_route.gate = 3);

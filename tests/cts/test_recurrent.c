@@ -99,7 +99,7 @@ static delta delta_new(cts_case *c, float decay)
     d.key_heads = cts_between(t, 1, 3);
     d.heads = d.key_heads * cts_between(t, 1, d.k_size * d.v_size > 20000 ? 1 : 3);
     d.grouped = cts_between(t, 0, 1) != 0;
-    case_fill(c, d.state = case_tensor(c, QP_FORMAT_F32, d.k_size, d.v_size, d.heads, any_style(t)), SMALL);
+    case_fill(c, d.state = case_tensor(c, QP_FORMAT_F32, d.v_size, d.k_size, d.heads, any_style(t)), SMALL);
     c->also = d.state;
     return d;
 }

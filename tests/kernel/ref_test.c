@@ -553,7 +553,7 @@ static void test_delta_rule(uint32_t flags)
     fill(beta, STEPS * V_HEADS);
     fill(memory, V_HEADS * DV * DK);
     for (int i = 0; i < V_HEADS * DV * DK; i++)
-        s[i / DK / DV][i / DK % DV][i % DK] = (double)memory[i];
+        s[i / DK / DV][i % DV][i / DV % DK] = (double)memory[i];
     for (int r = 0; r < STEPS; r++)
         for (int h = 0; h < V_HEADS; h++) {
             int key = (r * K_HEADS + (flags ? h / 2 : h % 2)) * DK;
@@ -563,9 +563,9 @@ static void test_delta_rule(uint32_t flags)
                       want + (r * V_HEADS + h) * DV);
         }
     for (int i = 0; i < V_HEADS * DV * DK; i++)
-        left[i] = s[i / DK / DV][i / DK % DV][i % DK];
+        left[i] = s[i / DK / DV][i % DV][i / DV % DK];
     qk_op op = {.kind = QP_OP_DELTA_RULE, .live = STEPS, .p.delta_rule = {.scale = 0.5f, .flags = flags}};
-    op.src[QP_DELTA_RULE_STATE] = f32(memory, DK, DV, V_HEADS);
+    op.src[QP_DELTA_RULE_STATE] = f32(memory, DV, DK, V_HEADS);
     for (int first = 0; first < STEPS; first += 2) { /* two rows at a time: the memory goes from one to the next */
         op.dst = f32(y + first * V_HEADS * DV, DV, V_HEADS, 2);
         op.src[QP_DELTA_RULE_Q] = f32(q + first * K_HEADS * DK, DK, K_HEADS, 2);
