@@ -45,8 +45,8 @@ uint64_t qc_tensor_bytes(const qp_tensor *t)
     uint64_t bytes;
     if (t->layout == QK_LAYOUT_PANEL) {
         uint64_t panels = ((uint64_t)t->ne[1] + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS;
-        return t->ne[0] > INT64_MAX / 64 || __builtin_mul_overflow(panels, qk_panel_bytes(t->format, t->ne[0]), &bytes) ? UINT64_MAX
-                                                                                                                        : bytes;
+        int over = t->ne[0] > INT64_MAX / 64 || __builtin_mul_overflow(panels, (uint64_t)t->ne[2], &panels);
+        return over || __builtin_mul_overflow(panels, qk_panel_bytes(t->format, t->ne[0]), &bytes) ? UINT64_MAX : bytes;
     }
     bytes = qk_block_bytes(t->format);
     for (int i = 0; i < 4; i++) {
@@ -98,10 +98,11 @@ static qp_status check_tensor(const qp_tensor *t, const char *name, int packed, 
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s has rows of %lld elements, which are not whole %s blocks of %u", name,
                        (long long)t->ne[0], qc_format_name(t->format), elements);
     if (t->layout == QK_LAYOUT_PANEL && packed) {
-        if (t->format != QP_FORMAT_Q8_0 && t->format != QP_FORMAT_Q4_0)
+        if (!qk_panel_bits(t->format))
             return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s: there are no panels of %s", name, qc_format_name(t->format));
-        if (t->ne[2] != 1 || t->ne[3] != 1)
-            return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s: panels have two dimensions, not %s", name, qc_shape_words(t).text);
+        if (t->ne[3] != 1 || (t->ne[2] != 1 && t->ne[1] % QK_PANEL_ROWS))
+            return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s: panels have two dimensions, or three with whole panels of %d rows, not %s",
+                           name, QK_PANEL_ROWS, qc_shape_words(t).text);
     } else if (t->layout != QP_LAYOUT_GGUF) {
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "%s has layout %u, which %s", name, t->layout,
                        t->layout == QK_LAYOUT_PANEL ? "only weights can have" : "is not one of this device's");

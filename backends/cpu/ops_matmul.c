@@ -97,7 +97,9 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u or flags 0x%x are not known", p->act, p->flags);
     const qk_kernels *k = &device->kernels;
     qc_name_kernel(info, unpacks(op, w) ? "matmul_unpacked" : "matmul", qc_format_name(w->format),
-                   is_panel(w) && !unpacks(op, w) ? k->matmul_panel_isa : k->matmul_float_isa);
+                   unpacks(op, w) ? k->matmul_float_isa[QP_FORMAT_F32]
+                   : is_panel(w)  ? k->matmul_panel_isa[w->format]
+                                  : k->matmul_float_isa[w->format]);
     info->operations = 2 * (uint64_t)x->ne[0] * (uint64_t)op->dst.ne[0] * (uint64_t)op->dst.ne[2] * (qc_present(w2) ? 2 : 1);
     return QP_OK;
 }
@@ -126,7 +128,7 @@ static int64_t tile_of(const qp_op *op)
     return op->dst.ne[2] < MAX_TILE ? op->dst.ne[2] : MAX_TILE;
 }
 
-/* Sums of W, then of W2, then, if panels are unpacked, one strip of floats. */
+/* A thread's scratch: sums of W, then of W2, then what a kernel for panels wants or, if panels are unpacked, a strip of floats. */
 static uint64_t tile_bytes(int64_t group, int64_t tile)
 {
     return (uint64_t)group * STRIP * (uint64_t)tile * sizeof(float);
@@ -139,6 +141,8 @@ static qp_status measure(const qp_device *device, const qp_op *op, qc_scratch *s
     uint64_t thread = 2 * tile_bytes(group_of(device, op), tile_of(op));
     if (unpacks(op, &op->src[QP_MATMUL_W]) || (qc_present(w2) && unpacks(op, w2)))
         thread += STRIP * sizeof(float) * (uint64_t)x->ne[0];
+    if (wants_int8(op))
+        thread += QK_MATMUL_SCRATCH;
     scratch->thread_bytes = thread > scratch->thread_bytes ? thread : scratch->thread_bytes;
     uint64_t rows = wants_int8(op) ? qk_act_bytes(x->ne[0]) * (uint64_t)x->ne[2] : 0;
     scratch->activations = rows > scratch->activations ? rows : scratch->activations;
@@ -204,8 +208,8 @@ typedef struct tile {
     int64_t stride; /* floats between tokens */
 } tile;
 
-/* floats: room for a strip of the weights, where they are unpacked. */
-static void multiply(const qc_matmul_node *u, const qc_weight *w, const tile *t, float *y, float *floats)
+/* more: the kernel's scratch, or room for a strip of the weights, where they are unpacked. */
+static void multiply(const qc_matmul_node *u, const qc_weight *w, const tile *t, float *y, float *more)
 {
     qk_matmul_args args = {.w = w->data + t->row / STRIP * w->stride,
                            .w_stride = w->row_stride,
@@ -215,17 +219,18 @@ static void multiply(const qc_matmul_node *u, const qc_weight *w, const tile *t,
                            .x_stride = w->x_stride,
                            .tokens = t->tokens,
                            .y = y,
-                           .y_stride = t->stride};
+                           .y_stride = t->stride,
+                           .scratch = more};
     if (!w->unpack) {
         w->multiply(&args);
         return;
     }
-    args.w = floats;
+    args.w = more;
     for (int64_t first = 0; first < t->rows; first += STRIP) {
         args.rows = t->rows - first < STRIP ? t->rows - first : STRIP;
         args.y = y + first;
         for (int64_t r = 0; r < args.rows; r++)
-            qk_panel_row(w->format, floats + r * u->k, w->data, u->k, t->row + first + r);
+            qk_panel_row(w->format, more + r * u->k, w->data, u->k, t->row + first + r);
         w->multiply(&args);
     }
 }
@@ -273,15 +278,15 @@ static void run_matmul(const qc_node *node, int64_t live, int64_t begin, int64_t
 {
     const qc_matmul_node *u = &node->u.matmul;
     int64_t tiles = tiles_at(u, live), rows = u->group * STRIP;
-    float *y = (float *)(void *)work->scratch, *y2 = y + rows * u->tile, *floats = y2 + rows * u->tile;
+    float *y = (float *)(void *)work->scratch, *y2 = y + rows * u->tile, *more = y2 + rows * u->tile;
     for (int64_t i = begin; i < end; i++) {
         tile t = {.row = i / tiles * rows, .token = i % tiles * u->tile, .stride = rows};
         t.rows = u->m - t.row < rows ? u->m - t.row : rows;
         t.tokens = live - t.token < u->tile ? live - t.token : u->tile;
-        multiply(u, &u->w, &t, y, floats);
+        multiply(u, &u->w, &t, y, more);
         scale_and_bias(&t, y, u->p.scale, u->p.bias_scale, u->bias);
         if (u->w2.data) {
-            multiply(u, &u->w2, &t, y2, floats);
+            multiply(u, &u->w2, &t, y2, more);
             scale_and_bias(&t, y2, u->p.scale2, u->p.bias_scale2, u->bias2);
         }
         activate(node, &t, y, u->w2.data ? y2 : NULL);

@@ -36,7 +36,7 @@ static qp_status check_get_rows(const qp_device *device, const qp_op *op, qp_op_
     if (panels ? device->reference : !can_read(device, table->format))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "rows of %s%s cannot be read", qc_format_name(table->format),
                        panels ? " panels" : "");
-    qc_name_kernel(info, "get_rows", qc_format_name(table->format), device->kernels.isa);
+    qc_name_kernel(info, "get_rows", qc_format_name(table->format), panels ? "generic" : device->kernels.to_f32_isa[table->format]);
     info->bytes_moved =
         (uint64_t)op->dst.ne[2] * (qc_row_bytes(table->format, table->ne[0]) + qc_row_bytes(QP_FORMAT_F32, table->ne[0]));
     return QP_OK;

@@ -8,11 +8,12 @@
 
 #include <string.h>
 
-/* Matrices of matmuls become panels where there is a kernel for them; the rest stays as it is on disk. */
+/* Matrices of matmuls become panels where there is a kernel for them; the rest stays as it is on disk. Experts' matrices follow each
+ * other, so that theirs must be whole panels. */
 static uint32_t layout_of(const qp_device *device, const qp_weight_desc *desc)
 {
-    int panels = !device->reference && desc->uses & QP_WEIGHT_MATMUL && !(desc->uses & QP_WEIGHT_PLAIN) && desc->ne[2] == 1 &&
-                 desc->ne[3] == 1 && (desc->format == QP_FORMAT_Q8_0 || desc->format == QP_FORMAT_Q4_0) &&
+    int whole = desc->ne[2] == 1 || desc->ne[1] % QK_PANEL_ROWS == 0;
+    int panels = !device->reference && desc->uses & QP_WEIGHT_MATMUL && !(desc->uses & QP_WEIGHT_PLAIN) && desc->ne[3] == 1 && whole &&
                  device->kernels.matmul_panel[desc->format];
     return panels ? QK_LAYOUT_PANEL : QP_LAYOUT_GGUF;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,7 +35,8 @@ typedef struct results {
 
 static void usage(FILE *out)
 {
-    fputs("usage: quern-bench-engine (--model FILE | --shape tiny|1b|3b|8b --format q8_0|q4_0|f16|bf16|f32) [options]\n"
+    fputs("usage: quern-bench-engine (--model FILE | --shape tiny|1b|3b|8b --format FORMAT) [options]\n"
+          "  FORMAT is q8_0, q4_0, …, q6_k, iq4_nl, mxfp4, f16, bf16, f32, or a recipe: q4_k_m, q5_k_m\n"
           "  --device ID --variant ISA --threads N --kv-type T   as in quern run\n"
           "  --prompt N     tokens of prefill (256)\n"
           "  --generate N   tokens of decode (32)\n"
@@ -250,14 +252,19 @@ int main(int argc, char **argv)
     const char *path = o.model;
     if (o.shape) {
         const bench_shape *shape = bench_shape_find(o.shape);
-        const quern_format_info *format = quern_format_by_name(o.format);
+        int mixed = !strcasecmp(o.format, "q4_k_m") || !strcasecmp(o.format, "q5_k_m");
+        char name[16];
+        snprintf(name, sizeof name, "%s", o.format);
+        if (mixed)
+            name[4] = 0;
+        const quern_format_info *format = quern_format_by_name(name);
         const char *folder = getenv("TMPDIR");
         snprintf(made, sizeof made, "%s/quern-bench-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
-        if (!shape || !format || (format->quantised && format->format != QP_FORMAT_Q8_0 && format->format != QP_FORMAT_Q4_0)) {
+        if (!shape || !format || !bench_can_make(format->format)) {
             usage(stderr);
             return 2;
         }
-        if (bench_make_model(made, shape, format->format)) {
+        if (bench_make_model(made, shape, format->format, mixed)) {
             fprintf(stderr, "quern-bench-engine: %s could not be written: is there room?\n", made);
             return 1;
         }

@@ -86,15 +86,16 @@ static void kv_string(writer *w, const char *key, const char *v)
     put_string(w, v);
 }
 
-static uint64_t row_bytes(qp_format format, uint64_t n)
-{
-    switch (format) {
-    case QP_FORMAT_F32: return n * 4;
-    case QP_FORMAT_Q8_0: return n / 32 * 34;
-    case QP_FORMAT_Q4_0: return n / 32 * 18;
-    default: return n * 2;
-    }
-}
+static const struct {
+    const char *name;
+    unsigned elements, bytes;
+} formats[QP_FORMAT_LIMIT] = {
+#define FORMAT(name, number, elements, bytes, quantised) [number] = {#name, elements, bytes},
+    QP_FORMAT_LIST(FORMAT)
+#undef FORMAT
+};
+
+static uint64_t row_bytes(qp_format format, uint64_t n) { return n / formats[format].elements * formats[format].bytes; }
 
 static void add(writer *w, qp_format format, uint64_t ne0, uint64_t ne1, const char *name)
 {
@@ -105,13 +106,13 @@ static void add(writer *w, qp_format format, uint64_t ne0, uint64_t ne1, const c
     t->offset = last ? (last->offset + last->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : 0;
 }
 
-static void add_layer(writer *w, const bench_shape *s, qp_format f, unsigned layer)
+static void add_layer(writer *w, const bench_shape *s, qp_format f, qp_format more, unsigned layer)
 {
     uint64_t e = s->embedding, q = (uint64_t)s->heads * s->head_size, kv = (uint64_t)s->kv_heads * s->head_size;
     const struct { const char *name; qp_format format; uint64_t ne0, ne1; } rows[] = {
-        {"attn_norm", QP_FORMAT_F32, e, 1}, {"attn_q", f, e, q}, {"attn_k", f, e, kv}, {"attn_v", f, e, kv},
+        {"attn_norm", QP_FORMAT_F32, e, 1}, {"attn_q", f, e, q}, {"attn_k", f, e, kv}, {"attn_v", more, e, kv},
         {"attn_output", f, q, e}, {"ffn_norm", QP_FORMAT_F32, e, 1}, {"ffn_gate", f, e, s->feed_forward},
-        {"ffn_up", f, e, s->feed_forward}, {"ffn_down", f, s->feed_forward, e},
+        {"ffn_up", f, e, s->feed_forward}, {"ffn_down", more, s->feed_forward, e},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char name[64];
@@ -120,11 +121,58 @@ static void add_layer(writer *w, const bench_shape *s, qp_format f, unsigned lay
     }
 }
 
-static uint16_t half(float f) /* normal range only */
+static uint16_t half(float f) /* cut, not rounded; not above 65504 */
 {
     uint32_t bits;
     memcpy(&bits, &f, 4);
+    if ((bits & 0x7fffffff) < 0x38800000)
+        return (uint16_t)((bits >> 16 & 0x8000) | (uint32_t)((f < 0 ? -f : f) * 0x1p24f));
     return (uint16_t)((bits >> 16 & 0x8000) | (((bits & 0x7fffffff) - 0x38000000) >> 13));
+}
+
+/* Where a block has its binary16 scales, and what to divide by so that random bits around them are of about standard deviation 1. */
+typedef struct scales {
+    qp_format format;
+    int d, min;
+    float divisor;
+} scales;
+static const scales scales_of[] = {
+    {QP_FORMAT_Q4_0, 0, -1, 4.6f},    {QP_FORMAT_Q4_1, 0, 2, 4.6f},     {QP_FORMAT_Q5_0, 0, -1, 9.2f},   {QP_FORMAT_Q5_1, 0, 2, 9.2f},
+    {QP_FORMAT_Q8_0, 0, -1, 74},      {QP_FORMAT_Q2_K, 80, 82, 12},     {QP_FORMAT_Q3_K, 108, -1, 42},   {QP_FORMAT_Q4_K, 0, 2, 180},
+    {QP_FORMAT_Q5_K, 0, 2, 360},      {QP_FORMAT_Q6_K, 208, -1, 1360},  {QP_FORMAT_IQ4_NL, 0, -1, 74},   {QP_FORMAT_IQ4_XS, 0, -1, 1360},
+    {QP_FORMAT_TQ2_0, 64, -1, 1.2f},  {QP_FORMAT_MXFP4, -1, -1, 1},
+};
+
+static const scales *find_scales(qp_format format)
+{
+    for (size_t i = 0; i < sizeof scales_of / sizeof *scales_of; i++)
+        if (scales_of[i].format == format)
+            return &scales_of[i];
+    return NULL;
+}
+
+static void fill_blocks(writer *w, const tensor *t, unsigned char *row, float scale)
+{
+    const scales *s = find_scales(t->format);
+    uint64_t bytes = t->bytes / t->ne1, block = formats[t->format].bytes;
+    uint16_t d = half(scale / s->divisor), least = t->format == QP_FORMAT_Q4_1 || t->format == QP_FORMAT_Q5_1 ? half(-1.7f * scale) : d;
+    for (uint64_t i = 0; i < bytes; i += 8) {
+        uint64_t r = next(w);
+        memcpy(row + i, &r, 8); /* the buffer is longer than any row */
+    }
+    for (uint64_t i = 0; i < bytes; i += block) {
+        if (s->d < 0)
+            row[i] = 120; /* 2^-8 */
+        else
+            memcpy(row + i + s->d, &d, 2);
+        if (s->min >= 0)
+            memcpy(row + i + s->min, &least, 2);
+    }
+}
+
+int bench_can_make(qp_format format)
+{
+    return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16 || find_scales(format);
 }
 
 /* Uniform numbers with standard deviation 1/√ne0, in the row's format. */
@@ -146,15 +194,7 @@ static void fill_row(writer *w, const tensor *t, unsigned char *row)
             x[i] = t->format == QP_FORMAT_F16 ? half(v) : (uint16_t)(bits >> 16);
         }
     } else {
-        uint64_t block = t->format == QP_FORMAT_Q8_0 ? 34 : 18;
-        uint16_t d = half(scale / (t->format == QP_FORMAT_Q8_0 ? 74.0f : 4.6f));
-        for (uint64_t i = 0; i < t->bytes / t->ne1; i += block) {
-            memcpy(row + i, &d, 2);
-            for (uint64_t j = 2; j < block; j += 8) {
-                uint64_t r = next(w);
-                memcpy(row + i + j, &r, 8);
-            }
-        }
+        fill_blocks(w, t, row, scale);
     }
 }
 
@@ -206,7 +246,7 @@ static int write_data(writer *w)
     return ferror(w->file) ? -1 : 0;
 }
 
-int bench_make_model(const char *path, const bench_shape *shape, qp_format format)
+int bench_make_model(const char *path, const bench_shape *shape, qp_format format, int mixed)
 {
     writer *w = calloc(1, sizeof *w);
     if (!w)
@@ -217,10 +257,13 @@ int bench_make_model(const char *path, const bench_shape *shape, qp_format forma
         free(w);
         return -1;
     }
-    add(w, format, shape->embedding, shape->vocabulary, "token_embd.weight");
+    unsigned n = shape->layers;
+    add(w, mixed ? QP_FORMAT_Q6_K : format, shape->embedding, shape->vocabulary, "token_embd.weight");
     add(w, QP_FORMAT_F32, shape->embedding, 1, "output_norm.weight");
-    for (unsigned i = 0; i < shape->layers; i++)
-        add_layer(w, shape, format, i);
+    for (unsigned i = 0; i < n; i++) { /* the first and last eighth of the layers, and every third of the others */
+        int more = mixed && (i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2);
+        add_layer(w, shape, format, more ? QP_FORMAT_Q6_K : format, i);
+    }
     write_header(w, shape);
     int result = write_data(w);
     if (fclose(w->file))

@@ -14,9 +14,11 @@ typedef struct bench_shape {
 const bench_shape *bench_shape_find(const char *name);
 const bench_shape *bench_shape_at(unsigned index);
 
-/* Matrices in `format` (F32, F16, BF16, Q8_0 or Q4_0), norms in F32, output tied to the embedding. Weights are drawn so that
- * activations keep their size. 0, or −1 with errno set. */
-int bench_make_model(const char *path, const bench_shape *shape, qp_format format);
+/* Matrices in `format`, norms in F32, output tied to the embedding. Weights are drawn so that activations keep about their size.
+ * mixed: as in the mixed recipes, the embedding and in half of the layers attn_v and ffn_down are Q6_K. 0, or −1 with errno set. */
+int bench_make_model(const char *path, const bench_shape *shape, qp_format format, int mixed);
+/* F32, F16, BF16 and every format that the CPU keeps in panels. */
+int bench_can_make(qp_format format);
 
 /* Multiply-adds' weights a token passes through (embedding rows left out, tied output counted). */
 double bench_shape_parameters(const bench_shape *shape);

@@ -194,6 +194,19 @@ static void allow(qk_cpu_features *all, const qk_cpu_features *more, const qk_cp
         a[i] = (unsigned char)(a[i] | (m[i] & h[i]));
 }
 
+/* Notes whose rows are new. */
+static void name_rows(qk_kernels *now, const qk_kernels *before, const char *name)
+{
+    for (int f = 0; f < QP_FORMAT_LIMIT; f++) {
+        if (now->to_f32[f] != before->to_f32[f])
+            now->to_f32_isa[f] = name;
+        if (now->matmul_float[f] != before->matmul_float[f])
+            now->matmul_float_isa[f] = name;
+        if (now->matmul_panel[f] != before->matmul_panel[f])
+            now->matmul_panel_isa[f] = name;
+    }
+}
+
 int qk_kernels_init(qk_kernels *out, const char *name)
 {
     qk_cpu_features have, allowed;
@@ -209,9 +222,11 @@ int qk_kernels_init(qk_kernels *out, const char *name)
     for (int i = 0; i <= last; i++) {
         if (!variants[i].available(&have))
             continue;
+        qk_kernels before = *out;
         allow(&allowed, &variants[i].allowed, &have);
         for (const qk_rows_fn *rows = variants[i].rows; *rows; rows++)
             (*rows)(out, &allowed);
+        name_rows(out, &before, variants[i].name);
     }
     out->isa = variants[last].name;
     return 0;

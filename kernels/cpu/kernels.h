@@ -10,42 +10,58 @@
 
 #include "kernels/common/formats.h"
 #include "kernels/common/ops.h"
+#include "kernels/cpu/panel_formats.h"
 
 /* ---- packed weights: QK_LAYOUT_PANEL ----
  *
- * Q8_0 and Q4_0 matrices {K, M} are kept as panels of 16 rows (the last one padded with rows of zero scale), so that one vector
- * register holds 16 rows × 4 K for dot-product instructions. Blocks of 32 K become, for panel row r and element 4g + j of a block:
- *   Q8_0  quants 512 B: byte [g][r][j] = q + 128 (unsigned), g = 0…7
- *   Q4_0  quants 256 B: byte [i][r][j], i = 0…3: low nibble element 4(2i) + j, high nibble element 4(2i + 1) + j, unsigned 0…15
- *   scales 32 B: 16 × binary16
- * A panel is all its quants (K/32 blocks one after another), then all its scales, then padding to 64 bytes. Panels follow each
- * other. The bytes are those of GGUF plus padding. The signed value is (unsigned − bias), bias 128 or 8: kernels correct with the
- * activations' block sums. */
-enum { QK_LAYOUT_PANEL = 1, QK_PANEL_ROWS = 16 };
+ * Matrices {K, M} of the formats in panel_formats.h are kept as panels of 16 rows (the last one padded with rows of zeros), so that
+ * one vector register holds 16 rows × 4 K for dot-product instructions. A block is 32 K of a panel. Its line g = 0…7 is element
+ * 4g + j of panel row r at [r][j]; 64 such elements make planes of whole bytes, nibbles, pairs of bits or single bits:
+ *   8 bits   512 B: byte [g][r][j], with the sign bit turned, so that it is unsigned
+ *   4 bits   256 B: byte [i][r][j], i = 0…3: low nibble of line 2i, high nibble of line 2i + 1
+ *   2 bits   128 B: byte [h][r][j], h = 0…1: bits 2c and 2c + 1 of line 4h + c
+ *   1 bit     64 B: byte [r][j]: bit g of line g
+ * Elements of 5 and 6 bits are a plane of nibbles and, after it, one of their upper bits; those of 3 bits planes of 2 and 1. Then
+ * they are as in the GGUF block, but unsigned.
+ * A panel is all its blocks' elements one after another, then a record of scales for each unit (panel_formats.h), then padding to
+ * 64 bytes. Panels follow each other. Nothing is lost or added: a panel has the bytes of its 16 rows in the file plus padding.
+ * An element's value is scale·(unsigned − bias) − minimum: kernels correct for bias and minima with sums of the activations. */
+
+/* Bits of an element in a panel; 0 for a format that has no panels. */
+static inline int qk_panel_bits(qp_format format)
+{
+    switch (format) {
+#define QK_CASE(name, FORMAT, bits, ...)                                                                                           \
+    case QP_FORMAT_##FORMAT: return bits;
+        QK_PANEL_FORMATS(QK_CASE)
+#undef QK_CASE
+    default: return 0;
+    }
+}
 
 static inline uint64_t qk_panel_bytes(qp_format format, int64_t k)
 {
-    uint64_t blocks = (uint64_t)k / QK_BLOCK, quants = blocks * (format == QP_FORMAT_Q4_0 ? 256u : 512u);
-    return (quants + blocks * 32 + 63) / 64 * 64;
+    uint64_t row = (uint64_t)k / qk_block_elements(format) * qk_block_bytes(format);
+    return (row * QK_PANEL_ROWS + 63) / 64 * 64;
 }
 
-static inline uint64_t qk_panel_scales(qp_format format, int64_t k) /* offset of the scales in a panel */
+static inline uint64_t qk_panel_scales(qp_format format, int64_t k) /* offset of the records in a panel */
 {
-    return (uint64_t)k / QK_BLOCK * (format == QP_FORMAT_Q4_0 ? 256u : 512u);
+    return (uint64_t)k / QK_BLOCK * 64 * (uint64_t)qk_panel_bits(format);
 }
 
 /* ---- int8 activations ----
  *
  * One row of K floats as blocks of 32: x ≈ d·q with d = max|x|/127, q rounded to nearest even. Three planes in one stretch of
- * memory: q int8[K], padded to 64 bytes; d float[K/32], padded to 64 bytes; sum int32[K/32] = Σq of the block. A block with a NaN
- * or infinity gets d = NaN, so that it shows in the result; one whose largest magnitude is under 2^-119 counts as zeros. */
+ * memory: q int8[K], padded to 64 bytes; d float[K/32], padded to 64 bytes; sum int32[K/16] = Σq of each half of a block. A block
+ * with a NaN or infinity gets d = NaN, so that it shows in the result; one whose largest magnitude is under 2^-119 counts as zeros. */
 static inline uint64_t qk_act_pad(uint64_t bytes)
 {
     return (bytes + 63) / 64 * 64;
 }
 static inline uint64_t qk_act_d(int64_t k) { return qk_act_pad((uint64_t)k); }
 static inline uint64_t qk_act_sum(int64_t k) { return qk_act_d(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
-static inline uint64_t qk_act_bytes(int64_t k) { return qk_act_sum(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 4); }
+static inline uint64_t qk_act_bytes(int64_t k) { return qk_act_sum(k) + qk_act_pad((uint64_t)k / QK_BLOCK * 8); }
 
 /* y[t·y_stride + r] = Σ_k W[r][k]·x[t][k], no epilogue, for `tokens` tokens and a strip of `rows` rows: of panels that follow each
  * other (packed), or w_stride bytes apart (in place). For packed weights all rows of the last panel are computed and written.
@@ -62,7 +78,9 @@ typedef struct qk_matmul_args {
     int64_t tokens;     /* ≥ 1, any number */
     float *y;
     int64_t y_stride;   /* floats between tokens */
+    void *scratch;      /* QK_MATMUL_SCRATCH bytes for panels and more than four tokens, 64-byte aligned. NULL: does without, slower */
 } qk_matmul_args;
+enum { QK_MATMUL_SCRATCH = 160 << 10 };
 typedef void (*qk_matmul_fn)(const qk_matmul_args *args);
 
 /* Attention of `heads` query heads that share one KV head, for one row, over cells [begin, end): an online softmax whose state
@@ -112,10 +130,10 @@ typedef struct qk_kernels {
 
     /* Float activations, weights in place (F32, F16, BF16, and every other format by to_f32 in blocks); NULL: not there. */
     qk_matmul_fn matmul_float[QP_FORMAT_LIMIT];
-    /* int8 activations, weights in panels (Q8_0, Q4_0). */
+    /* int8 activations, weights in panels (the formats of panel_formats.h). A format has panels where this is not NULL. */
     qk_matmul_fn matmul_panel[QP_FORMAT_LIMIT];
-    const char *matmul_panel_isa; /* what those two run on, for explain: "avx512_vnni", "avx_vnni", … */
-    const char *matmul_float_isa;
+    /* The variants that these rows came from, for explain: "avx512_vnni", "avx_vnni", … */
+    const char *to_f32_isa[QP_FORMAT_LIMIT], *matmul_float_isa[QP_FORMAT_LIMIT], *matmul_panel_isa[QP_FORMAT_LIMIT];
     /* One row into the layout above. */
     void (*quantise_activations)(void *dst, const float *x, int64_t k);
 
@@ -151,5 +169,11 @@ const char *qk_kernels_variant(unsigned index);
 void qk_panel_pack(qp_format format, void *panels, const void *src, int64_t k, int64_t row, int64_t rows);
 /* One row back to floats, for get_rows of a packed table. */
 void qk_panel_row(qp_format format, float *dst, const void *panels, int64_t k, int64_t row);
+/* One block of 32 of a panel apart: element i of row r is scale[i·parts/32][r]·(quants[r][i] − bias) − min[i·parts/32][r]. */
+typedef struct qk_panel_block {
+    uint8_t quants[QK_PANEL_ROWS][QK_BLOCK];
+    float scale[2][QK_PANEL_ROWS], min[2][QK_PANEL_ROWS];
+} qk_panel_block;
+void qk_panel_block_at(qp_format format, const void *panel, int64_t k, int64_t block, qk_panel_block *out);
 
 #endif

@@ -253,7 +253,11 @@ static void run_all(void)
 
 static void run_panels(void)
 {
-    static const qp_format formats[] = {QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
+    static const qp_format formats[] = {
+#define FORMAT(name, FORMAT, ...) QP_FORMAT_##FORMAT,
+        QK_PANEL_FORMATS(FORMAT)
+#undef FORMAT
+    };
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         char name[64];
         snprintf(name, sizeof name, "panel packing.%s", format_name(formats[i]));

@@ -6,15 +6,15 @@ typedef void (*quantise_fn)(void *dst, const float *x, int64_t k);
 
 enum { IN = 0, OUT = 1 };
 
-static bool check_block(const float *x, const int8_t *q, float d, int32_t sum)
+static bool check_block(const float *x, const int8_t *q, float d, const int32_t sum[2])
 {
     float most = 0;
     bool finite = true;
-    int32_t want_sum = 0;
+    int32_t want_sum[2] = {0};
     for (int i = 0; i < QK_BLOCK; i++) {
         finite = finite && isfinite(x[i]);
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-        want_sum += q[i];
+        want_sum[i / 16] += q[i];
     }
     if (!finite)
         return d != d || fail("d is %a for a block that is not finite", (double)d);
@@ -23,8 +23,9 @@ static bool check_block(const float *x, const int8_t *q, float d, int32_t sum)
     double want_d = (double)most / 127;
     if (!agrees(d, want_d, want_d * 0x1p-22 + 0x1p-149))
         return fail("d is %a, not %a", (double)d, want_d);
-    if (sum != want_sum)
-        return fail("sum is %d, quants sum to %d", sum, want_sum);
+    for (int half = 0; half < 2; half++)
+        if (sum[half] != want_sum[half])
+            return fail("sum %d is %d, quants sum to %d", half, sum[half], want_sum[half]);
     for (int i = 0; i < QK_BLOCK; i++) {
         /* half a step, and a little for the rounding of 1/d */
         double slack = want_d * (0.5 + 1e-4) + 0x1p-119 * (most == 0);
@@ -40,9 +41,9 @@ static bool check_row(const subject *s, const float *x, int64_t k)
     ((quantise_fn)s->fn)(dst, x, k);
     for (int64_t b = 0; b < k / QK_BLOCK; b++) {
         float d;
-        int32_t sum;
+        int32_t sum[2];
         memcpy(&d, dst + qk_act_d(k) + b * 4, sizeof d);
-        memcpy(&sum, dst + qk_act_sum(k) + b * 4, sizeof sum);
+        memcpy(sum, dst + qk_act_sum(k) + b * 8, sizeof sum);
         if (!check_block(x + b * QK_BLOCK, (const int8_t *)dst + b * QK_BLOCK, d, sum))
             return fail("block %lld", (long long)b);
     }

@@ -102,27 +102,44 @@ static bool check_from(const subject *s)
 /* ---- packing ---- */
 
 /* Reads the panel as the comment in kernels.h lays it out. */
-static int unsigned_quant(qp_format format, const uint8_t *panel, int64_t block, int r, int e)
+static int unsigned_quant(int bits, const uint8_t *block, int r, int e)
 {
-    int g = e / 4, j = e % 4;
-    if (format == QP_FORMAT_Q8_0)
-        return panel[block * 512 + g * 64 + r * 4 + j];
-    uint8_t byte = panel[block * 256 + g / 2 * 64 + r * 4 + j];
-    return g & 1 ? byte >> 4 : byte & 15;
+    int g = e / 4, byte = r * 4 + e % 4;
+    switch (bits) {
+    case 8: return block[g * 64 + byte];
+    case 6: return (block[g / 2 * 64 + byte] >> g % 2 * 4 & 15) | (block[256 + g / 4 * 64 + byte] >> g % 4 * 2 & 3) << 4;
+    case 5: return (block[g / 2 * 64 + byte] >> g % 2 * 4 & 15) | (block[256 + byte] >> g & 1) << 4;
+    case 4: return block[g / 2 * 64 + byte] >> g % 2 * 4 & 15;
+    case 3: return (block[g / 4 * 64 + byte] >> g % 4 * 2 & 3) | (block[128 + byte] >> g & 1) << 2;
+    default: return block[g / 4 * 64 + byte] >> g % 4 * 2 & 3;
+    }
 }
 
+/* Elements where they should be; with them qk_panel_block_at gives the values of the rows, and zeros after the last. */
 static bool panel_as_documented(qp_format format, const uint8_t *panel, const float *want, int64_t k, int rows)
 {
-    const uint8_t *scales = panel + qk_panel_scales(format, k);
-    for (int r = 0; r < QK_PANEL_ROWS; r++)
-        for (int64_t i = 0; i < k; i++) {
-            uint16_t d;
-            memcpy(&d, scales + i / 32 * 32 + r * 2, sizeof d);
-            int q = unsigned_quant(format, panel, i / 32, r, (int)(i % 32)) - (format == QP_FORMAT_Q8_0 ? 128 : 8);
-            float value = qk_f32_from_f16(d) * (float)q;
-            if (r < rows ? !same(value, want[r * k + i]) : d != 0)
-                return fail("row %d element %lld of a panel is %a", r, (long long)i, (double)value);
-        }
+    static const qk_format all[] = {
+#define INIT(name, ...) QK_PANEL_FORMAT_INIT(name, __VA_ARGS__),
+        QK_PANEL_FORMATS(INIT)
+#undef INIT
+    };
+    const qk_format *f = all;
+    while (f->format != format)
+        f++;
+    for (int64_t b = 0; b < k / 32; b++) {
+        qk_panel_block block;
+        qk_panel_block_at(format, panel, k, b, &block);
+        for (int r = 0; r < QK_PANEL_ROWS; r++)
+            for (int e = 0; e < 32; e++) {
+                int q = unsigned_quant(f->bits, panel + b * f->bits * 64, r, e), part = f->parts == 1 ? 0 : e / 16;
+                q = f->looked_up ? f->table[q] : q;
+                if (q != block.quants[r][e])
+                    return fail("row %d element %lld of a panel is %d, taken apart %d", r, (long long)(b * 32 + e), q, block.quants[r][e]);
+                float value = block.scale[part][r] * (float)(q - f->bias) - (f->mins ? block.min[part][r] : 0);
+                if (r < rows ? !same(value, want[r * k + b * 32 + e]) : value != 0)
+                    return fail("row %d element %lld of a panel is %a", r, (long long)(b * 32 + e), (double)value);
+            }
+    }
     return true;
 }
 
@@ -160,10 +177,10 @@ bool check_panels(qp_format format)
 {
     static const int64_t ks[] = {32, 64, 96, 256, 288, 1056};
     for (int round = 0; round < 60; round++) {
-        int64_t k = ks[round % 6], m = round < 40 ? round + 1 : random_between(1, 100);
+        int64_t unit = qk_block_elements(format), k = (ks[round % 6] + unit - 1) / unit * unit;
+        int64_t m = round < 40 ? round + 1 : random_between(1, 100);
         describe("k=%lld rows=%lld", (long long)k, (long long)m);
-        uint64_t blocks = (uint64_t)k / 32, least = blocks * (format == QP_FORMAT_Q8_0 ? 544u : 288u);
-        uint64_t bytes = qk_panel_bytes(format, k);
+        uint64_t least = 16 * row_bytes(format, k), bytes = qk_panel_bytes(format, k);
         if (bytes % 64 != 0 || bytes < least || bytes >= least + 64)
             return fail("qk_panel_bytes says %llu", (unsigned long long)bytes);
         if (!round_trip(format, k, m))

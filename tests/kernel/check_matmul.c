@@ -2,7 +2,7 @@
  * tests/kernel/check_matmul.c: rows matmul_float (against sums in double) and matmul_panel (against exact integer sums). */
 #include "tests/kernel/check.h"
 
-enum { W = 0, X = 1, Y = 2, SRC = 3 };
+enum { W = 0, X = 1, Y = 2, SRC = 3, SCRATCH = 4 };
 
 /* One call: everything in it lies in guarded memory. */
 typedef struct problem {
@@ -56,7 +56,7 @@ static bool compare(const problem *p)
         if (t + 1 < a->tokens && !untouched(y + p->written, (size_t)(a->y_stride - p->written) * 4))
             return fail("wrote between the tokens, after token %lld", (long long)t);
     }
-    return output_intact(Y);
+    return output_intact(Y) && (!a->scratch || output_intact(SCRATCH));
 }
 
 /* "The result of a row does not depend on how rows are cut into strips, nor that of a token on how many there are": some of the
@@ -73,6 +73,7 @@ static bool compare_parts(const problem *p, int64_t row_step, int64_t row_step_b
     part.tokens = random_between(1, a->tokens - token);
     part.y = again;
     part.y_stride = MAX_ROWS;
+    part.scratch = random_below(2) ? a->scratch : NULL;
     ((qk_matmul_fn)p->s->fn)(&part);
     for (int64_t t = 0; t < part.tokens; t++)
         for (int64_t r = 0; r < part.rows; r++) {
@@ -241,17 +242,40 @@ static uint16_t random_scale(int kind)
     return qk_f16_from_f32(random_normal() * 0.05f);
 }
 
+/* Where a block has its scales in binary16; −1: it has none, or no second one. */
+static void scale_offsets(qp_format format, int offsets[2])
+{
+    offsets[0] = 0, offsets[1] = -1;
+    switch (format) {
+    case QP_FORMAT_Q4_1:
+    case QP_FORMAT_Q5_1:
+    case QP_FORMAT_Q4_K:
+    case QP_FORMAT_Q5_K: offsets[1] = 2; break;
+    case QP_FORMAT_Q2_K: offsets[0] = 80, offsets[1] = 82; break;
+    case QP_FORMAT_Q3_K: offsets[0] = 108; break;
+    case QP_FORMAT_Q6_K: offsets[0] = 208; break;
+    case QP_FORMAT_TQ2_0: offsets[0] = 64; break;
+    case QP_FORMAT_MXFP4: offsets[0] = -1; break;
+    default: break;
+    }
+}
+
+/* Any bytes are a block: random ones, all bits alike, or a mixture, so that elements and small scales are at their ends. */
 static void fill_weight_row(qp_format format, char *row, int64_t k)
 {
     int scale_kind = random_below(6) ? 0 : (int)random_below(4), quant_kind = random_below(3) ? 0 : (int)random_below(5);
-    for (int64_t b = 0; b < k / 32; b++, row += qk_block_bytes(format)) {
-        uint16_t d = random_scale(scale_kind);
-        memcpy(row, &d, 2);
-        for (int i = 0; i < 32; i++) {
-            if (format == QP_FORMAT_Q8_0)
-                row[2 + i] = (char)edge_or_random(quant_kind, -128, 127);
-            else if (i < 16)
-                row[2 + i] = (char)((edge_or_random(quant_kind, -8, 7) + 8) | (edge_or_random(quant_kind, -8, 7) + 8) << 4);
+    size_t bytes = qk_block_bytes(format);
+    int offsets[2];
+    scale_offsets(format, offsets);
+    for (int64_t b = 0; b < k / qk_block_elements(format); b++, row += bytes) {
+        random_bytes(row, bytes);
+        for (size_t i = 0; i < bytes && quant_kind; i++)
+            row[i] = (char)(quant_kind == 1 ? 0 : quant_kind == 2 ? 0xff : quant_kind == 3 ? 0 - random_below(2) : 0x80);
+        if (offsets[0] < 0)
+            row[0] = (char)(scale_kind ? random_between(0, 190) : random_between(110, 125)); /* sums that are floats */
+        for (int i = 0; i < 2 && offsets[i] >= 0; i++) {
+            uint16_t d = random_scale(scale_kind);
+            memcpy(row + offsets[i], &d, 2);
         }
     }
 }
@@ -259,72 +283,100 @@ static void fill_weight_row(qp_format format, char *row, int64_t k)
 static void fill_activation_row(char *row, int64_t k, int kind)
 {
     for (int64_t b = 0; b < k / 32; b++) {
-        int32_t sum = 0;
+        int32_t sum[2] = {0};
         float d = kind == 3 ? ldexpf(1, (int)random_between(-40, 40)) : kind == 4 ? 0.0f : fabsf(random_normal()) * 0.02f;
         for (int i = 0; i < 32; i++) {
             int8_t q = edge_or_random(kind, -127, 127);
             row[b * 32 + i] = (char)q;
-            sum += q;
+            sum[i / 16] += q;
         }
         memcpy(row + qk_act_d(k) + b * 4, &d, 4);
-        memcpy(row + qk_act_sum(k) + b * 4, &sum, 4);
+        memcpy(row + qk_act_sum(k) + b * 8, sum, 8);
     }
 }
 
-static int weight_quant(qp_format format, const char *block, int i)
+static const qk_format *panel_format(qp_format format)
 {
-    if (format == QP_FORMAT_Q8_0)
-        return (int8_t)block[2 + i];
-    uint8_t byte = (uint8_t)block[2 + i % 16];
-    return (i < 16 ? byte & 15 : byte >> 4) - 8;
+    static const qk_format all[] = {
+#define INIT(name, ...) QK_PANEL_FORMAT_INIT(name, __VA_ARGS__),
+        QK_PANEL_FORMATS(INIT)
+#undef INIT
+    };
+    const qk_format *f = all;
+    while (f->format != format)
+        f++;
+    return f;
 }
 
-/* Σ over blocks of d_w · d_x · (the exact integer sum). The order and the three roundings a block are the kernel's own. */
+/* Largest minimum of each half of the blocks of a row: only for the tolerance, as w = scale·q − minimum may be small where both
+ * are large. */
+static void minima_of(const problem *p, int64_t r, float *minima)
+{
+    const qk_matmul_args *a = &p->args;
+    const qk_format *f = panel_format(p->s->format);
+    const char *panel = (const char *)a->w + (uint64_t)(r / QK_PANEL_ROWS) * qk_panel_bytes(f->format, a->k);
+    for (int64_t b = 0; b < a->k / 32 && f->mins; b++) {
+        qk_panel_block block;
+        qk_panel_block_at(f->format, panel, a->k, b, &block);
+        for (int half = 0; half < 2; half++)
+            minima[2 * b + half] = fabsf(block.min[f->parts == 2 ? half : 0][r % QK_PANEL_ROWS]);
+    }
+}
+
+/* Σ over blocks of d_x · Σ w·q, in double, of weights that the reference has dequantised: the order and the roundings are the
+ * kernel's own, which are up to 5 for each half of a block. */
 static void panel_model(problem *p, const char *src)
 {
     const qk_matmul_args *a = &p->args;
-    size_t block = qk_block_bytes(p->s->format);
-    for (int64_t t = 0; t < a->tokens; t++) {
-        const char *x = (const char *)a->x + t * a->x_stride;
-        for (int64_t r = 0; r < a->rows; r++) {
+    size_t row = row_bytes(p->s->format, a->k);
+    float *w = malloc((size_t)a->k * sizeof *w), *minima = calloc((size_t)a->k / 16, sizeof *minima);
+    for (int64_t r = 0; r < a->rows; r++) {
+        qr_dequantise(p->s->format, src + (size_t)r * row, w, a->k);
+        minima_of(p, r, minima);
+        for (int64_t t = 0; t < a->tokens; t++) {
+            const char *x = (const char *)a->x + t * a->x_stride;
             double sum = 0, magnitude = 0;
-            for (int64_t b = 0; b < a->k / 32; b++) {
-                const char *w = src + ((size_t)(r * (a->k / 32) + b)) * block;
-                uint16_t dw;
-                float dx;
-                memcpy(&dw, w, 2);
-                memcpy(&dx, x + qk_act_d(a->k) + b * 4, 4);
-                int32_t dot = 0;
-                for (int i = 0; i < 32; i++)
-                    dot += weight_quant(p->s->format, w, i) * (int8_t)x[b * 32 + i];
-                double term = (double)qk_f32_from_f16(dw) * (double)dx * dot;
-                sum += term;
-                magnitude += fabs(term);
+            for (int64_t b = 0; b < a->k / 16; b++) {
+                float d;
+                double part = 0, least = (double)minima[b];
+                memcpy(&d, x + qk_act_d(a->k) + b / 2 * 4, 4);
+                for (int i = 0; i < 16; i++) {
+                    double value = (double)w[b * 16 + i];
+                    int8_t q = (int8_t)x[b * 16 + i];
+                    part += value * q;
+                    magnitude += (fabs(value) + 2 * least) * fabs(q * (double)d);
+                }
+                sum += part * (double)d;
             }
             p->want[at(t, r)] = sum;
-            p->tolerance[at(t, r)] = magnitude * 0x1p-24 * (4 + (double)(a->k / 32) / 2) + (double)a->k * 0x1p-149;
+            p->tolerance[at(t, r)] = magnitude * 0x1p-24 * (4 + (double)(a->k / 16) * 2) + (double)a->k * 0x1p-145;
         }
     }
+    free(w);
+    free(minima);
 }
 
 /* d = NaN in one block of one token, or of one weight row: it shows there only. */
 static void spoil_panel(problem *p, char *src, char *x)
 {
     qk_matmul_args *a = &p->args;
-    int64_t b = random_between(0, a->k / 32 - 1);
+    int64_t b = random_between(0, a->k / 32 - 1), units = a->k / qk_block_elements(p->s->format);
     float nan_value = NAN;
     uint16_t evil = random_below(2) ? 0x7e00 : 0x7c00;
-    if (random_below(2))
+    int offsets[2];
+    scale_offsets(p->s->format, offsets);
+    if (random_below(2) || offsets[0] < 0)
         memcpy(x + random_between(0, a->tokens - 1) * a->x_stride + (int64_t)qk_act_d(a->k) + b * 4, &nan_value, 4);
     else
-        memcpy(src + (random_between(0, a->rows - 1) * (a->k / 32) + b) * qk_block_bytes(p->s->format), &evil, 2);
+        memcpy(src + (random_between(0, a->rows - 1) * units + random_between(0, units - 1)) * qk_block_bytes(p->s->format) +
+                   offsets[0], &evil, 2);
 }
 
 static bool panel_round(problem *p, int round)
 {
     const subject *s = p->s;
     qk_matmul_args *a = &p->args;
-    choose_sizes(p, round, 32);
+    choose_sizes(p, round, qk_block_elements(s->format));
     size_t row = row_bytes(s->format, a->k);
     bool spoilt = round % 8 == 7;
     char *src = input_at_end(SRC, row * (size_t)a->rows, 2);
@@ -343,6 +395,7 @@ static bool panel_round(problem *p, int round)
     qk_panel_pack(s->format, w, src, a->k, 0, a->rows);
     a->w = w;
     a->w_stride = -1; /* unused */
+    a->scratch = random_below(8) ? output(SCRATCH, QK_MATMUL_SCRATCH, 64) : NULL;
     place_output(p, (int)panels * QK_PANEL_ROWS);
     panel_model(p, src);
     if (!spoilt)
@@ -385,9 +438,10 @@ static void fill_weights(timing *t, qp_format format, bool panel, char *weights)
 {
     uint64_t unit = panel ? qk_panel_bytes(format, BENCH_K) : (uint64_t)t->args.w_stride;
     if (panel) {
-        random_bytes(weights, unit);
-        for (uint64_t i = qk_panel_scales(format, BENCH_K); i + 2 <= unit; i += 2)
-            memcpy(weights + i, &(uint16_t){0x2400}, 2);
+        static char rows[QK_PANEL_ROWS * BENCH_K * 4];
+        for (uint64_t i = 0; i < QK_PANEL_ROWS; i++)
+            fill_format(format, rows + i * row_bytes(format, BENCH_K), BENCH_K, FILL_NORMAL, 1);
+        qk_panel_pack(format, weights, rows, BENCH_K, 0, QK_PANEL_ROWS);
     } else {
         fill_format(format, weights, BENCH_K, FILL_NORMAL, 0);
     }
@@ -423,14 +477,17 @@ static void bench_shape(const subject *s, bool panel)
     t.strips = bench_bytes / t.strip_bytes + 1;
     char *weights = aligned_alloc(64, t.strips * t.strip_bytes), *x = aligned_alloc(64, (size_t)x_stride * BENCH_TOKENS);
     float *y = malloc(sizeof *y * BENCH_ROWS * BENCH_TOKENS);
-    if (weights && x && y) {
+    void *scratch = aligned_alloc(64, QK_MATMUL_SCRATCH);
+    if (scratch && weights && x && y) {
         t.weights = weights;
         t.args = (qk_matmul_args){
-            .w_stride = w_stride, .k = BENCH_K, .rows = BENCH_ROWS, .x = x, .x_stride = x_stride, .y = y, .y_stride = BENCH_ROWS};
+            .w_stride = w_stride, .k = BENCH_K, .rows = BENCH_ROWS, .x = x, .x_stride = x_stride, .y = y, .y_stride = BENCH_ROWS,
+            .scratch = scratch};
         fill_weights(&t, s->format, panel, weights);
         fill_x(x, x_stride, panel);
         bench_tokens(s, &t, 1);
         bench_tokens(s, &t, 4);
+        bench_tokens(s, &t, 8);
         bench_tokens(s, &t, 16);
         bench_tokens(s, &t, BENCH_TOKENS);
     } else {
@@ -439,6 +496,7 @@ static void bench_shape(const subject *s, bool panel)
     free(weights);
     free(x);
     free(y);
+    free(scratch);
 }
 
 static void bench_float(const subject *s)

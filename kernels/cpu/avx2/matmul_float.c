@@ -10,5 +10,4 @@ void qk_avx2_matmul_float(qk_kernels *table, const qk_cpu_features *features)
 {
     (void)features;
     V_MATMUL_FLOAT_ROWS(table)
-    table->matmul_float_isa = "avx2";
 }

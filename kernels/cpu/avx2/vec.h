@@ -305,6 +305,31 @@ QK_INLINE vi vi_add(vi a, vi b)
 {
     return _mm256_add_epi32(a, b);
 }
+QK_INLINE vi vi_and(vi a, int mask)
+{
+    return _mm256_and_si256(a, _mm256_set1_epi32(mask));
+}
+QK_INLINE vi vi_or(vi a, vi b)
+{
+    return _mm256_or_si256(a, b);
+}
+QK_INLINE vi vi_srl(vi a, int n)
+{
+    return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n));
+}
+QK_INLINE vi vi_sll(vi a, int n)
+{
+    return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n));
+}
+/* V_LANES bytes. */
+QK_INLINE vi vi_load_u8(const void *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+QK_INLINE vi vi_load_i8(const void *p)
+{
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
 QK_INLINE vi vi_nearest(vf a)
 {
     return _mm256_cvtps_epi32(a);

@@ -4,16 +4,8 @@
 #include "kernels/cpu/avx512/panel.h"
 #include "kernels/cpu/rows.h"
 
-static const qk_format q8_0 = {QP_FORMAT_Q8_0, 512, 128, QK_SIGNED, 0};
-static const qk_format q4_0 = {QP_FORMAT_Q4_0, 256, 8, QK_SMALL, 1};
-
-QK_PANEL_FORMAT(q8_0)
-QK_PANEL_FORMAT(q4_0)
-
 void qk_avx512_matmul_panel(qk_kernels *table, const qk_cpu_features *features)
 {
     (void)features;
-    table->matmul_panel[QP_FORMAT_Q8_0] = matmul_q8_0;
-    table->matmul_panel[QP_FORMAT_Q4_0] = matmul_q4_0;
-    table->matmul_panel_isa = "avx512";
+    QK_MATMUL_PANEL_ROWS(table)
 }

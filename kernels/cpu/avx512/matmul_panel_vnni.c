@@ -4,17 +4,9 @@
 #include "kernels/cpu/avx512/panel.h"
 #include "kernels/cpu/rows.h"
 
-static const qk_format q8_0 = {QP_FORMAT_Q8_0, 512, 128, QK_DPBUSD, 0};
-static const qk_format q4_0 = {QP_FORMAT_Q4_0, 256, 8, QK_DPBUSD, 1};
-
-QK_PANEL_FORMAT(q8_0)
-QK_PANEL_FORMAT(q4_0)
-
 void qk_avx512_matmul_panel_vnni(qk_kernels *table, const qk_cpu_features *features)
 {
     if (!features->avx512_vnni)
         return;
-    table->matmul_panel[QP_FORMAT_Q8_0] = matmul_q8_0;
-    table->matmul_panel[QP_FORMAT_Q4_0] = matmul_q4_0;
-    table->matmul_panel_isa = "avx512_vnni";
+    QK_MATMUL_PANEL_ROWS(table)
 }

@@ -288,6 +288,31 @@ QK_INLINE vi vi_add(vi a, vi b)
 {
     return _mm512_add_epi32(a, b);
 }
+QK_INLINE vi vi_and(vi a, int mask)
+{
+    return _mm512_and_si512(a, _mm512_set1_epi32(mask));
+}
+QK_INLINE vi vi_or(vi a, vi b)
+{
+    return _mm512_or_si512(a, b);
+}
+QK_INLINE vi vi_srl(vi a, int n)
+{
+    return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n));
+}
+QK_INLINE vi vi_sll(vi a, int n)
+{
+    return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n));
+}
+/* V_LANES bytes. */
+QK_INLINE vi vi_load_u8(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+QK_INLINE vi vi_load_i8(const void *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 QK_INLINE vi vi_nearest(vf a)
 {
     return _mm512_cvtps_epi32(a);

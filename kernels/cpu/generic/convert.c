@@ -127,15 +127,15 @@ static void quantise_activations(void *dst, const float *x, int64_t k)
     float *d = (float *)((char *)dst + qk_act_d(k));
     int32_t *sum = (int32_t *)((char *)dst + qk_act_sum(k));
     for (int64_t b = 0; b < k / QK_BLOCK; b++, q += QK_BLOCK, x += QK_BLOCK) {
-        int finite, total = 0;
+        int finite, total[2] = {0};
         float max = block_range(x, &finite), inverse = finite && max >= 0x1p-119f ? 127 / max : 0;
         for (int i = 0; i < QK_BLOCK; i++) {
             float value = inverse == 0 ? 0 : x[i] * inverse;
             q[i] = (int8_t)(uint8_t)qk_bits_from_f32(value + 12582912.0f);
-            total += q[i];
+            total[i / 16] += q[i];
         }
         d[b] = !finite ? qk_f32_from_bits(0x7fc00000u) : inverse == 0 ? 0 : max / 127;
-        sum[b] = total;
+        memcpy(sum + 2 * b, total, sizeof total);
     }
 }
 

@@ -53,5 +53,4 @@ void qk_generic_matmul_float(qk_kernels *table, const qk_cpu_features *features)
     QK_BLOCK_FORMATS(BLOCK_ROW)
 #undef BLOCK_ROW
 #undef ROW
-    table->matmul_float_isa = "generic";
 }

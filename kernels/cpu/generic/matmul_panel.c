@@ -1,91 +1,73 @@
 /* SPDX-License-Identifier: MIT
- * kernels/cpu/generic/matmul_panel.c: packed panels times int8 activations. A panel line of 64 bytes (16 rows × 4 elements) is
- * multiplied by four activations repeated sixteen times: plain loops of one length that compilers turn into vector code. */
+ * kernels/cpu/generic/matmul_panel.c: packed panels times int8 activations. A block is taken apart once for all tokens, then each
+ * row's 16 or 32 products are summed in a plain loop that compilers turn into vector code. */
 #include "kernels/cpu/rows.h"
 
-enum { LINE = 64, LINES = QK_BLOCK / 4 };
+typedef struct token {
+    const int8_t *x;
+    const float *d;
+    const int32_t *sum;
+} token;
+
+static token token_at(const qk_matmul_args *a, int64_t t)
+{
+    const char *x = (const char *)a->x + t * a->x_stride;
+    return (token){(const int8_t *)x, (const float *)(const void *)(x + qk_act_d(a->k)),
+                   (const int32_t *)(const void *)(x + qk_act_sum(a->k))};
+}
 
 /* 255·127 fits in 16 bits, so that one 16-bit product is enough. */
-static void add_line(int32_t *sum, const uint8_t *w, const int8_t *x)
+static inline int32_t dot(const uint8_t *w, const int8_t *x, int n)
 {
-    int16_t repeated[LINE];
-    for (int i = 0; i < LINE; i++)
-        repeated[i] = x[i % 4];
-    for (int i = 0; i < LINE; i++)
-        sum[i] += (int16_t)(w[i] * repeated[i]);
+    int32_t sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (int16_t)(w[i] * x[i]);
+    return sum;
 }
 
-static void add_block(float *y, const uint8_t *w, const uint16_t *scales, const int8_t *x, float d, int32_t correction)
+static inline void add_block(const qk_format *f, float *y, const qk_panel_block *w, const token *x, int64_t b)
 {
-    int32_t sum[LINE] = {0};
-    for (int g = 0; g < LINES; g++)
-        add_line(sum, w + g * LINE, x + g * 4);
-    for (int r = 0; r < QK_PANEL_ROWS; r++) {
-        int32_t dot = (sum[4 * r] + sum[4 * r + 1]) + (sum[4 * r + 2] + sum[4 * r + 3]);
-        y[r] += (float)(dot - correction) * qk_f32_from_f16(scales[r]) * d;
-    }
-}
-
-/* One block of a panel as 512 bytes, whatever its format. */
-static const uint8_t *lines_q8_0(const uint8_t *panel, int64_t block, uint8_t *scratch)
-{
-    (void)scratch;
-    return panel + block * QK_BLOCK * QK_PANEL_ROWS;
-}
-
-static const uint8_t *lines_q4_0(const uint8_t *panel, int64_t block, uint8_t *scratch)
-{
-    const uint8_t *nibbles = panel + block * QK_BLOCK * QK_PANEL_ROWS / 2;
-    for (int g = 0; g < LINES; g += 2) {
-        for (int i = 0; i < LINE; i++) {
-            scratch[g * LINE + i] = nibbles[g / 2 * LINE + i] & 15;
-            scratch[(g + 1) * LINE + i] = nibbles[g / 2 * LINE + i] >> 4;
+    const int n = QK_BLOCK / f->parts;
+    for (int part = 0; part < f->parts; part++) {
+        int32_t sum = f->parts == 1 ? x->sum[2 * b] + x->sum[2 * b + 1] : x->sum[2 * b + part];
+        float d = x->d[b], all = d * (float)sum;
+        for (int r = 0; r < QK_PANEL_ROWS; r++) {
+            int32_t products = dot(w->quants[r] + part * n, x->x + b * QK_BLOCK + part * n, n);
+            y[r] += (float)(products - f->bias * sum) * w->scale[part][r] * d;
+            if (f->mins)
+                y[r] -= w->min[part][r] * all;
         }
     }
-    return scratch;
 }
 
-typedef const uint8_t *(*lines_fn)(const uint8_t *panel, int64_t block, uint8_t *scratch);
-
-static inline void panel(const qk_matmul_args *a, const uint8_t *w, float *y, qp_format format, lines_fn lines, int32_t bias)
+static inline void panel(const qk_format *f, const qk_matmul_args *a, const uint8_t *w, float *y)
 {
-    const uint16_t *scales = (const uint16_t *)(const void *)(w + qk_panel_scales(format, a->k));
-    uint8_t scratch[LINES * LINE];
+    qk_panel_block block;
     for (int64_t t = 0; t < a->tokens; t++)
         memset(y + t * a->y_stride, 0, QK_PANEL_ROWS * sizeof *y);
     for (int64_t b = 0; b < a->k / QK_BLOCK; b++) {
-        const uint8_t *block = lines(w, b, scratch);
+        qk_panel_block_at(f->format, w, a->k, b, &block);
         for (int64_t t = 0; t < a->tokens; t++) {
-            const char *x = (const char *)a->x + t * a->x_stride;
-            const float *d = (const float *)(const void *)(x + qk_act_d(a->k));
-            const int32_t *sum = (const int32_t *)(const void *)(x + qk_act_sum(a->k));
-            add_block(y + t * a->y_stride, block, scales + b * QK_PANEL_ROWS, (const int8_t *)x + b * QK_BLOCK, d[b],
-                      bias * sum[b]);
+            token x = token_at(a, t);
+            add_block(f, y + t * a->y_stride, &block, &x, b);
         }
     }
 }
 
-static inline void panels(const qk_matmul_args *a, qp_format format, lines_fn lines, int32_t bias)
-{
-    const uint8_t *w = a->w;
-    for (int64_t r = 0; r < a->rows; r += QK_PANEL_ROWS, w += qk_panel_bytes(format, a->k))
-        panel(a, w, a->y + r, format, lines, bias);
-}
-
-static void matmul_q8_0(const qk_matmul_args *a)
-{
-    panels(a, QP_FORMAT_Q8_0, lines_q8_0, 128);
-}
-
-static void matmul_q4_0(const qk_matmul_args *a)
-{
-    panels(a, QP_FORMAT_Q4_0, lines_q4_0, 8);
-}
+#define DEFINE(name, ...)                                                                                                          \
+    static void matmul_##name(const qk_matmul_args *a)                                                                             \
+    {                                                                                                                              \
+        static const qk_format f = QK_PANEL_FORMAT_INIT(name, __VA_ARGS__);                                                        \
+        const uint8_t *w = a->w;                                                                                                   \
+        for (int64_t r = 0; r < a->rows; r += QK_PANEL_ROWS, w += qk_panel_bytes(f.format, a->k))                                  \
+            panel(&f, a, w, a->y + r);                                                                                             \
+    }
+QK_PANEL_FORMATS(DEFINE)
 
 void qk_generic_matmul_panel(qk_kernels *table, const qk_cpu_features *features)
 {
     (void)features;
-    table->matmul_panel[QP_FORMAT_Q8_0] = matmul_q8_0;
-    table->matmul_panel[QP_FORMAT_Q4_0] = matmul_q4_0;
-    table->matmul_panel_isa = "generic";
+#define ROW(name, FORMAT, ...) table->matmul_panel[QP_FORMAT_##FORMAT] = matmul_##name;
+    QK_PANEL_FORMATS(ROW)
+#undef ROW
 }

@@ -205,6 +205,21 @@ QK_INLINE vf v_load_high(const void *p) { return v_from_i8(vsub_s8(vreinterpret_
 QK_INLINE vi vi_zero(void) { return vi_pair(vdupq_n_s32(0), vdupq_n_s32(0)); }
 QK_INLINE vi vi_set1(int32_t i) { return vi_pair(vdupq_n_s32(i), vdupq_n_s32(i)); }
 QK_INLINE vi vi_add(vi a, vi b) { return vi_pair(vaddq_s32(a.l, b.l), vaddq_s32(a.h, b.h)); }
+QK_INLINE vi vi_and(vi a, int mask) { return vi_pair(vandq_s32(a.l, vdupq_n_s32(mask)), vandq_s32(a.h, vdupq_n_s32(mask))); }
+QK_INLINE vi vi_or(vi a, vi b) { return vi_pair(vorrq_s32(a.l, b.l), vorrq_s32(a.h, b.h)); }
+QK_INLINE vi vi_sll(vi a, int n) { return vi_pair(vshlq_s32(a.l, vdupq_n_s32(n)), vshlq_s32(a.h, vdupq_n_s32(n))); }
+QK_INLINE vi vi_srl(vi a, int n) { return vi_sll(a, -n); } /* of numbers that are not negative */
+/* V_LANES bytes. */
+QK_INLINE vi vi_load_i8(const void *p)
+{
+    int16x8_t w = vmovl_s8(vld1_s8(p));
+    return vi_pair(vmovl_s16(vget_low_s16(w)), vmovl_high_s16(w));
+}
+QK_INLINE vi vi_load_u8(const void *p)
+{
+    int16x8_t w = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)));
+    return vi_pair(vmovl_s16(vget_low_s16(w)), vmovl_high_s16(w));
+}
 QK_INLINE vi vi_nearest(vf a) { return vi_pair(vcvtnq_s32_f32(a.l), vcvtnq_s32_f32(a.h)); } /* to even */
 QK_INLINE vi vi_truncate(vf a) { return vi_pair(vcvtq_s32_f32(a.l), vcvtq_s32_f32(a.h)); }
 QK_INLINE vf vi_to_float(vi a) { return v_pair(vcvtq_f32_s32(a.l), vcvtq_f32_s32(a.h)); }

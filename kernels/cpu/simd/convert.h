@@ -103,18 +103,21 @@ static void quantise_activations(void *dst, const float *x, int64_t k)
         if (!(range >= 0x1p-119f)) { /* see generic/convert.c */
             memset(q, 0, QK_BLOCK);
             d[b] = range == range ? 0 : range;
-            sum[b] = 0;
+            sum[2 * b] = sum[2 * b + 1] = 0;
             continue;
         }
-        vi total = vi_zero();
         QK_UNROLL
-        for (int i = 0; i < QK_BLOCK; i += V_LANES) {
-            vi whole = vi_nearest(v_mul(v_load(x + i), v_set1(127 / range)));
-            total = vi_add(total, whole);
-            vi_store_i8(q + i, whole);
+        for (int half = 0; half < 2; half++) {
+            vi total = vi_zero();
+            QK_UNROLL
+            for (int i = half * 16; i < half * 16 + 16; i += V_LANES) {
+                vi whole = vi_nearest(v_mul(v_load(x + i), v_set1(127 / range)));
+                total = vi_add(total, whole);
+                vi_store_i8(q + i, whole);
+            }
+            sum[2 * b + half] = vi_sum(total);
         }
         d[b] = range / 127;
-        sum[b] = vi_sum(total);
     }
 }
 
