@@ -64,6 +64,16 @@ quern_value op_glu(builder *b, qp_activation act, quern_value x, quern_value y, 
     return op_elementwise(b, &(qp_elementwise_params){.function = QP_ELEMENTWISE_GLU, .act = act}, x, y, dst, tag);
 }
 
+quern_value op_gated(builder *b, uint32_t layer, const mlp_weights *w, int64_t n, quern_value h)
+{
+    qp_activation act = b->hp->activation;
+    if (w->gate.w->place.format == w->up.w->place.format && w->gate.w->place.layout == w->up.w->place.layout)
+        return op_matmul(b, &w->gate, &w->up, act, h, 0, op_new_rows(b, n), layer_tag(layer, TAG_GATE));
+    quern_value gate = op_project(b, &w->gate, h, layer_tag(layer, TAG_GATE));
+    quern_value up = op_project(b, &w->up, h, layer_tag(layer, TAG_UP));
+    return op_glu(b, act, gate, up, gate, layer_tag(layer, TAG_GLU));
+}
+
 quern_value op_columns(builder *b, quern_value x, const row_part *part)
 {
     const int64_t bytes = sizeof(float);

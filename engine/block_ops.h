@@ -35,6 +35,8 @@ quern_value op_elementwise(builder *b, const qp_elementwise_params *params, quer
 /* dst = act(x)·y */
 quern_value op_glu(builder *b, qp_activation act, quern_value x, quern_value y, quern_value dst, uint32_t tag);
 
+/* act(gate(h)) · up(h), {n, 1, rows}: one op where both matrices lie alike, else two products and an elementwise op. */
+quern_value op_gated(builder *b, uint32_t layer, const mlp_weights *w, int64_t n, quern_value h);
 /* x + linear(h), or with a norm before the sum: the end of a block. Overwrites x. */
 quern_value op_add_to(builder *b, uint32_t layer, const linear *l, const norm_weights *post_norm, quern_value h, quern_value x,
                       uint32_t tag);

@@ -50,8 +50,8 @@ static quern_value attend(builder *b, uint32_t layer, quern_value q, quern_value
     qp_attention_params params = {
         .scale = scale != 0 ? scale : (float)(1 / sqrt(l->head_k)), .softcap = b->hp->attention_softcap, .window = l->window};
     quern_value dst = op_new_rows(b, (int64_t)l->heads * l->head_v);
-    quern_value sources[] = {q, k_cache, v_cache, b->positions};
-    quern_graph_op(b->graph, QP_OP_ATTENTION, &params, sizeof params, op_heads(b, dst, l->head_v, l->heads), sources, 4, b->live,
+    quern_value sources[] = {q, k_cache, v_cache, b->positions, bind_weight(b, b->weights->layer[layer].attention.sinks)};
+    quern_graph_op(b->graph, QP_OP_ATTENTION, &params, sizeof params, op_heads(b, dst, l->head_v, l->heads), sources, 5, b->live,
                    layer_tag(layer, TAG_ATTENTION));
     return dst;
 }
@@ -106,17 +106,6 @@ quern_value block_attention(builder *b, uint32_t layer, quern_value x)
     return op_add_to(b, layer, &w->output, &w->post_norm, attended, x, TAG_ATTENTION_OUTPUT);
 }
 
-/* One op where both matrices lie alike, else two products and an elementwise op. */
-static quern_value gated(builder *b, uint32_t layer, const mlp_weights *w, quern_value h)
-{
-    if (w->gate.w->place.format == w->up.w->place.format && w->gate.w->place.layout == w->up.w->place.layout)
-        return op_matmul(b, &w->gate, &w->up, b->hp->activation, h, 0, op_new_rows(b, b->hp->layer[layer].feed_forward),
-                         layer_tag(layer, TAG_GATE));
-    quern_value gate = op_project(b, &w->gate, h, layer_tag(layer, TAG_GATE)),
-                up = op_project(b, &w->up, h, layer_tag(layer, TAG_UP));
-    return op_glu(b, b->hp->activation, gate, up, gate, layer_tag(layer, TAG_GLU));
-}
-
 /* Gate and up are the two halves of one product. */
 static quern_value gated_fused(builder *b, uint32_t layer, const mlp_weights *w, quern_value h)
 {
@@ -134,13 +123,15 @@ static quern_value inner(builder *b, uint32_t layer, const mlp_weights *w, quern
     case MLP_UNGATED:
         return op_matmul(b, &w->up, NULL, b->hp->activation, h, 0, op_new_rows(b, b->hp->layer[layer].feed_forward),
                          layer_tag(layer, TAG_UP));
-    default: return gated(b, layer, w, h);
+    default: return op_gated(b, layer, w, b->hp->layer[layer].feed_forward, h);
     }
 }
 
 quern_value block_mlp(builder *b, uint32_t layer, quern_value x)
 {
     const mlp_weights *w = &b->weights->layer[layer].mlp;
+    if (b->hp->layer[layer].experts)
+        return block_experts(b, layer, x);
     quern_value h = op_norm(b, &w->norm, x, op_new_rows(b, b->hp->embedding), layer_tag(layer, TAG_MLP_NORM));
     return op_add_to(b, layer, &w->down, &w->post_norm, inner(b, layer, w, h), x, TAG_DOWN);
 }

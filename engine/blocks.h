@@ -39,7 +39,14 @@
     X(BETA, "beta")                                                                                                                \
     X(DELTA_RULE, "delta rule")                                                                                                    \
     X(HEAD_NORM, "norm of each head")                                                                                              \
-    X(OUTPUT_GATE, "output gate")
+    X(OUTPUT_GATE, "output gate")\
+    X(ROUTER, "router")                                                                                                            \
+    X(ROUTE, "choice of experts")                                                                                                  \
+    X(EXPERT_GATE, "experts' gate")                                                                                                \
+    X(EXPERT_UP, "experts' up")                                                                                                    \
+    X(EXPERT_GLU, "experts' GLU")                                                                                                  \
+    X(EXPERT_DOWN, "experts' down")                                                                                                \
+    X(SHARED_GATE, "shared expert's share")
 
 enum {
     TAG_NONE = 0,
@@ -78,8 +85,11 @@ quern_value block_embedding(builder *b);
 quern_value block_attention(builder *b, uint32_t layer, quern_value x);
 /* x + output(silu(gate) · norm(delta rule(convolution(qkv)))), in place of attention; the last layer likewise. Overwrites x. */
 quern_value block_delta(builder *b, uint32_t layer, quern_value x);
-/* x + post_norm(down(act(gate(norm(x))) · up(norm(x)))), likewise; hparams.mlp says what is gated. Overwrites x. */
+/* x + post_norm(down(act(gate(norm(x))) · up(norm(x)))), likewise; hparams.mlp says what is gated. Overwrites x. In a
+ * layer with experts block_experts. */
 quern_value block_mlp(builder *b, uint32_t layer, quern_value x);
+/* The same with a mixture of experts, added up, in place of the one MLP: what block_mlp does in layers that are one. */
+quern_value block_experts(builder *b, uint32_t layer, quern_value x);
 /* Output norm, logits, their soft cap where there is one, and the most likely token. */
 void block_logits(builder *b, quern_value x);
 /* The whole of a model whose layers are all block_attention and block_mlp. */

@@ -140,7 +140,8 @@ static void read_layer(metadata *md, hparams *hp, uint32_t index)
     layer_hparams *layer = &hp->layer[index];
     layer->heads = metadata_layer_count(md, "attention.head_count", index, hp->layers, KEY_REQUIRED, 1);
     layer->kv_heads = metadata_layer_count(md, "attention.head_count_kv", index, hp->layers, KEY_OPTIONAL, layer->heads);
-    layer->feed_forward = metadata_layer_count(md, "feed_forward_length", index, hp->layers, KEY_REQUIRED, 0);
+    layer->feed_forward = metadata_layer_count(md, "feed_forward_length", index, hp->layers,
+                                               hp->mixture ? KEY_OPTIONAL : KEY_REQUIRED, 0);
     layer->head_k =
         metadata_count(md, "attention.key_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.key_length"));
     layer->head_v =

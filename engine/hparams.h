@@ -31,6 +31,7 @@ typedef struct layer_hparams {
     uint32_t window; /* cells that attention looks back on, itself included; 0: all */
     uint32_t rope;   /* index into hparams.rope, or HPARAMS_NO_ROPE */
     delta_hparams delta;
+    uint32_t experts; /* 1: the feed-forward part is a mixture of hparams.experts */
 } layer_hparams;
 
 /* The feed-forward part of every layer. */
@@ -39,6 +40,15 @@ enum {
     MLP_FUSED = 1,   /* the same, with the rows of gate and then those of up in one matrix, ffn_up */
     MLP_UNGATED = 2, /* act(up x) */
 };
+
+/* The mixtures of experts; count 0: every layer is dense. */
+typedef struct expert_hparams {
+    uint32_t count, used;
+    uint32_t feed_forward;        /* features of one expert */
+    uint32_t shared;              /* of the one that every token goes to; 0: there is none */
+    float clamp_alpha, clamp_limit; /* of QP_ACT_SWIGLU_CLAMPED */
+    qp_expert_route_params route; /* without the residual's scale */
+} expert_hparams;
 
 typedef struct hparams {
     char architecture[64];
@@ -52,6 +62,8 @@ typedef struct hparams {
     uint32_t mlp;                       /* MLP_* */
     int attention_gate;                 /* attn_q has for each head its query, then a gate for what it attends to */
     uint32_t delta_flags;               /* QP_DELTA_* */
+    int mixture;                        /* layers may be mixtures of experts: feed_forward_length need not be there */
+    expert_hparams experts;
     int long_rope;                      /* rope[0] has two sets of factors, one for contexts above its original_context */
     float attention_scale;              /* 0: 1 / sqrt(head_k) */
     float attention_softcap;            /* 0: none */
@@ -105,6 +117,18 @@ void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uin
 void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval);
 /* Layers that predict further tokens (nextn_predict_layers) come last and are not run. */
 void hparams_drop_prediction_layers(metadata *md, hparams *hp);
+/* What files of an architecture leave unsaid. */
+typedef struct expert_defaults {
+    int required;  /* a model without experts is not one of this architecture */
+    uint32_t gate; /* QP_GATE_* */
+    int normalise; /* the weights of the chosen experts add up to 1 */
+    int split;     /* feed_forward_length counts all experts that a token goes to */
+    int shared;    /* there is a shared expert */
+    int all;       /* no layer is dense */
+} expert_defaults;
+/* hp->experts and which layers have them: all but the first leading_dense_block_count. After hparams_read_dense with hp->mixture
+ * set. */
+void hparams_read_experts(metadata *md, hparams *hp, const expert_defaults *defaults);
 /* A soft cap or a scale, never below 0; 0 where it is missing. */
 float hparams_read_cap(metadata *md, const char *suffix, float missing);
 

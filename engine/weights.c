@@ -95,10 +95,10 @@ weight *declare_matrix(weight_set *set, int required, uint32_t uses, int64_t k, 
     return use(set, find(set, required, (int64_t[4]){k, m, 1, 1}, full), uses);
 }
 
-/* Numbers that ops take as they are; m 1: a vector. */
-static weight *floats(weight_set *set, int required, int64_t n, int64_t m, const char *name)
+/* Numbers that ops take as they are. */
+static weight *plain(weight_set *set, int required, const int64_t ne[4], const char *name)
 {
-    const quern_gguf_tensor *tensor = find(set, required, (int64_t[4]){n, m, 1, 1}, name);
+    const quern_gguf_tensor *tensor = find(set, required, ne, name);
     if (tensor && tensor->format != QP_FORMAT_F32) {
         const quern_format_info *format = quern_format_get(tensor->format);
         set_fail(set, QP_ERR_UNSUPPORTED, "tensor %s is %s, and vectors must be F32", name, format ? format->name : "unknown");
@@ -114,7 +114,7 @@ weight *declare_vector(weight_set *set, int required, int64_t n, const char *nam
     va_start(args, name);
     vsnprintf(full, sizeof full, name, args);
     va_end(args);
-    return floats(set, required, n, 1, full);
+    return plain(set, required, (int64_t[4]){n, 1, 1, 1}, full);
 }
 
 /* A tensor of one number, which becomes a parameter of an op and never goes to the device. */
@@ -223,7 +223,7 @@ void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_wei
     weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
     weights->qkv = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, channels, "blk.%u.attn_qkv", layer);
     weights->gate = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, values, "blk.%u.attn_gate", layer);
-    weights->conv = floats(set, TENSOR_REQUIRED, d->conv_width, channels, conv);
+    weights->conv = plain(set, TENSOR_REQUIRED, (int64_t[4]){d->conv_width, channels, 1, 1}, conv);
     weights->conv_bias = declare_vector(set, TENSOR_OPTIONAL, channels, "blk.%u.ssm_conv1d.bias", layer);
     weights->alpha = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, heads, "blk.%u.ssm_alpha", layer);
     weights->alpha.bias = declare_vector(set, TENSOR_REQUIRED, heads, "blk.%u.ssm_dt.bias", layer);
@@ -252,6 +252,61 @@ void declare_mlp_matrices(weight_set *set, const hparams *hp, uint32_t layer, in
         weights->gate = declare_linear(set, TENSOR_REQUIRED, kind, e, f, "blk.%u.ffn_gate", layer);
     weights->up = declare_linear(set, TENSOR_REQUIRED, kind, e, hp->mlp == MLP_FUSED ? 2 * f : f, "blk.%u.ffn_up", layer);
     weights->down = declare_linear(set, TENSOR_REQUIRED, kind, f, e, "blk.%u.ffn_down", layer);
+}
+
+/* {k, m, experts} with the optional bias {m, experts} and scales {experts}. */
+static expert_linear declare_stack(weight_set *set, const hparams *hp, uint32_t layer, int kind, int64_t k, int64_t m,
+                                   const char *part)
+{
+    char name[NAME_SIZE];
+    int64_t n = hp->experts.count;
+    snprintf(name, sizeof name, "blk.%u.%s.weight", layer, part);
+    expert_linear l = {.w = use(set, find(set, TENSOR_REQUIRED, (int64_t[4]){k, m, n, 1}, name), QP_WEIGHT_MATMUL)};
+    snprintf(name, sizeof name, "blk.%u.%s.bias", layer, part);
+    l.bias = plain(set, TENSOR_OPTIONAL, (int64_t[4]){m, n, 1, 1}, name);
+    snprintf(name, sizeof name, "blk.%u.%s.scale", layer, part);
+    if (kind != LINEAR_UNSCALED)
+        l.scales = plain(set, TENSOR_OPTIONAL, (int64_t[4]){n, 1, 1, 1}, name);
+    else
+        declare_unused(set, name);
+    if (set->status == QP_OK && kind == LINEAR_SCALED_BIAS && l.scales && l.bias)
+        set_fail(set, QP_ERR_UNSUPPORTED, "blk.%u.%s has scales and biases, which experts cannot have both", layer, part);
+    return l;
+}
+
+static void declare_shared(weight_set *set, const hparams *hp, uint32_t layer, int kind, expert_weights *weights)
+{
+    int64_t e = hp->embedding, f = hp->experts.shared;
+    weights->shared.gate = declare_linear(set, TENSOR_REQUIRED, kind, e, f, "blk.%u.ffn_gate_shexp", layer);
+    weights->shared.up = declare_linear(set, TENSOR_REQUIRED, kind, e, f, "blk.%u.ffn_up_shexp", layer);
+    weights->shared.down = declare_linear(set, TENSOR_REQUIRED, kind, f, e, "blk.%u.ffn_down_shexp", layer);
+    weights->shared_gate = declare_linear(set, TENSOR_OPTIONAL, LINEAR_UNSCALED, e, 1, "blk.%u.ffn_gate_inp_shexp", layer);
+    const linear *down = &weights->shared.down;
+    if (set->status == QP_OK && weights->shared_gate.w && down->bias && down->scale != down->bias_scale)
+        set_fail(set, QP_ERR_UNSUPPORTED, "blk.%u.ffn_down_shexp has a scale and a bias, which a gated shared expert cannot have",
+                 layer);
+}
+
+void declare_experts(weight_set *set, const hparams *hp, uint32_t layer, int kind, expert_weights *weights)
+{
+    int64_t e = hp->embedding, f = hp->experts.feed_forward, n = hp->experts.count;
+    weights->router = declare_linear(set, TENSOR_REQUIRED, LINEAR_UNSCALED, e, n, "blk.%u.ffn_gate_inp", layer);
+    weights->router_bias = declare_vector(set, TENSOR_OPTIONAL, n, "blk.%u.exp_probs_b.bias", layer);
+    weights->gate = declare_stack(set, hp, layer, kind, e, f, "ffn_gate_exps");
+    weights->up = declare_stack(set, hp, layer, kind, e, f, "ffn_up_exps");
+    weights->down = declare_stack(set, hp, layer, kind, f, e, "ffn_down_exps");
+    if (hp->experts.shared)
+        declare_shared(set, hp, layer, kind, weights);
+}
+
+void declare_feed_forward(weight_set *set, const hparams *hp, uint32_t layer, int kind, layer_weights *weights)
+{
+    if (!hp->layer[layer].experts) {
+        declare_mlp(set, hp, layer, kind, &weights->mlp);
+        return;
+    }
+    weights->mlp.norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.ffn_norm", layer);
+    declare_experts(set, hp, layer, kind, &weights->experts);
 }
 
 /* ---- what nobody declared ---- */
@@ -301,6 +356,18 @@ static qp_tensor contiguous(qp_format format, uint32_t layout, int64_t ne0, int6
     return t;
 }
 
+/* One token that goes to one expert. */
+static quern_status check_experts(const weight *w, quern_device *device, quern_error *error)
+{
+    const int64_t *ne = w->tensor->ne;
+    qp_op op = {.struct_size = sizeof op, .version = 1, .kind = QP_OP_EXPERT_MATMUL};
+    op.src[QP_EXPERT_MATMUL_W] = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], ne[2]);
+    op.src[QP_EXPERT_MATMUL_X] = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[0], 1, 1);
+    op.src[QP_EXPERT_MATMUL_ROUTE] = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, 1, 2, 1);
+    op.dst = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[1], 1, 1);
+    return quern_op_query(device, &op, NULL, error);
+}
+
 /* Would the device compute with the weight at all? Asked with one row, so that a refusal names the tensor and not an op. */
 static quern_status check_use(const weight *w, uint32_t use, quern_device *device, quern_error *error)
 {
@@ -322,7 +389,9 @@ static quern_status check_use(const weight *w, uint32_t use, quern_device *devic
 static quern_status check_uses(const weight *w, quern_device *device, quern_error *error)
 {
     quern_status status = QP_OK;
-    if (w->uses & QP_WEIGHT_MATMUL)
+    if (w->uses & QP_WEIGHT_MATMUL && w->tensor->dims > 2)
+        status = check_experts(w, device, error);
+    else if (w->uses & QP_WEIGHT_MATMUL)
         status = check_use(w, QP_WEIGHT_MATMUL, device, error);
     if (status == QP_OK && w->uses & QP_WEIGHT_ROWS)
         status = check_use(w, QP_WEIGHT_ROWS, device, error);

@@ -34,6 +34,7 @@ typedef struct attention_weights {
     norm_weights norm, q_norm, k_norm, post_norm;
     linear qkv; /* w NULL: q, k and v apart, else they have none; the rows of Q, then of K, then of V */
     linear q, k, v, output;
+    weight *sinks; /* NULL: none */
 } attention_weights;
 
 typedef struct delta_weights {
@@ -47,10 +48,25 @@ typedef struct mlp_weights {
     linear gate, up, down; /* gate.w NULL: not gated, or in up (hparams.mlp says which) */
 } mlp_weights;
 
+/* The matrices of all experts in one tensor {k, m, experts}; y_e = scales[e]·(W_e x) + bias_e */
+typedef struct expert_linear {
+    weight *w, *bias, *scales; /* bias {m, experts}, scales {experts}, each NULL: none */
+} expert_linear;
+
+/* The norm before it is in mlp. */
+typedef struct expert_weights {
+    linear router;
+    weight *router_bias; /* counts in the choice alone; NULL: none */
+    expert_linear gate, up, down;
+    mlp_weights shared; /* without norms; up.w NULL: no shared expert */
+    linear shared_gate; /* what the shared expert's result is multiplied by, through a sigmoid; w NULL: nothing */
+} expert_weights;
+
 typedef struct layer_weights {
     attention_weights attention;
     delta_weights delta;
     mlp_weights mlp;
+    expert_weights experts;
 } layer_weights;
 
 typedef struct model_weights {
@@ -102,10 +118,15 @@ void declare_gated_attention(weight_set *set, const hparams *hp, uint32_t layer,
 void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_weights *weights);
 /* attn_q_norm and attn_k_norm, over the features of a head. */
 void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights);
+/* ffn_gate_inp, exp_probs_b and the experts' ffn_gate_exps, ffn_up_exps and ffn_down_exps; with a shared expert ffn_gate_shexp,
+ * ffn_up_shexp, ffn_down_shexp and, if the file has it, ffn_gate_inp_shexp. Not the norm. kind: what a scale applies to. */
+void declare_experts(weight_set *set, const hparams *hp, uint32_t layer, int kind, expert_weights *weights);
 /* ffn_norm, ffn_gate, ffn_up and ffn_down, as hp->mlp has it. kind is what a scale applies to. */
 void declare_mlp(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights);
 /* The same without ffn_norm. */
 void declare_mlp_matrices(weight_set *set, const hparams *hp, uint32_t layer, int kind, mlp_weights *weights);
+/* ffn_norm and what comes after it: experts in the layers that have them, an MLP in the others. */
+void declare_feed_forward(weight_set *set, const hparams *hp, uint32_t layer, int kind, layer_weights *weights);
 /* post_attention_norm and post_ffw_norm, between a block and the residual stream. */
 void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights);
 
