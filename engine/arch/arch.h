@@ -25,12 +25,13 @@ const char *arch_names(char *dst, size_t size);
 /* The table: X(name) for every architecture, each of which defines arch_name. */
 #define ARCH_LIST(X)                                                                                                               \
     X(llama)                                                                                                                       \
-    X(qwen2moe)                                                                                                                    \
-    X(qwen3moe)                                                                                                                    \
-    X(gpt_oss)                                                                                                                     \
     X(qwen2)                                                                                                                       \
+    X(qwen2moe)                                                                                                                    \
     X(qwen3)                                                                                                                       \
+    X(qwen3moe)                                                                                                                    \
     X(qwen35)                                                                                                                      \
+    X(qwen35moe)                                                                                                                   \
+    X(gpt_oss)                                                                                                                     \
     X(granite)                                                                                                                     \
     X(smollm3)                                                                                                                     \
     X(gemma)                                                                                                                       \

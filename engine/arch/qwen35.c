@@ -3,7 +3,9 @@
  * second half of the queries' projection. Yang et al. 2024, arXiv:2412.06464; Qwen team 2025, arXiv:2505.09388 (Qwen3).
  *
  * Rope is a multi-section one: pairs of features take turns between the positions in time, height and width. Of text all three are
- * the token's position, so that it is the plain rope on halves; rope.dimension_sections says nothing more. */
+ * the token's position, so that it is the plain rope on halves; rope.dimension_sections says nothing more.
+ *
+ * Qwen3.5-MoE is the same with a mixture of experts, whose weights add up to 1, and a gated shared expert. */
 #include "engine/arch/arch.h"
 
 static void read_metadata(metadata *md, hparams *hp)
@@ -12,6 +14,13 @@ static void read_metadata(metadata *md, hparams *hp)
     hparams_read_delta(md, hp, 4);
     hparams_drop_prediction_layers(md, hp);
     hp->attention_gate = 1;
+}
+
+static void read_moe_metadata(metadata *md, hparams *hp)
+{
+    hp->mixture = 1;
+    read_metadata(md, hp);
+    hparams_read_experts(md, hp, &(expert_defaults){.required = 1, .gate = QP_GATE_SOFTMAX, .normalise = 1, .shared = 1});
 }
 
 static void declare(weight_set *set, const hparams *hp, model_weights *weights)
@@ -26,7 +35,10 @@ static void declare(weight_set *set, const hparams *hp, model_weights *weights)
             declare_qk_norms(set, hp, i, &l->attention);
         }
         l->mlp.norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.post_attention_norm", i);
-        declare_mlp_matrices(set, hp, i, LINEAR_SCALED_BIAS, &l->mlp);
+        if (hp->layer[i].experts)
+            declare_experts(set, hp, i, LINEAR_SCALED_BIAS, &l->experts);
+        else
+            declare_mlp_matrices(set, hp, i, LINEAR_SCALED_BIAS, &l->mlp);
     }
 }
 
@@ -41,3 +53,4 @@ static void build(builder *b)
 }
 
 const arch arch_qwen35 = {"qwen35", read_metadata, declare, build};
+const arch arch_qwen35moe = {"qwen35moe", read_moe_metadata, declare, build};

@@ -383,7 +383,7 @@ static void check_features(quern_device *device)
     TRY("an architecture that nobody knows", QP_ERR_UNSUPPORTED, "architecture \"gorilla\" is not supported",
         s.architecture = "gorilla";)
     TRY("no architecture", QP_ERR_FORMAT, "general.architecture", s.architecture = "";)
-    TRY("a mixture of experts", QP_ERR_UNSUPPORTED, "llama.expert_count is 8: a mixture of experts is not supported",
+    TRY("a mixture of experts without their number", QP_ERR_FORMAT, "the metadata has no llama.expert_used_count",
         s.extra = experts;
         s.extra_count = 1;)
     TRY("ALiBi", QP_ERR_UNSUPPORTED, "ALiBi", s.extra = alibi; s.extra_count = 1;)

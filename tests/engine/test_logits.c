@@ -70,7 +70,8 @@ int main(void)
     if (!d.device)
         return tap_done();
     static const char *const architectures[] = {"llama",  "qwen2",  "qwen3", "granite",    "smollm3", "gemma",
-                                                "gemma2", "gemma3", "phi3",  "starcoder2", "qwen35"};
+                                                "gemma2", "gemma3", "phi3",  "starcoder2", "qwen35",
+                                                "llama-moe", "qwen2moe-moe", "qwen3moe-moe", "gpt-oss-moe"};
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
         char name[64];
         snprintf(name, sizeof name, "logits/%s", architectures[i]);

@@ -79,7 +79,6 @@ static void expect_entry(quern_device *device, const tiny_spec *spec, const entr
 
 /* Values that ask for something which a Llama model does not compute. */
 static const entry asks[] = {
-    {"expert_count", 8, 'u'},
     {"expert_shared_count", 1, 'u'},
     {"expert_shared_feed_forward_length", 64, 'u'},
     {"expert_group_count", 4, 'u'},
@@ -165,7 +164,7 @@ static void check_llama(quern_device *device)
 static void check_windows(quern_device *device)
 {
     static const entry window = {"attention.sliding_window", 4, 'u'}, scale = {"embedding_scale", 12, 'f'},
-                       cap = {"final_logit_softcapping", 15, 'f'};
+                       cap = {"final_logit_softcapping", 15, 'f'}, experts = {"expert_count", 8, 'u'};
     static const char *const without[] = {"qwen2", "granite", "smollm3", "gemma"};
     tiny_spec s = plain;
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
@@ -173,6 +172,7 @@ static void check_windows(quern_device *device)
         expect_entry(device, &s, &window, QP_ERR_UNSUPPORTED);
         expect_entry(device, &s, &scale, !strcmp(without[i], "granite") ? QP_OK : QP_ERR_UNSUPPORTED);
         expect_entry(device, &s, &cap, QP_ERR_UNSUPPORTED);
+        expect_entry(device, &s, &experts, QP_ERR_UNSUPPORTED);
     }
     expect_entry(device, &plain, &window, QP_OK);
     /* layers with a window that would differ in more than that */

@@ -27,12 +27,12 @@ static const pair pairs[] = {
     {"gemma3"},
     {"phi3"},
     {"phi3-long", "phi3"}, /* longer than the context that the model was made for: the other set of rope factors */
-    {"mixtral", NULL, "mixtures of experts"},
-    {"qwen2moe", NULL, "mixtures of experts"},
-    {"qwen3moe", NULL, "mixtures of experts"},
-    {"gpt-oss", NULL, "mixtures of experts and sinks"},
+    {"mixtral"},
+    {"qwen2moe"},
+    {"qwen3moe"},
+    {"gpt-oss"},
     {"qwen35"},
-    {"qwen35moe", NULL, "delta nets with mixtures of experts"},
+    {"qwen35moe"},
 };
 
 static const char *reference_path(const char *name, const char *ending)
