@@ -131,6 +131,7 @@ static qp_status check_rows(const qp_op *op, qp_text *reason)
 
 static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_expert_matmul_params *p = &op->p.expert_matmul;
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *w2 = &op->src[QP_EXPERT_MATMUL_W2];
     int pair = qc_present(w2);
@@ -145,7 +146,7 @@ static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_in
         p->flags & ~(uint32_t)(QP_MATMUL_FLOAT | QP_EXPERT_SUM))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u of %s or flags 0x%x are not known", p->act,
                        pair ? "a gated pair" : "one product", p->flags);
-    qc_name_kernel(info, "expert_matmul", qc_format_name(w->format), device->kernels.matmul_float_isa);
+    qc_name_kernel(info, "expert_matmul", qc_format_name(w->format), "ref");
     uint64_t products = (uint64_t)used_of(op) * (uint64_t)op->dst.ne[2];
     info->operations = 2 * (uint64_t)w->ne[0] * (uint64_t)w->ne[1] * products * (pair ? 2 : 1);
     if (products < (uint64_t)w->ne[2]) /* the others are not read */
