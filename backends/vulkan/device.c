@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/device.h"
+
+#include "backends/vulkan/status.h"
+
+#include <string.h>
+
+enum { MAX_DEVICES = 16, DEFAULT_SUBMIT_MS = 500 };
+
+/* The instance lives as long as the plugin does: it takes longer to make than a token. */
+static qv_loader loader;
+static qv_physical devices[MAX_DEVICES];
+static uint32_t device_total;
+
+qp_status qv_devices_find(qp_text *reason)
+{
+    if (loader.instance)
+        return QP_OK;
+    qp_status status = qv_loader_open(&loader, reason);
+    if (status)
+        return status;
+    VkPhysicalDevice handles[MAX_DEVICES];
+    uint32_t count = MAX_DEVICES;
+    VkResult result = loader.EnumeratePhysicalDevices(loader.instance, &count, handles);
+    char words[sizeof devices->unusable] = "";
+    for (uint32_t i = 0; result >= 0 && i < count; i++) {
+        qv_physical *physical = &devices[device_total];
+        qv_physical_read(&loader, handles[i], physical);
+        if (!physical->unusable[0]) {
+            device_total++;
+            continue;
+        }
+        qv_log(QP_LOG_WARN, "%s", physical->unusable);
+        if (!words[0])
+            memcpy(words, physical->unusable, sizeof words);
+    }
+    if (device_total)
+        return QP_OK;
+    qv_loader_close(&loader);
+    if (result < 0)
+        return qv_fail(reason, QP_ERR_DRIVER, "the Vulkan devices cannot be listed: %s", qv_result_name(result));
+    if (words[0])
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "%s", words);
+    return qv_fail(reason, QP_ERR_UNSUPPORTED, "the Vulkan drivers that are installed find no device");
+}
+
+uint32_t qv_device_count(void)
+{
+    return device_total;
+}
+
+static qp_status check_index(uint32_t index, qp_text *error)
+{
+    if (index < device_total)
+        return QP_OK;
+    return qv_fail(error, QP_ERR_INVALID, "there is no Vulkan device %u; they are counted from 0 and there are %u", index,
+                   device_total);
+}
+
+qp_status qv_device_info(uint32_t index, qp_device_info *info, qp_text *error)
+{
+    qp_status status = check_index(index, error);
+    if (!status)
+        qv_physical_info(&loader, &devices[index], info);
+    return status;
+}
+
+/* ---- opening ---- */
+
+static qp_status create_device(qp_device *device, qp_text *error)
+{
+    const qv_physical *p = device->physical;
+    float priority = 1;
+    const char *extensions[4];
+    uint32_t count = 0;
+    if (p->import_alignment)
+        extensions[count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+    if (p->has_budget)
+        extensions[count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                     .queueFamilyIndex = p->queue_family,
+                                     .queueCount = 1,
+                                     .pQueuePriorities = &priority};
+    VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                               .bufferDeviceAddress = VK_TRUE,
+                                               .timelineSemaphore = VK_TRUE,
+                                               .scalarBlockLayout = VK_TRUE,
+                                               .storageBuffer8BitAccess = VK_TRUE};
+    VkPhysicalDeviceVulkan11Features eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                                               .pNext = &twelve,
+                                               .storageBuffer16BitAccess = VK_TRUE};
+    VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                               .pNext = &eleven,
+                               .queueCreateInfoCount = 1,
+                               .pQueueCreateInfos = &queue,
+                               .enabledExtensionCount = count,
+                               .ppEnabledExtensionNames = extensions,
+                               .pEnabledFeatures = &(VkPhysicalDeviceFeatures){.shaderInt64 = VK_TRUE}};
+    VkResult result = device->loader->CreateDevice(p->handle, &info, NULL, &device->handle);
+    if (result)
+        return qv_failed(NULL, result, error, "opening the device");
+    return qv_functions_get(device->loader, device->handle, p->import_alignment != 0, &device->vk, error);
+}
+
+/* What a device of this kind surely does: submissions are cut by it, so too low is harmless and too high is not. */
+static uint64_t guess_rate(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 200000000000;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 20000000000;
+    default: return 500000000;
+    }
+}
+
+/* One set of kernels so far: plain floats, for any device. */
+static qp_status check_variant(const qp_device_options *options, qp_text *error)
+{
+    const char *variant = options && QP_HAS(options, variant) ? options->variant : NULL;
+    if (!variant || !strcmp(variant, "plain"))
+        return QP_OK;
+    return qv_fail(error, QP_ERR_NOT_FOUND, "there are no kernels '%s' here; there is: plain", variant);
+}
+
+qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error)
+{
+    qp_status status = check_index(index, error);
+    if (!status)
+        status = check_variant(options, error);
+    if (status)
+        return status;
+    qp_device *device = qv_alloc_zeroed(sizeof *device);
+    if (!device)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a device");
+    device->physical = &devices[index];
+    device->loader = &loader;
+    device->max_submit_ms = options && QP_HAS(options, max_submit_ms) ? options->max_submit_ms : 0;
+    if (!device->max_submit_ms)
+        device->max_submit_ms = DEFAULT_SUBMIT_MS;
+    device->rate = guess_rate(device->physical->properties.deviceType);
+    status = create_device(device, error);
+    if (!status)
+        status = qv_queue_init(device, error);
+    if (!status)
+        status = qv_transfer_init(device, error);
+    if (!status)
+        status = qv_pipelines_init(device, error);
+    if (status)
+        qv_device_close(device);
+    else
+        *out = device;
+    return status;
+}
+
+/* Also for one that was opened only in part. */
+void qv_device_close(qp_device *device)
+{
+    if (!device)
+        return;
+    if (device->handle && device->vk.DeviceWaitIdle) {
+        device->vk.DeviceWaitIdle(device->handle);
+        qv_pipelines_destroy(device);
+        qv_transfer_destroy(device);
+        qv_queue_destroy(device);
+        device->vk.DestroyDevice(device->handle, NULL);
+    }
+    qv_free(device);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * backends/vulkan/device.h: the devices of the instance, and one that is open. */
+#ifndef QUERN_BACKENDS_VULKAN_DEVICE_H
+#define QUERN_BACKENDS_VULKAN_DEVICE_H
+
+#include "backends/vulkan/physical.h"
+#include "backends/vulkan/pipeline.h"
+#include "backends/vulkan/queue.h"
+#include "backends/vulkan/transfer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { QV_ALIGNMENT = 256 };
+
+struct qp_device {
+    const qv_physical *physical;
+    const qv_loader *loader;
+    VkDevice handle;
+    qv_functions vk;
+    atomic_int lost; /* sticky */
+    uint32_t max_submit_ms;
+    uint64_t rate; /* multiply-adds a second, a low guess: bounds submissions */
+    qv_queue queue;
+    qv_pipelines pipelines;
+    qv_transfer transfer;
+};
+
+/* Opens the loader and lists the devices that can be used. Words when there is none. Called once. */
+qp_status qv_devices_find(qp_text *reason);
+
+uint32_t qv_device_count(void);
+qp_status qv_device_info(uint32_t index, qp_device_info *info, qp_text *error);
+qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error);
+void qv_device_close(qp_device *device);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/pipeline.h"
+
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PUSH_BYTES = 128 };
+
+qp_status qv_pipelines_init(qp_device *device, qp_text *error)
+{
+    qv_pipelines *p = &device->pipelines;
+    VkPushConstantRange range = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = PUSH_BYTES};
+    VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+                                         .pushConstantRangeCount = 1,
+                                         .pPushConstantRanges = &range};
+    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    VkResult result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
+    if (!result)
+        result = device->vk.CreatePipelineCache(device->handle, &cache, NULL, &p->cache);
+    return result ? qv_failed(device, result, error, "making the pipelines' layout") : QP_OK;
+}
+
+void qv_pipelines_destroy(qp_device *device)
+{
+    qv_pipelines *p = &device->pipelines;
+    while (p->first) {
+        qv_pipeline *pipeline = p->first;
+        p->first = pipeline->next;
+        device->vk.DestroyPipeline(device->handle, pipeline->handle, NULL);
+        qv_free(pipeline);
+    }
+    device->vk.DestroyPipelineCache(device->handle, p->cache, NULL);
+    device->vk.DestroyPipelineLayout(device->handle, p->layout, NULL);
+}
+
+static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *error)
+{
+    VkShaderModule module = VK_NULL_HANDLE;
+    VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                     .codeSize = pipeline->shader->bytes,
+                                     .pCode = pipeline->shader->words};
+    VkSpecializationMapEntry entries[QV_CONSTANTS];
+    const qv_constants *c = &pipeline->constants;
+    for (uint32_t i = 0; i < c->count; i++)
+        entries[i] = (VkSpecializationMapEntry){.constantID = c->ids[i], .offset = i * 4, .size = 4};
+    VkSpecializationInfo constants = {
+        .mapEntryCount = c->count, .pMapEntries = entries, .dataSize = c->count * 4, .pData = c->values};
+    VkResult result = device->vk.CreateShaderModule(device->handle, &code, NULL, &module);
+    VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+                                        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                                                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                                                  .module = module,
+                                                  .pName = "main",
+                                                  .pSpecializationInfo = &constants},
+                                        .layout = device->pipelines.layout};
+    if (!result)
+        result = device->vk.CreateComputePipelines(device->handle, device->pipelines.cache, 1, &info, NULL, &pipeline->handle);
+    device->vk.DestroyShaderModule(device->handle, module, NULL);
+    if (!result)
+        return QP_OK;
+    char words[96];
+    snprintf(words, sizeof words, "compiling the kernel %.60s", pipeline->shader->name);
+    return qv_failed(device, result, error, words);
+}
+
+static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_constants *constants)
+{
+    size_t used = constants->count * sizeof constants->ids[0];
+    return !strcmp(pipeline->shader->name, shader) && pipeline->constants.count == constants->count &&
+           !memcmp(pipeline->constants.ids, constants->ids, used) && !memcmp(pipeline->constants.values, constants->values, used);
+}
+
+qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
+{
+    for (const qv_pipeline *p = device->pipelines.first; p; p = p->next)
+        if (is_same(p, shader, constants)) {
+            *out = p->handle;
+            return QP_OK;
+        }
+    const qv_shader *code = qv_shader_find(shader);
+    if (!code)
+        return qv_fail(error, QP_ERR_INTERNAL, "there is no kernel %s", shader);
+    qv_pipeline *pipeline = qv_alloc_zeroed(sizeof *pipeline);
+    if (!pipeline)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a pipeline");
+    pipeline->shader = code;
+    pipeline->constants = *constants;
+    qp_status status = compile(device, pipeline, error);
+    if (status) {
+        qv_free(pipeline);
+        return status;
+    }
+    pipeline->next = device->pipelines.first;
+    device->pipelines.first = pipeline;
+    *out = pipeline->handle;
+    return QP_OK;
+}

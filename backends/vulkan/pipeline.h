@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * backends/vulkan/pipeline.h: a kernel with its constants, compiled by the driver once a device. */
+#ifndef QUERN_BACKENDS_VULKAN_PIPELINE_H
+#define QUERN_BACKENDS_VULKAN_PIPELINE_H
+
+#include "backends/vulkan/symbols.h"
+
+#include "kernels/vulkan/shaders.h"
+
+enum { QV_CONSTANTS = 8 };
+
+/* Specialisation constants: those that are not named keep the kernel's default. */
+typedef struct qv_constants {
+    uint32_t count;
+    uint32_t ids[QV_CONSTANTS];
+    uint32_t values[QV_CONSTANTS];
+} qv_constants;
+
+typedef struct qv_pipeline {
+    struct qv_pipeline *next;
+    const qv_shader *shader;
+    qv_constants constants;
+    VkPipeline handle;
+} qv_pipeline;
+
+typedef struct qv_pipelines {
+    VkPipelineLayout layout; /* 128 bytes of push constants and nothing else */
+    VkPipelineCache cache;
+    qv_pipeline *first;
+} qv_pipelines;
+
+qp_status qv_pipelines_init(qp_device *device, qp_text *error);
+void qv_pipelines_destroy(qp_device *device);
+
+/* The pipeline, compiled now if it was not. Thread rule: device. */
+qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error);
+
+#endif

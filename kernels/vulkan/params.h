@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ * kernels/vulkan/params.h: what a dispatch is told, in 128 bytes of push constants at most. Read by the C compiler and, with the
+ * same text, by the GLSL one: 64-bit members first, then 32-bit ones, so that both lay them out alike.
+ *
+ * Tensors are device addresses; 0: not there. Strides are bytes: _head of dimension 1, _row of dimension 2. `live` is the address of
+ * the live row count. Kernels loop over rows, heads and elements, so that any number of workgroups is right. */
+#ifndef QUERN_KERNELS_VULKAN_PARAMS_H
+#define QUERN_KERNELS_VULKAN_PARAMS_H
+
+#ifndef QV_GLSL
+#include <stdint.h>
+#endif
+
+struct qv_elementwise_params {
+    uint64_t a, b, dst, live;
+    uint32_t n, heads, rows;
+    uint32_t a_head, a_row, b_head, b_row, dst_head, dst_row;
+    float scale, offset;
+};
+
+struct qv_norm_params {
+    uint64_t x, weight, bias, dst, live;
+    uint32_t n, heads, rows;
+    uint32_t x_head, x_row, dst_head, dst_row;
+    float eps, weight_offset;
+};
+
+/* Rows are rows of dimension 2, heads of dimension 1; n counts elements. Blocks of a row are src_block and dst_block bytes apart. */
+struct qv_copy_params {
+    uint64_t src, dst, live, cells; /* cells: I32, row r goes to row cells[r] of dst; 0: to row r */
+    uint32_t n, heads, rows, dst_rows;
+    uint32_t src_block, src_head, dst_block, dst_head;
+    uint64_t src_row, dst_row;
+};
+
+struct qv_get_rows_params {
+    uint64_t table, ids, dst, live, table_row;
+    uint32_t n, rows, table_rows, dst_row;
+    float scale;
+    uint32_t unused;
+};
+
+/* One 64-bit word a pair: the fraction of a turn that the angle grows by with each position, in units of 2^-64. */
+struct qv_rope_params {
+    uint64_t x, dst, positions, factors, table, live;
+    uint32_t n, heads, rows, n_dims;
+    uint32_t x_head, x_row, dst_head, dst_row;
+    float magnitude;
+    uint32_t unused;
+};
+
+struct qv_sample_params {
+    uint64_t logits, dst, live;
+    uint32_t n, rows, logits_row, dst_step;
+};
+
+struct qv_matmul_params {
+    uint64_t w, x, bias, residual, w2, bias2, dst, live;
+    uint32_t k, m, rows, w_row;
+    uint32_t x_row, residual_row, dst_row, first; /* first: the row of W that this dispatch begins with */
+    float scale, bias_scale, scale2, bias_scale2;
+};
+
+struct qv_attention_params {
+    uint64_t q, k, v, positions, sinks, dst, live;
+    uint32_t k_size, v_size, heads, group, cells, rows; /* group: query heads to a KV head */
+    uint32_t q_head, q_row, k_head, k_cell, v_head, v_cell, dst_head, dst_row;
+    float scale, softcap;
+    uint32_t window, unused;
+};
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT
+ * kernels/vulkan/weights.glsl: the values of a row of weights, 32 at a time. The format is the macro QV_FORMAT_<name>, one module each;
+ * QV_ELEMENTS, QV_BYTES, QV_OFFSETS and QV_SIZES tell its blocks (fields.h). What the blocks mean is told in kernels/common/dequantise.c; the names here are
+ * the same. Weights lie as on disk or in planes, by the constant PACKED. */
+#include "fields.h"
+
+layout(constant_id = 10) const uint PACKED = 0;
+
+#if defined(QV_FORMAT_F32) || defined(QV_FORMAT_F16) || defined(QV_FORMAT_BF16)
+#define QV_PLAIN 1
+
+#ifdef QV_FORMAT_F32
+const uint BLOCK_BYTES = 4, BLOCK_ELEMENTS = 1;
+#else
+const uint BLOCK_BYTES = 2, BLOCK_ELEMENTS = 1;
+#endif
+
+float weight(uint64_t row, uint i)
+{
+#if defined(QV_FORMAT_F32)
+    return f32s(row).v[i];
+#elif defined(QV_FORMAT_F16)
+    return f32_from_f16(uint(u16s(row).v[i]));
+#else
+    return f32_from_bf16(uint(u16s(row).v[i]));
+#endif
+}
+
+/* Elements [32·i, 32·i + 32). */
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        [[unroll]] for (uint e = 0; e < 4; e++)
+            w[j][e] = weight(row, 32 * i + 4 * j + e);
+}
+
+#else
+
+const uint BLOCK_BYTES = QV_BYTES, BLOCK_ELEMENTS = QV_ELEMENTS;
+const uint offsets[4] = uint[](QV_OFFSETS);
+const uint sizes[4] = uint[](QV_SIZES);
+
+/* Where part f of block b of a row of so many blocks begins. */
+uint64_t part(uint64_t row, uint blocks, uint b, uint f)
+{
+    if (PACKED == 0)
+        return row + uint64_t(b) * BLOCK_BYTES + offsets[f];
+    uint plane = 0;
+    [[unroll]] for (uint g = 0; g < f; g++)
+        plane += (blocks * sizes[g] + QV_PLANE_ALIGN - 1) / QV_PLANE_ALIGN * QV_PLANE_ALIGN;
+    return row + plane + b * sizes[f];
+}
+
+uint half_at(uint64_t at)
+{
+    return uint(u16s(at).v[0]);
+}
+
+uint byte_at(uint64_t at, uint j)
+{
+    return uint(u8s(at).v[j]);
+}
+
+/* Word j of a part. */
+uint word_at(uint64_t at, uint j)
+{
+    if (PACKED != 0)
+        return u32s(at).v[j];
+#ifdef QV_FORMAT_MXFP4
+    u8s b = u8s(at + 4 * j);
+    return uint(b.v[0]) | uint(b.v[1]) << 8 | uint(b.v[2]) << 16 | uint(b.v[3]) << 24;
+#else
+    u16s h = u16s(at + 4 * j);
+    return uint(h.v[0]) | uint(h.v[1]) << 16;
+#endif
+}
+
+/* Four numbers of some bits each, one in each byte of a word, from bit `shift` of the byte. */
+uvec4 bytes_of(uint word, uint shift, uint mask)
+{
+    return uvec4(word, word >> 8, word >> 16, word >> 24) >> shift & mask;
+}
+
+vec4 signed_bytes(uint word)
+{
+    return vec4(int(word << 24) >> 24, int(word << 16) >> 24, int(word << 8) >> 24, int(word) >> 24);
+}
+
+#if defined(QV_FORMAT_Q4_0) || defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1) ||                     \
+    defined(QV_FORMAT_IQ4_NL) || defined(QV_FORMAT_MXFP4)
+#if defined(QV_FORMAT_IQ4_NL)
+#define QV_STEPS float[](-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+#elif defined(QV_FORMAT_MXFP4)
+#define QV_STEPS float[](0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+#endif
+
+/* Sixteen bytes of nibbles: the low ones are the first half of the block. */
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint64_t qs = part(row, blocks, i, 0);
+#if defined(QV_FORMAT_Q4_1)
+    float d = f32_from_f16(half_at(part(row, blocks, i, 1))), m = f32_from_f16(half_at(part(row, blocks, i, 1) + 2));
+#elif defined(QV_FORMAT_Q5_1)
+    float d = f32_from_f16(half_at(part(row, blocks, i, 2))), m = f32_from_f16(half_at(part(row, blocks, i, 2) + 2));
+#elif defined(QV_FORMAT_Q5_0)
+    float d = f32_from_f16(half_at(part(row, blocks, i, 2)));
+#elif defined(QV_FORMAT_MXFP4)
+    uint e = byte_at(part(row, blocks, i, 1), 0);
+    float d = uintBitsToFloat(e < 2 ? 0x00200000u << e : e - 1 << 23); /* half of 2^(e − 127) */
+#else
+    float d = f32_from_f16(half_at(part(row, blocks, i, 1)));
+#endif
+#if defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1)
+    uint qh = word_at(part(row, blocks, i, 1), 0);
+#endif
+    [[unroll]] for (uint j = 0; j < 4; j++) {
+        uint word = word_at(qs, j);
+        [[unroll]] for (uint upper = 0; upper < 2; upper++) {
+            uvec4 q = bytes_of(word, 4 * upper, 15u);
+            uint to = j + 4 * upper;
+#if defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1)
+            q |= (uvec4(qh, qh >> 1, qh >> 2, qh >> 3) >> 4 * to & 1u) << 4;
+#endif
+#if defined(QV_FORMAT_Q4_0)
+            w[to] = d * vec4(ivec4(q) - 8);
+#elif defined(QV_FORMAT_Q5_0)
+            w[to] = d * vec4(ivec4(q) - 16);
+#elif defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q5_1)
+            w[to] = d * vec4(q) + m;
+#else
+            const float steps[16] = QV_STEPS;
+            w[to] = d * vec4(steps[q.x], steps[q.y], steps[q.z], steps[q.w]);
+#endif
+        }
+    }
+}
+
+#elif defined(QV_FORMAT_Q8_0)
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    float d = f32_from_f16(half_at(part(row, blocks, i, 1)));
+    uint64_t qs = part(row, blocks, i, 0);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        w[j] = d * signed_bytes(word_at(qs, j));
+}
+
+#elif defined(QV_FORMAT_Q2_K)
+/* Piece i%8 of a block: bits 2·(i%4) of 32 bytes; a scale and a minimum for each 16 elements. */
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32, scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
+    float d = f32_from_f16(half_at(ds)), dmin = f32_from_f16(half_at(ds + 2));
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint s = byte_at(scales, piece * 2 + j / 4);
+        w[j] = d * float(s & 15u) * vec4(bytes_of(word_at(qs, j), piece % 4 * 2, 3u)) - dmin * float(s >> 4);
+    }
+}
+
+#elif defined(QV_FORMAT_Q3_K)
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32, hmask = part(row, blocks, b, 1), scales = part(row, blocks, b, 2);
+    float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint s = piece * 2 + j / 4, low = byte_at(scales, s % 8) >> s / 8 * 4 & 15u, high = byte_at(scales, 8 + s % 4) >> s / 4 * 2 & 3u;
+        uvec4 q = bytes_of(word_at(qs, j), piece % 4 * 2, 3u) | bytes_of(word_at(hmask, j), piece, 1u) << 2;
+        w[j] = d * float(int(low | high << 4) - 32) * vec4(ivec4(q) - 4);
+    }
+}
+
+#elif defined(QV_FORMAT_Q4_K) || defined(QV_FORMAT_Q5_K)
+/* Two pieces of 32 share 32 bytes, the first as low nibbles. */
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+#ifdef QV_FORMAT_Q4_K
+    uint64_t scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
+#else
+    uint64_t qh = part(row, blocks, b, 1), scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
+#endif
+    uint64_t qs = part(row, blocks, b, 0) + piece / 2 * 32;
+    uint s, m, k = piece % 4;
+    uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u, last = word_at(scales, 2) >> 8 * k & 255u;
+    if (piece < 4) {
+        s = low & 63u;
+        m = middle & 63u;
+    } else {
+        s = last & 15u | low >> 6 << 4;
+        m = last >> 4 | middle >> 6 << 4;
+    }
+    float scale = f32_from_f16(half_at(ds)) * float(s), minimum = f32_from_f16(half_at(ds + 2)) * float(m);
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uvec4 q = bytes_of(word_at(qs, j), piece % 2 * 4, 15u);
+#ifdef QV_FORMAT_Q5_K
+        q |= bytes_of(word_at(qh, j), piece, 1u) << 4;
+#endif
+        w[j] = scale * vec4(q) - minimum;
+    }
+}
+
+#elif defined(QV_FORMAT_Q6_K)
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint64_t ql = part(row, blocks, b, 0) + piece / 4 * 64 + piece % 2 * 32, qh = part(row, blocks, b, 1) + piece / 4 * 32;
+    uint64_t scales = part(row, blocks, b, 2);
+    float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint s = byte_at(scales, piece * 2 + j / 4);
+        uvec4 q = bytes_of(word_at(ql, j), piece / 2 % 2 * 4, 15u) | bytes_of(word_at(qh, j), piece % 4 * 2, 3u) << 4;
+        w[j] = d * float(int(s << 24) >> 24) * vec4(ivec4(q) - 32);
+    }
+}
+
+#elif defined(QV_FORMAT_IQ4_XS)
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    const float steps[16] = float[](-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    uint b = i / 8, piece = i % 8;
+    uint64_t qs = part(row, blocks, b, 0) + piece * 16, ds = part(row, blocks, b, 2);
+    uint low = byte_at(part(row, blocks, b, 1), piece / 2) >> piece % 2 * 4 & 15u, high = half_at(ds + 2) >> 2 * piece & 3u;
+    float scale = f32_from_f16(half_at(ds)) * float(int(low | high << 4) - 32);
+    [[unroll]] for (uint j = 0; j < 4; j++)
+        [[unroll]] for (uint upper = 0; upper < 2; upper++) {
+            uvec4 q = bytes_of(word_at(qs, j), 4 * upper, 15u);
+            w[j + 4 * upper] = scale * vec4(steps[q.x], steps[q.y], steps[q.z], steps[q.w]);
+        }
+}
+
+#elif defined(QV_FORMAT_TQ1_0)
+/* Digit n to base three of a byte, as −1, 0 or 1. */
+float ternary(uint byte, uint digit)
+{
+    const uint power[5] = uint[](1, 3, 9, 27, 81);
+    return float(int((byte * power[digit] & 255u) * 3 >> 8) - 1);
+}
+
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint64_t qs = part(row, blocks, b, 0), qh = part(row, blocks, b, 1);
+    float d = f32_from_f16(half_at(part(row, blocks, b, 2)));
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        [[unroll]] for (uint e = 0; e < 4; e++) {
+            uint at = 4 * j + e, rest = 32 * (piece - 5) + at; /* past the first five pieces */
+            float t;
+            if (piece < 5)
+                t = ternary(byte_at(qs, at), piece);
+            else if (rest < 80)
+                t = ternary(byte_at(qs, 32 + rest % 16), rest / 16);
+            else
+                t = ternary(byte_at(qh, (rest - 80) % 4), (rest - 80) / 4);
+            w[j][e] = d * t;
+        }
+}
+
+#elif defined(QV_FORMAT_TQ2_0)
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32;
+    float d = f32_from_f16(half_at(part(row, blocks, b, 1)));
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        w[j] = d * vec4(ivec4(bytes_of(word_at(qs, j), piece % 4 * 2, 3u)) - 1);
+}
+#endif
+#endif
