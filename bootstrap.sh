@@ -61,6 +61,11 @@ missing()
         pkg-config --exists json-c || echo "json-c, with its headers"
         pkg-config --exists 'libpcre2-8 >= 10.30' || echo "PCRE2 (10.30 or newer), with its headers"
     fi
+    # the Vulkan plugin is left out without these two, so nothing is asked for where packages cannot be installed by us
+    if have apt-get; then
+        have glslangValidator || echo "glslangValidator (the Vulkan plugin's kernels)"
+        ! have pkg-config || pkg-config --exists vulkan || echo "the Vulkan headers"
+    fi
     if have meson; then
         case $(meson --version) in
         0.*) echo "meson 1.0 or newer (here is $(meson --version); pipx install meson gives a new one)" ;;
@@ -75,18 +80,20 @@ missing_for_ci()
     have qemu-aarch64 || echo "qemu-user"
     have aarch64-linux-gnu-gcc || echo "gcc-aarch64-linux-gnu"
     have ccache || echo "ccache"
+    ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || echo "a software Vulkan device (mesa-vulkan-drivers)"
+    ls /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json >/dev/null 2>&1 || echo "Vulkan's validation layers"
 }
 
 other_systems()
 {
     cat >&2 <<'END'
 Install these, then run this again:
-  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel pcre2-devel
-  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c pcre2
-  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel pcre2-devel
-  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev pcre2-dev linux-headers
-  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel pcre2-devel
-  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c pcre2
+  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel pcre2-devel vulkan-loader-devel glslang
+  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c pcre2 vulkan-headers vulkan-icd-loader glslang
+  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel pcre2-devel vulkan-devel glslang-devel
+  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev pcre2-dev vulkan-loader-dev glslang linux-headers
+  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel pcre2-devel Vulkan-Headers glslang
+  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c pcre2 vulkan-headers vulkan-loader glslang
   macOS, Windows   are not supported yet: use a Linux machine, a virtual one or WSL
 END
 }
@@ -103,10 +110,10 @@ apt()
 
 deps()
 {
-    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev libpcre2-dev"
+    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev libpcre2-dev libvulkan-dev glslang-tools"
     lack=$(missing)
     if [ "${1:-}" = --ci ]; then
-        packages="$packages g++ clang ccache qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+        packages="$packages g++ clang ccache qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross mesa-vulkan-drivers vulkan-validationlayers"
         # libFuzzer and the sanitizers of clang are a package of their own on Debian 12
         if [ -r /etc/os-release ] && grep -q '^VERSION_ID="12"' /etc/os-release; then
             packages="$packages libclang-rt-14-dev"

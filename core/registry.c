@@ -20,10 +20,10 @@ static int kind_rank(uint32_t kind)
     }
 }
 
-/* Interfaces that serve every maker's cards. Any other plugin is taken to be made for the cards it lists. */
-static int is_portable(const char *plugin)
+/* Through an interface that serves every maker's cards. Any other plugin is taken to be made for the cards it lists. */
+static int is_portable(const quern_device_view *view)
 {
-    return !strcmp(plugin, "vulkan") || !strcmp(plugin, "opencl");
+    return (view->info.flags & QP_DEVICE_PORTABLE) != 0;
 }
 
 static int is_better_view(const quern_device_view *a, const quern_device_view *b)
@@ -31,7 +31,7 @@ static int is_better_view(const quern_device_view *a, const quern_device_view *b
     int kinds = kind_rank(a->info.kind) - kind_rank(b->info.kind);
     if (kinds)
         return kinds < 0;
-    int portable = is_portable(a->plugin) - is_portable(b->plugin);
+    int portable = is_portable(a) - is_portable(b);
     return portable ? portable < 0 : strcmp(a->plugin, b->plugin) < 0;
 }
 
@@ -40,7 +40,7 @@ static void explain_preference(quern_device_entry *entry)
     const quern_device_view *first = &entry->views[0], *second = &entry->views[1];
     if (entry->view_count < 2)
         return;
-    if (is_portable(first->plugin) == is_portable(second->plugin))
+    if (is_portable(first) == is_portable(second))
         snprintf(entry->preferred_why, sizeof entry->preferred_why, "%.32s and %.32s are equals here; the first by name is taken",
                  first->plugin, second->plugin);
     else

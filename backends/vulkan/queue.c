@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/vulkan/queue.h"
 
+#include "backends/vulkan/buffer.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/program.h"
 #include "backends/vulkan/status.h"

@@ -182,6 +182,7 @@ enum {
     QP_DEVICE_HAS_PCI = 1u << 0,
     QP_DEVICE_HAS_UUID = 1u << 1,
     QP_DEVICE_CAN_IMPORT = 1u << 2, /* buffer_import works */
+    QP_DEVICE_PORTABLE = 1u << 3,   /* an interface that serves every maker's cards: a plugin made for this one may show it too */
 };
 
 typedef struct qp_device_info {

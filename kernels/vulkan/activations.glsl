@@ -35,6 +35,13 @@ float logistic(float x)
     return 1.0 / (1.0 + exp(min(-x, 88.0)));
 }
 
+/* ln(1 + e^x), whose logarithm is a series where e^x is lost beside 1 */
+float softplus(float x)
+{
+    float e = exp(-abs(x)), rest = e < 1e-3 ? e * (1.0 - 0.5 * e + e * e / 3.0) : log(1.0 + e);
+    return max(x, 0.0) + rest;
+}
+
 float activate(uint act, float x)
 {
     switch (act) {
@@ -47,6 +54,7 @@ float activate(uint act, float x)
     case 4u: return x < 0.0 ? 0.0 : x;
     case 5u: return logistic(x);
     case 6u: return x * logistic(1.702 * x);
+    case 7u: return softplus(x);
     default: return x;
     }
 }

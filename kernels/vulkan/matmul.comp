@@ -8,8 +8,7 @@
 #include "weights.glsl"
 
 layout(constant_id = 1) const uint TOKENS = 1;
-layout(constant_id = 2) const uint ACT = 0;
-layout(constant_id = 3) const uint GATED = 0;
+layout(constant_id = 2) const uint GATED = 0;
 
 layout(push_constant, scalar) uniform block { qv_matmul_params p; };
 
@@ -43,7 +42,7 @@ void finish(uint m, uint row, float sum, float sum2)
     float y = p.scale * sum;
     if (p.bias != 0)
         y += p.bias_scale * f32s(p.bias).v[m];
-    y = activate(ACT, y);
+    y = activate(p.act, y);
     if (GATED != 0) {
         float other = p.scale2 * sum2;
         if (p.bias2 != 0)

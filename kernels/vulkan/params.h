@@ -59,6 +59,7 @@ struct qv_matmul_params {
     uint32_t k, m, rows, w_row;
     uint32_t x_row, residual_row, dst_row, first; /* first: the row of W that this dispatch begins with */
     float scale, bias_scale, scale2, bias_scale2;
+    uint32_t act, unused;
 };
 
 struct qv_attention_params {

@@ -233,8 +233,8 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 /* Digit n to base three of a byte, as −1, 0 or 1. */
 float ternary(uint byte, uint digit)
 {
-    const uint power[5] = uint[](1, 3, 9, 27, 81);
-    return float(int((byte * power[digit] & 255u) * 3 >> 8) - 1);
+    uint power = digit == 0 ? 1 : digit == 1 ? 3 : digit == 2 ? 9 : digit == 3 ? 27 : 81;
+    return float(int((byte * power & 255u) * 3 >> 8) - 1);
 }
 
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
@@ -242,18 +242,14 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
     uint b = i / 8, piece = i % 8;
     uint64_t qs = part(row, blocks, b, 0), qh = part(row, blocks, b, 1);
     float d = f32_from_f16(half_at(part(row, blocks, b, 2)));
-    [[unroll]] for (uint j = 0; j < 8; j++)
-        [[unroll]] for (uint e = 0; e < 4; e++) {
-            uint at = 4 * j + e, rest = 32 * (piece - 5) + at; /* past the first five pieces */
-            float t;
-            if (piece < 5)
-                t = ternary(byte_at(qs, at), piece);
-            else if (rest < 80)
-                t = ternary(byte_at(qs, 32 + rest % 16), rest / 16);
-            else
-                t = ternary(byte_at(qh, (rest - 80) % 4), (rest - 80) / 4);
-            w[j][e] = d * t;
-        }
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint at = 4 * j, rest = 32 * piece + at - 160; /* past the first five pieces */
+        bool first = piece < 5, second = rest < 80;
+        uint64_t from = first ? qs + at : second ? qs + 32 + rest % 16 : qh;
+        uint digit = first ? piece : second ? rest / 16 : (rest - 80) / 4;
+        [[unroll]] for (uint e = 0; e < 4; e++)
+            w[j][e] = d * ternary(byte_at(from, e), digit);
+    }
 }
 
 #elif defined(QV_FORMAT_TQ2_0)

@@ -15,6 +15,8 @@ static quern_device_view *add(const char *plugin, uint32_t index, uint32_t kind,
     v->plugin_index = index;
     v->info.struct_size = sizeof v->info;
     v->info.kind = kind;
+    if (!strcmp(plugin, "vulkan") || !strcmp(plugin, "opencl"))
+        v->info.flags = QP_DEVICE_PORTABLE;
     v->info.heap_count = 1;
     v->info.heaps[0] = (qp_heap){.size = gib << 30, .alignment = 64};
     snprintf(v->info.name, sizeof v->info.name, "%s %u", plugin, index);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/ops.h"
+#include "backends/vulkan/status.h"
+#include "backends/vulkan/weights.h"
+#include "kernels/vulkan/params.h"
+
+#include <stdio.h>
+
+static qp_status check_weights(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2];
+    if (!qv_is_weight_format(w->format))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no kernel for weights in %s yet", qv_format_name(w->format));
+    qp_status status = qv_need_shape(w, "W", w->ne[0], w->ne[1], 1, reason);
+    if (status || !qv_present(w2))
+        return status;
+    if (w2->format != w->format || w2->layout != w->layout || (w->layout == QP_LAYOUT_GGUF && w2->nb[1] != w->nb[1]))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "W2 is not like W in format, layout and strides");
+    return qv_need_shape(w2, "W2", w->ne[0], w->ne[1], 1, reason);
+}
+
+static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
+    int64_t k = w->ne[0], m = w->ne[1], rows = x->ne[2];
+    if (op->p.matmul.act > QP_ACT_SOFTPLUS)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "activation %u is not served here", op->p.matmul.act);
+    if (op->p.matmul.flags & ~(uint32_t)QP_MATMUL_FLOAT)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "flags %#x are not known", op->p.matmul.flags);
+    int gated = qv_present(&op->src[QP_MATMUL_W2]);
+    if (qv_present(&op->src[QP_MATMUL_BIAS2]) && !gated)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is a second bias but no second weight");
+    qp_status status = check_weights(op, reason);
+    if (!status)
+        status = qv_need_floats(x, "x", k, 1, rows, reason);
+    if (!status)
+        status = qv_need_floats(&op->dst, "dst", m, 1, rows, reason);
+    if (!status)
+        status = qv_need_vector(&op->src[QP_MATMUL_BIAS], "the bias", m, reason);
+    if (!status)
+        status = qv_need_vector(&op->src[QP_MATMUL_BIAS2], "the second bias", m, reason);
+    if (!status && qv_present(residual))
+        status = qv_need_floats(residual, "the residual", m, 1, rows, reason);
+    info->operations = 2 * (uint64_t)k * (uint64_t)m * (uint64_t)rows * (gated ? 2 : 1);
+    snprintf(info->kernel, sizeof info->kernel, "matmul_%s.plain", qv_format_name(w->format));
+    return status;
+}
+
+/* Rows of W that one dispatch may take: a submission holds at least one dispatch, so none may be longer than one should be. */
+static uint32_t rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)
+{
+    uint64_t limit = device->rate / 1000 * device->max_submit_ms / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
+    return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
+}
+
+static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
+    const qp_matmul_params *from = &op->p.matmul;
+    int planes = w->layout == QV_LAYOUT_PLANES, gated = qv_present(&op->src[QP_MATMUL_W2]);
+    uint64_t w_row = planes ? qv_weight_row(w->format, w->layout, w->ne[0]) : (uint64_t)w->nb[1];
+    struct qv_matmul_params p = {.w = qv_address(w),
+                                 .x = qv_address(x),
+                                 .bias = qv_address(&op->src[QP_MATMUL_BIAS]),
+                                 .residual = qv_address(residual),
+                                 .w2 = qv_address(&op->src[QP_MATMUL_W2]),
+                                 .bias2 = qv_address(&op->src[QP_MATMUL_BIAS2]),
+                                 .dst = qv_address(&op->dst),
+                                 .live = qv_address(&op->live),
+                                 .k = (uint32_t)w->ne[0],
+                                 .rows = (uint32_t)x->ne[2],
+                                 .w_row = (uint32_t)w_row,
+                                 .x_row = qv_stride(x, 2),
+                                 .residual_row = qv_stride(residual, 2),
+                                 .dst_row = qv_stride(&op->dst, 2),
+                                 .scale = from->scale,
+                                 .bias_scale = from->bias_scale,
+                                 .scale2 = from->scale2,
+                                 .bias_scale2 = from->bias_scale2,
+                                 .act = from->act};
+    if (w_row > UINT32_MAX)
+        return qv_fail(error, QP_ERR_UNSUPPORTED, "W has rows of %llu bytes; below 4 GiB are served", (unsigned long long)w_row);
+    char name[48];
+    snprintf(name, sizeof name, "matmul_%s", qv_format_name(w->format));
+    uint32_t tokens = p.rows > 1 ? 4 : 1, m = (uint32_t)w->ne[1];
+    qv_constants c = qv_make_constants(
+        QV_GROUP, 3, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)gated}, {10, (uint32_t)planes}});
+    uint64_t work_of_row = (uint64_t)p.k * p.rows * (gated ? 2 : 1);
+    uint32_t step = rows_at_once(plan->device, work_of_row, m);
+    qp_status status = QP_OK;
+    for (uint32_t first = 0; first < m && !status; first += step) {
+        uint32_t count = m - first < step ? m - first : step;
+        p.first = first;
+        p.m = first + count;
+        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, QV_GROUP), qv_groups(p.rows, tokens),
+                                  work_of_row * count, error);
+    }
+    return status;
+}
+
+const qv_op_row qv_matmul_row = {.kind = QP_OP_MATMUL,
+                                 .name = "matmul",
+                                 .sources = {"W", "x", "the bias", "the residual", "W2", "the second bias"},
+                                 .required = 1u << QP_MATMUL_W | 1u << QP_MATMUL_X,
+                                 .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 |
+                                             1u << QP_MATMUL_BIAS2,
+                                 .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
+                                 .check = check_matmul,
+                                 .launch = launch_matmul};

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/plan.h"
+
+#include "backends/vulkan/status.h"
+
+#include <string.h>
+
+/* Doubles an array that is full. */
+static qp_status grow(void **data, uint64_t used_bytes, uint64_t room_bytes, qp_text *error)
+{
+    void *larger = qv_alloc(room_bytes);
+    if (!larger)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to write a program down");
+    if (used_bytes)
+        memcpy(larger, *data, used_bytes);
+    qv_free(*data);
+    *data = larger;
+    return QP_OK;
+}
+
+qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
+                           uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error)
+{
+    qv_dispatch d = {.op = plan->op, .push_bytes = (uint32_t)push_bytes, .constant_place = UINT32_MAX, .work = work};
+    qp_status status = qv_pipeline_get(plan->device, shader, constants, &d.pipeline, error);
+    if (!status && plan->count == plan->room) {
+        uint32_t room = plan->room ? 2 * plan->room : 64;
+        void *list = plan->list;
+        status = grow(&list, plan->count * sizeof d, room * sizeof d, error);
+        if (!status) {
+            plan->list = list;
+            plan->room = room;
+        }
+    }
+    if (status)
+        return status;
+    d.groups[0] = groups_x < QV_MAX_GROUPS ? (uint32_t)groups_x : QV_MAX_GROUPS;
+    d.groups[1] = groups_y < QV_MAX_GROUPS ? (uint32_t)groups_y : QV_MAX_GROUPS;
+    memcpy(d.push, push, push_bytes);
+    plan->list[plan->count++] = d;
+    return QP_OK;
+}
+
+qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error)
+{
+    uint64_t padded = (bytes + 15) / 16 * 16;
+    if (plan->constant_bytes + padded > plan->constant_room) {
+        uint64_t room = 2 * (plan->constant_bytes + padded);
+        void *constants = plan->constants;
+        qp_status status = grow(&constants, plan->constant_bytes, room, error);
+        if (status)
+            return status;
+        plan->constants = constants;
+        plan->constant_room = room;
+    }
+    qv_dispatch *last = &plan->list[plan->count - 1];
+    last->constant_place = (uint32_t)place;
+    last->constant_offset = plan->constant_bytes;
+    *out = memset(plan->constants + plan->constant_bytes, 0, padded);
+    plan->constant_bytes += padded;
+    return QP_OK;
+}
+
+void qv_plan_free(qv_plan *plan)
+{
+    qv_free(plan->list);
+    qv_free(plan->constants);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ * backends/vulkan/plan.h: a program before it is recorded: its dispatches in order, and the constants that they read from memory. Ops
+ * write themselves down here; recording puts barriers where ranges meet and cuts where a submission would get too long. */
+#ifndef QUERN_BACKENDS_VULKAN_PLAN_H
+#define QUERN_BACKENDS_VULKAN_PLAN_H
+
+#include "backends/vulkan/pipeline.h"
+
+enum { QV_PUSH_BYTES = 128, QV_MAX_GROUPS = 65535 }; /* both promised by every driver */
+
+typedef struct qv_dispatch {
+    VkPipeline pipeline;
+    uint32_t op;        /* its number in the program */
+    uint32_t groups[2];
+    uint32_t push_bytes;
+    uint32_t push[QV_PUSH_BYTES / 4];
+    uint32_t constant_place; /* where in push the address of its constants goes, in bytes; UINT32_MAX: nowhere */
+    uint64_t constant_offset;
+    uint64_t work;      /* multiply-adds or so, at full rows */
+} qv_dispatch;
+
+typedef struct qv_plan {
+    qp_device *device;
+    qv_dispatch *list;
+    uint32_t count, room;
+    uint32_t op; /* the one that is being written down */
+    char *constants;
+    uint64_t constant_bytes, constant_room;
+} qv_plan;
+
+/* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut: kernels loop. */
+qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
+                           uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error);
+
+/* Memory of that many bytes that the dispatch added last finds at the 64-bit address in its push constants at `place`. It may move
+ * when the next is asked for. */
+qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error);
+
+void qv_plan_free(qv_plan *plan);
+
+/* ---- recording (record.c) ---- */
+
+typedef struct qv_recording {
+    VkCommandPool pool;
+    VkCommandBuffer *commands; /* in order, one submission each */
+    uint32_t count;
+    qp_buffer *constants;
+} qv_recording;
+
+/* On failure what there is stays in *out, for qv_recording_free. ops are as in the program's description. */
+qp_status qv_record(const qv_plan *plan, const qp_program_desc *desc, qv_recording *out, qp_text *error);
+void qv_recording_free(qp_device *device, qv_recording *recording);
+
+#endif

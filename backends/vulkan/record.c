@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ * Recording a plan into command buffers. */
+#include "backends/vulkan/buffer.h"
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/hazards.h"
+#include "backends/vulkan/ops.h"
+#include "backends/vulkan/plan.h"
+#include "backends/vulkan/status.h"
+
+#include <string.h>
+
+/* Multiply-adds that one submission may hold. */
+static uint64_t work_limit(const qp_device *device)
+{
+    uint64_t limit = device->rate / 1000 * device->max_submit_ms;
+    return limit ? limit : 1;
+}
+
+static uint32_t count_parts(const qv_plan *plan)
+{
+    uint64_t limit = work_limit(plan->device), work = 0;
+    uint32_t parts = 1;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        if (work && work + plan->list[i].work > limit) {
+            parts++;
+            work = 0;
+        }
+        work += plan->list[i].work;
+    }
+    return parts;
+}
+
+static qp_status upload_constants(const qv_plan *plan, qv_recording *out, qp_text *error)
+{
+    qp_device *device = plan->device;
+    if (!plan->constant_bytes)
+        return QP_OK;
+    qp_status status = qv_buffer_create(device, device->physical->weight_heap, plan->constant_bytes, &out->constants, error);
+    return status ? status : qv_buffer_write(out->constants, 0, plan->constants, plan->constant_bytes, error);
+}
+
+enum { COMPUTE = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, SHADER_ACCESS = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT };
+
+static void record_dispatch(const qv_plan *plan, const qv_dispatch *d, const qv_recording *to, VkCommandBuffer commands)
+{
+    const qv_functions *vk = &plan->device->vk;
+    uint32_t push[QV_PUSH_BYTES / 4];
+    memcpy(push, d->push, d->push_bytes);
+    if (d->constant_place != UINT32_MAX) {
+        uint64_t address = to->constants->address + d->constant_offset;
+        memcpy((char *)push + d->constant_place, &address, sizeof address);
+    }
+    vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, d->pipeline);
+    vk->CmdPushConstants(commands, plan->device->pipelines.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, d->push_bytes, push);
+    vk->CmdDispatch(commands, d->groups[0], d->groups[1], 1);
+}
+
+/* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what it
+ * leaves can be seen by the host. */
+static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, const qv_recording *to, VkCommandBuffer commands,
+                             uint32_t *at, qv_hazards *hazards, qp_text *error)
+{
+    qp_device *device = plan->device;
+    uint64_t limit = work_limit(device), work = 0;
+    VkResult result = qv_commands_begin(device, commands);
+    if (result)
+        return qv_failed(device, result, error, "recording a program");
+    hazards->reads = hazards->writes = 0;
+    qv_barrier(device, commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_ACCESS_MEMORY_WRITE_BIT, COMPUTE, SHADER_ACCESS);
+    uint32_t op = UINT32_MAX;
+    for (; *at < plan->count; ++*at) {
+        const qv_dispatch *d = &plan->list[*at];
+        if (work && work + d->work > limit)
+            break;
+        work += d->work;
+        if (d->op != op && qv_hazards_add(hazards, qv_op_at(desc, d->op)))
+            qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, COMPUTE, SHADER_ACCESS);
+        op = d->op;
+        record_dispatch(plan, d, to, commands);
+    }
+    qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+    result = device->vk.EndCommandBuffer(commands);
+    return result ? qv_failed(device, result, error, "recording a program") : QP_OK;
+}
+
+qp_status qv_record(const qv_plan *plan, const qp_program_desc *desc, qv_recording *out, qp_text *error)
+{
+    qp_status status = upload_constants(plan, out, error);
+    uint32_t parts = count_parts(plan), at = 0;
+    qv_hazards *hazards = status ? NULL : qv_alloc(sizeof *hazards);
+    out->commands = status ? NULL : qv_alloc_zeroed(parts * sizeof *out->commands);
+    if (!status && (!hazards || !out->commands))
+        status = qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to record a program");
+    if (!status)
+        status = qv_commands_create(plan->device, &out->pool, out->commands, parts, error);
+    for (uint32_t i = 0; i < parts && !status; i++)
+        status = record_part(plan, desc, out, out->commands[i], &at, hazards, error);
+    out->count = parts;
+    qv_free(hazards);
+    return status;
+}
+
+void qv_recording_free(qp_device *device, qv_recording *recording)
+{
+    device->vk.DestroyCommandPool(device->handle, recording->pool, NULL);
+    qv_buffer_destroy(recording->constants);
+    qv_free(recording->commands);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * backends/vulkan/weights.h: how weights lie on the device: as on disk, or each row in planes (kernels/vulkan/fields.h). */
+#ifndef QUERN_BACKENDS_VULKAN_WEIGHTS_H
+#define QUERN_BACKENDS_VULKAN_WEIGHTS_H
+
+#include "backends/vulkan/symbols.h"
+
+enum { QV_LAYOUT_PLANES = 1 };
+
+/* Is there a kernel that reads weights of this format? (Any layout.) */
+int qv_is_weight_format(qp_format format);
+int qv_has_planes(qp_format format);
+
+/* Bytes of a row of n elements; 0 when they overflow. */
+uint64_t qv_weight_row(qp_format format, uint32_t layout, int64_t n);
+
+qp_status qv_weight_layout(qp_device *device, const qp_weight_desc *desc, qp_weight_info *info, qp_text *error);
+qp_status qv_weight_pack(qp_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes, int64_t row,
+                         int64_t rows, qp_range dst, qp_text *error);
+
+#endif
