@@ -119,6 +119,21 @@ typedef struct qc_sample_node {
     int64_t dst_stride, n;
 } qc_sample_node;
 
+typedef struct qc_short_conv_node {
+    qk_short_conv_args args; /* of all channels and rows */
+    int64_t stretch;         /* channels of a unit */
+} qc_short_conv_node;
+
+typedef struct qc_delta_rule_node {
+    qc_rows q, k, v, g, beta, dst;
+    const int32_t *positions;
+    char *state;
+    int64_t state_row, state_head; /* bytes */
+    int64_t k_size, v_size, heads, key_heads;
+    int64_t stretch, stretches; /* features of the value in a unit; units of a head */
+    qp_delta_rule_params p;
+} qc_delta_rule_node;
+
 typedef struct qc_reference_node {
     const void *op; /* qk_op, all but live */
 } qc_reference_node;
@@ -135,6 +150,8 @@ typedef union qc_node_args {
     qc_elementwise_node elementwise;
     qc_copy_node copy;
     qc_sample_node sample;
+    qc_short_conv_node short_conv;
+    qc_delta_rule_node delta_rule;
     qc_reference_node reference;
 } qc_node_args;
 

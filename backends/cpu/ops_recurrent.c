@@ -28,7 +28,6 @@ enum { MIN_WIDTH = 2, MAX_WIDTH = 16 };
 
 static qp_status check_short_conv(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
-    (void)device;
     const qp_tensor *bias = &op->src[QP_SHORT_CONV_BIAS];
     int64_t channels = op->dst.ne[0], rows = op->dst.ne[2], width = op->src[QP_SHORT_CONV_W].ne[0];
     qp_status status = need(&op->dst, "dst", channels, 1, rows, reason);
@@ -49,8 +48,70 @@ static qp_status check_short_conv(const qp_device *device, const qp_op *op, qp_o
         status = need_apart(&op->src[QP_SHORT_CONV_STATE], "the state", reason);
     if (!status && op->p.short_conv.act > QP_ACT_SOFTPLUS)
         status = qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u is not known", op->p.short_conv.act);
+    if (status)
+        return status;
+    qc_name_kernel(info, "short_conv", NULL, device->kernels.isa);
     info->operations = 2 * (uint64_t)width * (uint64_t)channels * (uint64_t)rows;
-    return status;
+    return QP_OK;
+}
+
+static int64_t conv_units(const qc_node *node, int64_t live)
+{
+    const qc_short_conv_node *u = &node->u.short_conv;
+    return live ? (u->args.channels + u->stretch - 1) / u->stretch : 0;
+}
+
+static void run_short_conv(const qc_node *node, int64_t live, int64_t begin, int64_t end, const qc_work *work)
+{
+    (void)work;
+    const qc_short_conv_node *u = &node->u.short_conv;
+    for (int64_t i = begin; i < end; i++) {
+        qk_short_conv_args a = u->args;
+        int64_t first = i * u->stretch;
+        a.x += first;
+        a.y += first;
+        a.state += first;
+        a.w += first * a.w_stride;
+        a.bias = a.bias ? a.bias + first : NULL;
+        a.channels = a.channels - first < u->stretch ? a.channels - first : u->stretch;
+        a.rows = live;
+        node->kernels->short_conv(&a);
+    }
+}
+
+static int64_t floats(int64_t bytes)
+{
+    return bytes / (int64_t)sizeof(float); /* strides are multiples of 4 */
+}
+
+static qp_status launch_short_conv(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
+{
+    (void)error;
+    enum { FEW_ROWS = 8, STRETCH = 256, LONG_STRETCH = 1024 };
+    static const qc_kind kind = {run_short_conv, conv_units};
+    const qk_tensor *x = &r->src[QP_SHORT_CONV_X], *w = &r->src[QP_SHORT_CONV_W], *state = &r->src[QP_SHORT_CONV_STATE];
+    qc_node *node = qc_node_begin(b, &kind, r->dst.ne[2], 0);
+    if (!node)
+        return QP_ERR_OUT_OF_MEMORY;
+    qc_short_conv_node *u = &node->u.short_conv;
+    u->args = (qk_short_conv_args){.x = x->data,
+                                   .x_stride = floats(x->nb[2]),
+                                   .w = w->data,
+                                   .w_stride = floats(w->nb[1]),
+                                   .bias = r->src[QP_SHORT_CONV_BIAS].data,
+                                   .positions = r->src[QP_SHORT_CONV_POSITIONS].data,
+                                   .state = state->data,
+                                   .state_stride = floats(state->nb[1]),
+                                   .y = r->dst.data,
+                                   .y_stride = floats(r->dst.nb[2]),
+                                   .channels = x->ne[0],
+                                   .width = (int)w->ne[0],
+                                   .act = op->p.short_conv.act};
+    u->stretch = x->ne[2] > FEW_ROWS ? STRETCH : LONG_STRETCH;
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
+        qc_node_touches_all(b, &r->src[i], i == QP_SHORT_CONV_STATE);
+    qc_node_touches_all(b, &r->dst, 1);
+    return qc_node_end(b);
 }
 
 static const char *const short_conv_sources[] = {"x", "the weights", "the bias", "positions", "the state"};
@@ -60,7 +121,8 @@ const qc_op_row qc_short_conv_row = {.kind = QP_OP_SHORT_CONV,
                                      .required = 1u << QP_SHORT_CONV_X | 1u << QP_SHORT_CONV_W | 1u << QP_SHORT_CONV_POSITIONS |
                                                  1u << QP_SHORT_CONV_STATE,
                                      .optional = 1u << QP_SHORT_CONV_BIAS,
-                                     .check = check_short_conv};
+                                     .check = check_short_conv,
+                                     .launch = launch_short_conv};
 
 /* ---- DELTA_RULE ---------------------------------------------------------------------------------------------------- */
 
@@ -81,7 +143,6 @@ static qp_status check_delta_heads(const qp_op *op, qp_text *reason)
 
 static qp_status check_delta_rule(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
-    (void)device;
     const qp_tensor *k = &op->src[QP_DELTA_RULE_K], *state = &op->src[QP_DELTA_RULE_STATE];
     int64_t size = k->ne[0], key_heads = k->ne[1], v_size = op->dst.ne[0], heads = op->dst.ne[1], rows = op->dst.ne[2];
     qp_status status = need(&op->dst, "dst", v_size, heads, rows, reason);
@@ -105,9 +166,88 @@ static qp_status check_delta_rule(const qp_device *device, const qp_op *op, qp_o
         status = check_delta_heads(op, reason);
     if (status)
         return status;
+    qc_name_kernel(info, "delta_rule", NULL, device->kernels.isa);
     info->bytes_moved += qc_tensor_bytes(state); /* read and written */
     info->operations = 7 * (uint64_t)(size * v_size) * (uint64_t)(heads * rows);
     return QP_OK;
+}
+
+static int64_t delta_units(const qc_node *node, int64_t live)
+{
+    const qc_delta_rule_node *u = &node->u.delta_rule;
+    return live ? u->heads * u->stretches : 0;
+}
+
+static void run_delta_rule(const qc_node *node, int64_t live, int64_t begin, int64_t end, const qc_work *work)
+{
+    (void)work;
+    const qc_delta_rule_node *u = &node->u.delta_rule;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t head = i / u->stretches, first = i % u->stretches * u->stretch;
+        int64_t key = u->p.flags & QP_DELTA_GROUPED ? head / (u->heads / u->key_heads) : head % u->key_heads;
+        qk_delta_args a = {.q = qc_row_at(&u->q, key, 0),
+                           .k = qc_row_at(&u->k, key, 0),
+                           .v = qc_row_at(&u->v, head, 0) + first,
+                           .g = qc_row_at(&u->g, 0, 0) + head,
+                           .beta = qc_row_at(&u->beta, 0, 0) + head,
+                           .q_stride = floats(u->q.row),
+                           .k_stride = floats(u->k.row),
+                           .v_stride = floats(u->v.row),
+                           .g_stride = floats(u->g.row),
+                           .beta_stride = floats(u->beta.row),
+                           .positions = u->positions,
+                           .state = (float *)(void *)(u->state + head * u->state_head) + first,
+                           .state_stride = floats(u->state_row),
+                           .y = qc_row_at(&u->dst, head, 0) + first,
+                           .y_stride = floats(u->dst.row),
+                           .k_size = u->k_size,
+                           .v_size = u->v_size - first < u->stretch ? u->v_size - first : u->stretch,
+                           .rows = live,
+                           .scale = u->p.scale};
+        node->kernels->delta_rule(&a);
+    }
+}
+
+/* Whole heads, so that a state is read in one go; pieces of them where there are too few for the threads. */
+static int64_t delta_stretch(const qp_device *device, int64_t v_size, int64_t heads)
+{
+    enum { LEAST = 32 };
+    int64_t stretch = v_size < QK_DELTA_MAX_V ? v_size : QK_DELTA_MAX_V;
+    while (stretch >= 2 * LEAST && heads * ((v_size + stretch - 1) / stretch) < 4 * (int64_t)device->threads)
+        stretch = (stretch / 2 + 15) / 16 * 16;
+    return stretch;
+}
+
+static qp_status launch_delta_rule(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
+{
+    (void)error;
+    static const qc_kind kind = {run_delta_rule, delta_units};
+    const qk_tensor *k = &r->src[QP_DELTA_RULE_K], *state = &r->src[QP_DELTA_RULE_STATE];
+    qc_node *node = qc_node_begin(b, &kind, r->dst.ne[2], 0);
+    if (!node)
+        return QP_ERR_OUT_OF_MEMORY;
+    qc_delta_rule_node *u = &node->u.delta_rule;
+    *u = (qc_delta_rule_node){.q = qc_rows_of(&r->src[QP_DELTA_RULE_Q]),
+                              .k = qc_rows_of(k),
+                              .v = qc_rows_of(&r->src[QP_DELTA_RULE_V]),
+                              .g = qc_rows_of(&r->src[QP_DELTA_RULE_GATE]),
+                              .beta = qc_rows_of(&r->src[QP_DELTA_RULE_BETA]),
+                              .dst = qc_rows_of(&r->dst),
+                              .positions = r->src[QP_DELTA_RULE_POSITIONS].data,
+                              .state = state->data,
+                              .state_row = state->nb[1],
+                              .state_head = state->nb[2],
+                              .k_size = k->ne[0],
+                              .v_size = r->dst.ne[0],
+                              .heads = r->dst.ne[1],
+                              .key_heads = k->ne[1],
+                              .p = op->p.delta_rule};
+    u->stretch = delta_stretch(qc_build_get(b)->device, u->v_size, u->heads);
+    u->stretches = (u->v_size + u->stretch - 1) / u->stretch;
+    for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
+        qc_node_touches_all(b, &r->src[i], i == QP_DELTA_RULE_STATE);
+    qc_node_touches_all(b, &r->dst, 1);
+    return qc_node_end(b);
 }
 
 static const char *const delta_rule_sources[] = {"q", "k", "v", "g", "beta", "positions", "the state"};
@@ -115,4 +255,5 @@ const qc_op_row qc_delta_rule_row = {.kind = QP_OP_DELTA_RULE,
                                      .name = "delta_rule",
                                      .sources = delta_rule_sources,
                                      .required = (1u << QP_DELTA_RULE_STATE << 1) - 1,
-                                     .check = check_delta_rule};
+                                     .check = check_delta_rule,
+                                     .launch = launch_delta_rule};

@@ -121,6 +121,39 @@ static inline qk_attention_args qk_attention_row(const qk_attention_args *a, int
 }
 typedef void (*qk_attention_fn)(const qk_attention_args *args);
 
+/* The short convolution of QP_OP_SHORT_CONV for a stretch of channels: all pointers are to its first channel. Strides are in floats. The
+ * result of a channel does not depend on how channels are cut into stretches. */
+typedef struct qk_short_conv_args {
+    const float *x;
+    int64_t x_stride;     /* between rows */
+    const float *w, *bias; /* bias NULL: none */
+    int64_t w_stride;     /* between channels */
+    const int32_t *positions;
+    float *state;
+    int64_t state_stride; /* between rows */
+    float *y;
+    int64_t y_stride;     /* between rows */
+    int64_t channels, rows;
+    int width;            /* 2 to 16 */
+    qp_activation act;
+} qk_short_conv_args;
+
+/* The gated delta rule of QP_OP_DELTA_RULE for one value head and a stretch of v_size of its features: v, y and state are those of
+ * the stretch. Strides are in floats, between rows; state_stride between the state's rows, one a feature of the key. The result of a
+ * feature does not depend on how features are cut into stretches. */
+enum { QK_DELTA_MAX_V = 256 }; /* the largest stretch */
+typedef struct qk_delta_args {
+    const float *q, *k, *v, *g, *beta;
+    int64_t q_stride, k_stride, v_stride, g_stride, beta_stride;
+    const int32_t *positions;
+    float *state;
+    int64_t state_stride;
+    float *y;
+    int64_t y_stride;
+    int64_t k_size, v_size, rows;
+    float scale;
+} qk_delta_args;
+
 typedef struct qk_kernels {
     const char *isa; /* the variant: "generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "neon", "neon_dotprod" */
 
@@ -145,6 +178,8 @@ typedef struct qk_kernels {
     void (*rope)(float *x, const float *cos_sin, int64_t n_dims, uint32_t mode);
     /* y[i] = f(a[i], b[i]), functions of qp_elementwise_params; b may be NULL when the function has one operand. */
     void (*elementwise)(float *y, const float *a, const float *b, int64_t n, const qp_elementwise_params *p);
+    void (*short_conv)(const qk_short_conv_args *args);
+    void (*delta_rule)(const qk_delta_args *args);
     /* Index of the largest, the lowest of equals; −1 when there is a NaN. */
     int32_t (*argmax)(const float *x, int64_t n);
 } qk_kernels;

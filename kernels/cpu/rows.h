@@ -10,6 +10,8 @@
 typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
 
 #define QK_GENERIC_ROWS(X)                                                                                                         \
+    X(generic, delta_rule)                                                                                                         \
+    X(generic, short_conv)                                                                                                         \
     X(generic, convert)                                                                                                            \
     X(generic, matmul_float)                                                                                                       \
     X(generic, matmul_panel)                                                                                                       \
@@ -19,6 +21,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(generic, elementwise)
 
 #define QK_AVX2_ROWS(X)                                                                                                            \
+    X(avx2, delta_rule)                                                                                                            \
+    X(avx2, short_conv)                                                                                                            \
     X(avx2, attention)                                                                                                             \
     X(avx2, convert)                                                                                                               \
     X(avx2, elementwise)                                                                                                           \
@@ -29,6 +33,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx2, rope)
 
 #define QK_AVX512_ROWS(X)                                                                                                          \
+    X(avx512, delta_rule)                                                                                                          \
+    X(avx512, short_conv)                                                                                                          \
     X(avx512, attention)                                                                                                           \
     X(avx512, convert)                                                                                                             \
     X(avx512, elementwise)                                                                                                         \
@@ -39,6 +45,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx512, rope)
 
 #define QK_NEON_ROWS(X)                                                                                                            \
+    X(neon, delta_rule)                                                                                                            \
+    X(neon, short_conv)                                                                                                            \
     X(neon, attention)                                                                                                             \
     X(neon, convert)                                                                                                               \
     X(neon, elementwise)                                                                                                           \

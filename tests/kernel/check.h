@@ -33,7 +33,7 @@ typedef struct family {
 } family;
 
 extern const family convert_families[2], matmul_families[2], activation_family, attention_family, norm_family, rope_family,
-    elementwise_family, argmax_family;
+    elementwise_family, argmax_family, short_conv_family, delta_rule_family;
 
 /* Functions beside the table: packing. Gives false and a failure text like a check. */
 bool check_panels(qp_format format);

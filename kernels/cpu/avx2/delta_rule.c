@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT
+ * kernels/cpu/avx2/delta_rule.c */
+#include "kernels/cpu/avx2/vec.h"
+#include "kernels/cpu/simd/delta_rule.h"
+
+void qk_avx2_delta_rule(qk_kernels *table, const qk_cpu_features *features)
+{
+    (void)features;
+    table->delta_rule = delta_rule;
+}
