@@ -368,32 +368,33 @@ void quern_tokenizer_destroy(quern_tokenizer *tokenizer)
 
 const char *quern_tokenizer_model(const quern_tokenizer *tokenizer)
 {
-    return tokenizer->model->name;
+    return tokenizer ? tokenizer->model->name : "";
 }
 
 uint32_t quern_tokenizer_size(const quern_tokenizer *tokenizer)
 {
-    return tokenizer->count;
+    return tokenizer ? tokenizer->count : 0;
 }
 
 int32_t quern_tokenizer_bos(const quern_tokenizer *tokenizer)
 {
-    return tokenizer->bos;
+    return tokenizer ? tokenizer->bos : -1;
 }
 
 int32_t quern_tokenizer_eos(const quern_tokenizer *tokenizer)
 {
-    return tokenizer->eos;
+    return tokenizer ? tokenizer->eos : -1;
 }
 
 int quern_tokenizer_is_stop(const quern_tokenizer *tokenizer, int32_t token)
 {
-    return token >= 0 && (uint32_t)token < tokenizer->count && tokenizer->stops[token];
+    return tokenizer && token >= 0 && (uint32_t)token < tokenizer->count && tokenizer->stops[token];
 }
 
 quern_token_kind quern_tokenizer_kind(const quern_tokenizer *tokenizer, int32_t token)
 {
-    return token >= 0 && (uint32_t)token < tokenizer->count ? (quern_token_kind)tokenizer->kinds[token] : QUERN_TOKEN_UNKNOWN;
+    return tokenizer && token >= 0 && (uint32_t)token < tokenizer->count ? (quern_token_kind)tokenizer->kinds[token]
+                                                                         : QUERN_TOKEN_UNKNOWN;
 }
 
 /* ---- text to tokens ----------------------------------------------------------------------------------------------- */
@@ -412,15 +413,16 @@ static uint32_t narrow(const quern_tokenizer *t, uint32_t low, uint32_t high, si
     return low;
 }
 
-/* The longest special token at the start of text, or -1. Without `all` only user-defined ones. */
-static int32_t match_special(const quern_tokenizer *t, const char *text, size_t size, int all)
+/* The longest special token at the start of text, or -1. Without `all` only user-defined ones that are not guarded. */
+static int32_t match_special(const quern_tokenizer *t, const char *text, size_t size, int all, const uint8_t *guarded)
 {
     unsigned byte = (unsigned char)text[0];
     uint32_t low = t->starts[byte], high = t->starts[byte + 1];
     int32_t found = -1;
     for (size_t depth = 1; low < high; depth++) {
         int32_t token = t->specials[low]; /* of those that agree, the one that ends here comes first */
-        if (tokenizer_piece(t, token).size == depth && (all || t->kinds[token] == QUERN_TOKEN_USER))
+        if (tokenizer_piece(t, token).size == depth &&
+            (all || (t->kinds[token] == QUERN_TOKEN_USER && !(guarded && guarded[token]))))
             found = token;
         if (depth == size)
             break;
@@ -438,26 +440,63 @@ static size_t skip_space(const char *text, size_t at, size_t size)
     return at;
 }
 
-static quern_status encode_plain(const quern_tokenizer *t, const char *text, size_t size, quern_token_list *list,
-                                 quern_error *error)
+/* What is said of a place in the text: whether special tokens are looked for there, and where that ends. */
+typedef struct place_rule {
+    int all;
+    size_t end;
+} place_rule;
+
+/* *next: the first span that does not end before `at`. */
+static place_rule rule_at(const tokenizer_marks *marks, size_t at, size_t size, size_t *next)
 {
-    return size ? t->model->encode(t, text, size, list, error) : QP_OK;
+    while (*next < marks->count && marks->spans[*next].end <= at)
+        ++*next;
+    if (*next == marks->count)
+        return (place_rule){0, size};
+    const tokenizer_span *span = &marks->spans[*next];
+    return at >= span->begin ? (place_rule){1, span->end} : (place_rule){0, span->begin};
+}
+
+/* Ordinary text must not have become a token that has a meaning of its own. */
+static quern_status check_plain(const quern_tokenizer *t, const quern_token_list *list, size_t from, const uint8_t *guarded,
+                                quern_error *error)
+{
+    for (size_t i = from; guarded && i < list->count; i++) {
+        int32_t token = list->ids[i];
+        quern_string piece = tokenizer_piece(t, token);
+        if (guarded[token])
+            return quern_fail(
+                error, QP_ERR_UNSUPPORTED,
+                "the vocabulary turns ordinary text into token %d '%.*s', which has a meaning of its own: the text cannot be "
+                "passed on safely",
+                token, piece.size > 40 ? 40 : (int)piece.size, piece.data);
+    }
+    return QP_OK;
+}
+
+static quern_status encode_plain(const quern_tokenizer *t, const char *text, size_t size, const uint8_t *guarded,
+                                 quern_token_list *list, quern_error *error)
+{
+    size_t before = list->count;
+    quern_status status = size ? t->model->encode(t, text, size, list, error) : QP_OK;
+    return status == QP_OK ? check_plain(t, list, before, guarded, error) : status;
 }
 
 /* Cuts the text at special tokens, leftmost and longest first. */
-static quern_status encode_all(const quern_tokenizer *t, const char *text, size_t size, int all, quern_token_list *list,
-                               quern_error *error)
+static quern_status encode_all(const quern_tokenizer *t, const char *text, size_t size, const tokenizer_marks *marks,
+                               quern_token_list *list, quern_error *error)
 {
-    size_t begin = 0;
+    size_t begin = 0, span = 0;
     for (size_t at = 0; at < size;) {
+        place_rule rule = rule_at(marks, at, size, &span);
         int32_t token = t->starts[(unsigned char)text[at]] == t->starts[(unsigned char)text[at] + 1]
                             ? -1
-                            : match_special(t, text + at, size - at, all);
+                            : match_special(t, text + at, rule.end - at, rule.all, marks->guarded);
         if (token < 0) {
             at++;
             continue;
         }
-        quern_status status = encode_plain(t, text + begin, at - begin, list, error);
+        quern_status status = encode_plain(t, text + begin, at - begin, marks->guarded, list, error);
         if (status == QP_OK)
             status = tokenizer_push(list, token, error);
         if (status != QP_OK)
@@ -467,7 +506,27 @@ static quern_status encode_all(const quern_tokenizer *t, const char *text, size_
             at = skip_space(text, at, size);
         begin = at;
     }
-    return encode_plain(t, text + begin, size - begin, list, error);
+    return encode_plain(t, text + begin, size - begin, marks->guarded, list, error);
+}
+
+static quern_status check_size(size_t size, quern_error *error)
+{
+    if (size <= TOKENIZER_MAX_TEXT)
+        return QP_OK;
+    return quern_fail(error, QP_ERR_INVALID, "a text of %zu bytes is too long to tokenize at once; at most %zu are possible", size,
+                      TOKENIZER_MAX_TEXT);
+}
+
+quern_status tokenizer_encode_marked(const quern_tokenizer *tokenizer, const char *text, size_t size, const tokenizer_marks *marks,
+                                     quern_token_list *list, quern_error *error)
+{
+    size_t count = list->count;
+    quern_status status = check_size(size, error);
+    if (status == QP_OK)
+        status = encode_all(tokenizer, text, size, marks, list, error);
+    if (status != QP_OK)
+        list->count = count;
+    return status;
 }
 
 quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, size_t size, uint32_t flags, quern_token_list *list,
@@ -477,15 +536,14 @@ quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, 
         return quern_fail(error, QP_ERR_INVALID, "no tokenizer, text or list was given");
     if (flags & ~(uint32_t)(QUERN_TOKENIZE_BOS | QUERN_TOKENIZE_SPECIAL))
         return quern_fail(error, QP_ERR_INVALID, "tokenize flags 0x%x are not known", flags);
-    if (size > TOKENIZER_MAX_TEXT)
-        return quern_fail(error, QP_ERR_INVALID, "a text of %zu bytes is too long to tokenize at once; at most %zu are possible",
-                          size, TOKENIZER_MAX_TEXT);
+    tokenizer_span whole = {0, size};
+    tokenizer_marks marks = {.spans = &whole, .count = (flags & QUERN_TOKENIZE_SPECIAL) != 0};
     size_t count = list->count;
-    quern_status status = QP_OK;
-    if ((flags & QUERN_TOKENIZE_BOS) && tokenizer->add_bos && tokenizer->bos >= 0)
+    quern_status status = check_size(size, error);
+    if (status == QP_OK && (flags & QUERN_TOKENIZE_BOS) && tokenizer->add_bos && tokenizer->bos >= 0)
         status = tokenizer_push(list, tokenizer->bos, error);
     if (status == QP_OK)
-        status = encode_all(tokenizer, text, size, (flags & QUERN_TOKENIZE_SPECIAL) != 0, list, error);
+        status = encode_all(tokenizer, text, size, &marks, list, error);
     if (status != QP_OK)
         list->count = count;
     return status;
@@ -495,19 +553,19 @@ quern_status quern_tokenize(const quern_tokenizer *tokenizer, const char *text, 
 
 int quern_token_first(const quern_tokenizer *tokenizer, int32_t before)
 {
-    return before < 0 || (uint32_t)before >= tokenizer->count || is_special(tokenizer, before);
+    return !tokenizer || before < 0 || (uint32_t)before >= tokenizer->count || is_special(tokenizer, before);
 }
 
 size_t quern_token_bytes(const quern_tokenizer *tokenizer, int32_t token, int first, int special, char *dst, size_t size)
 {
-    if (token < 0 || (uint32_t)token >= tokenizer->count)
+    if (!tokenizer || token < 0 || (uint32_t)token >= tokenizer->count)
         return 0;
     if (!is_special(tokenizer, token))
         return tokenizer->model->decode(tokenizer, token, first, dst, size);
     if (tokenizer->kinds[token] != QUERN_TOKEN_USER && !special)
         return 0;
     quern_string piece = tokenizer_piece(tokenizer, token);
-    if (size)
+    if (size && dst)
         memcpy(dst, piece.data, piece.size < size ? piece.size : size);
     return piece.size;
 }

@@ -55,6 +55,23 @@ int32_t tokenizer_find(const quern_tokenizer *tokenizer, const char *piece, size
 /* Appends one token; QP_ERR_OUT_OF_MEMORY. */
 quern_status tokenizer_push(quern_token_list *list, int32_t token, quern_error *error);
 
+/* A stretch of a text [begin, end) in which special tokens are looked for. */
+typedef struct tokenizer_span {
+    size_t begin, end;
+} tokenizer_span;
+
+/* Texts that are in part markup and in part a stranger's words. */
+typedef struct tokenizer_marks {
+    const tokenizer_span *spans; /* in order, without overlap; elsewhere text stays text */
+    size_t count;
+    const uint8_t *guarded; /* one byte a token: user-defined ones that are not looked for outside the spans either; NULL: none */
+} tokenizer_marks;
+
+/* Appends the tokens of text as quern_tokenize does, without a BOS token. QP_ERR_UNSUPPORTED when the vocabulary makes a control
+ * or guarded token out of ordinary text all the same, *list is then as it was. */
+quern_status tokenizer_encode_marked(const quern_tokenizer *tokenizer, const char *text, size_t size, const tokenizer_marks *marks,
+                                     quern_token_list *list, quern_error *error);
+
 extern const tokenizer_model tokenizer_spm;
 extern const tokenizer_model tokenizer_bpe;
 

@@ -230,6 +230,75 @@ typedef void (*quern_explain_fn)(void *ctx, const quern_explained_op *op);
 QUERN_API quern_status quern_explain(quern_device *device, const quern_gguf *gguf, const quern_session_options *options, quern_explain_fn each, void *ctx,
                                      quern_error *error);
 
+/* ---- chat --------------------------------------------------------------------------------------------------------- */
+
+/* A conversation as the tokens that a model was trained on. Models bring a template for that, in a language of its own (Jinja);
+ * here are the families of templates that models in use have, and a model's family is recognised by what its template says. */
+typedef struct quern_chat quern_chat;
+
+typedef struct quern_chat_family {
+    const char *name;  /* "chatml" */
+    const char *about; /* the models that use it */
+} quern_chat_family;
+/* NULL past the last. Any thread, the pointer is valid forever. */
+QUERN_API const quern_chat_family *quern_chat_family_at(uint32_t index);
+
+typedef struct quern_chat_options {
+    uint32_t struct_size;
+    const char *family; /* take this one, whatever the template says; NULL: the model's own */
+    int64_t now;        /* seconds since 1970 (UTC), for templates that tell the model the date; 0: 26 July 2024, which Llama 3.1's
+                         * template takes where it is not told */
+} quern_chat_options;
+
+/* gguf brings the template (tokenizer.chat_template) and may be NULL where options name a family; the tokenizer is borrowed and must
+ * outlive the chat. QP_ERR_NOT_FOUND: the model has no template, or there is no family of that name (the text lists them);
+ * QP_ERR_UNSUPPORTED: its template is of no known family. Does not change once it is made: any thread may use it. */
+QUERN_API quern_status quern_chat_create(const quern_gguf *gguf, const quern_tokenizer *tokenizer, const quern_chat_options *options,
+                                         quern_chat **out, quern_error *error);
+QUERN_API void quern_chat_destroy(quern_chat *chat);
+QUERN_API const quern_chat_family *quern_chat_get_family(const quern_chat *chat);
+
+enum {
+    QUERN_CHAT_CAN_SWITCH = 1u << 0,     /* QUERN_CHAT_THINK and QUERN_CHAT_NO_THINK change something */
+    QUERN_CHAT_DROPS_THINKING = 1u << 1, /* what an answer thought is not shown to the model again in later turns */
+};
+QUERN_API uint32_t quern_chat_traits(const quern_chat *chat);
+
+typedef enum quern_chat_role { QUERN_CHAT_SYSTEM = 0, QUERN_CHAT_USER = 1, QUERN_CHAT_ASSISTANT = 2 } quern_chat_role;
+
+typedef struct quern_chat_message {
+    quern_chat_role role;
+    const char *text; /* any bytes, not terminated. Never read as markup: "<|im_end|>" in it is text */
+    size_t size;
+    /* Of an answer: the tokens that the model made it of. They stand in place of the text, so that a session's cache still fits
+     * (the same text may be cut into tokens in several ways). NULL: the text is tokenised. */
+    const int32_t *tokens;
+    size_t token_count;
+} quern_chat_message;
+
+enum { QUERN_CHAT_THINK = 1u << 0, QUERN_CHAT_NO_THINK = 1u << 1 }; /* neither: the template's default */
+
+/* The conversation, up to where the answer begins. It is: a system message or none, then users and assistants in turn, and ends with
+ * the user; anything else is QP_ERR_INVALID with the place. Appends to *list, with a BOS token in front where the model wants one. */
+QUERN_API quern_status quern_chat_tokenize(const quern_chat *chat, const quern_chat_message *messages, size_t count, uint32_t flags,
+                                           quern_token_list *list, quern_error *error);
+/* The same as text, as the model's own template gives it: at most room bytes at dst; *size: how many there are. */
+QUERN_API quern_status quern_chat_text(const quern_chat *chat, const quern_chat_message *messages, size_t count, uint32_t flags,
+                                       char *dst, size_t room, size_t *size, quern_error *error);
+/* Nonzero for a token that ends an answer: those of quern_tokenizer_is_stop and the family's end of turn. */
+QUERN_API int quern_chat_is_stop(const quern_chat *chat, int32_t token);
+
+/* What a generated token belongs to. Thinking is known where it is marked by tokens of its own (<think>, gpt-oss's channels). */
+typedef enum quern_chat_part {
+    QUERN_CHAT_ANSWER = 0,
+    QUERN_CHAT_THINKING = 1,
+    QUERN_CHAT_MARKUP = 2, /* of no interest to a reader */
+} quern_chat_part;
+typedef struct quern_chat_stream { uint32_t state, size; char header[24]; } quern_chat_stream;
+/* For an answer to what quern_chat_tokenize made with these flags. */
+QUERN_API quern_chat_stream quern_chat_stream_begin(const quern_chat *chat, uint32_t flags);
+QUERN_API quern_chat_part quern_chat_stream_push(const quern_chat *chat, quern_chat_stream *stream, int32_t token);
+
 /* ---- converting --------------------------------------------------------------------------------------------------- */
 
 /* Writes the model with its weights in another format: F32, F16, BF16, Q8_0 or Q4_0, from any of these (others as the device can).
