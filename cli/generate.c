@@ -5,15 +5,18 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A longer token (none is known) is cut. */
 enum { TOKEN_BYTES = 1024 };
 
 typedef struct writer {
     quern_utf8_stream stream;
+    quern_chat_stream parts;
+    quern_chat_part part; /* of what was written last */
     cli_generation *generation;
-    size_t capacity;
-    char last; /* byte written, for the newline at the end */
+    int terminal; /* bytes that a terminal would obey are left out, and thinking is dim */
+    char last;    /* byte written, for the newline at the end */
 } writer;
 
 const char *cli_stop_name(cli_stop_reason reason)
@@ -22,54 +25,109 @@ const char *cli_stop_name(cli_stop_reason reason)
     return names[reason];
 }
 
-static int keep_text(writer *to, const char *text, size_t size)
+double cli_rate(uint64_t count, double seconds)
 {
-    cli_generation *g = to->generation;
-    if (g->text_size + size > to->capacity) {
+    return seconds > 0 ? (double)count / seconds : 0;
+}
+
+static int keep_text(cli_text *to, const char *text, size_t size)
+{
+    if (to->size + size + 1 > to->capacity) {
         size_t larger = 2 * to->capacity + size + 4096;
-        char *grown = realloc(g->text, larger);
+        char *grown = realloc(to->data, larger);
         if (!grown)
             return cli_fail("no memory for %zu bytes of text", larger);
-        g->text = grown;
+        to->data = grown;
         to->capacity = larger;
     }
-    memcpy(g->text + g->text_size, text, size);
-    g->text_size += size;
+    memcpy(to->data + to->size, text, size);
+    to->size += size;
+    to->data[to->size] = '\0';
     return CLI_OK;
+}
+
+/* What a model says may not move a terminal's cursor or change its title: control bytes go, but for line breaks and tabs. text is
+ * valid UTF-8. */
+static size_t without_controls(char *text, size_t size)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        int c1 = c == 0xc2 && i + 1 < size && (unsigned char)text[i + 1] < 0xa0;
+        if (c1)
+            i++;
+        else if ((c >= 32 && c != 127) || c == '\n' || c == '\t')
+            text[n++] = text[i];
+    }
+    return n;
+}
+
+static void show(writer *to, char *text, size_t size)
+{
+    if (to->terminal)
+        size = without_controls(text, size);
+    if (size)
+        to->last = text[size - 1];
+    if (!cli_write(text, size) || !cli_flush())
+        to->generation->stop = CLI_STOP_OUTPUT;
 }
 
 /* size 0 flushes what waits in the stream. */
 static int put_bytes(writer *to, const char *bytes, size_t size)
 {
+    cli_generation *g = to->generation;
     char text[3 * (TOKEN_BYTES + 4)];
     size_t length = quern_utf8_push(&to->stream, bytes, size, text);
     if (!length)
         return CLI_OK;
-    to->last = text[length - 1];
-    if (to->generation->keep)
-        return keep_text(to, text, length);
-    if (!cli_write(text, length) || !cli_flush())
-        to->generation->stop = CLI_STOP_OUTPUT;
-    return CLI_OK;
+    int status = g->keep ? keep_text(to->part == QUERN_CHAT_THINKING ? &g->thinking : &g->text, text, length) : CLI_OK;
+    if (g->stream)
+        show(to, text, length);
+    return status;
+}
+
+/* From thinking to the answer and back, what is thought stays apart. */
+static int change_part(writer *to, quern_chat_part part)
+{
+    static const char dim[] = "\033[2m", bright[] = "\033[0m";
+    int status = put_bytes(to, NULL, 0);
+    if (to->generation->stream && part == QUERN_CHAT_ANSWER && to->last != '\n')
+        show(to, (char[]){'\n'}, 1);
+    to->part = part;
+    if (to->generation->stream && to->terminal)
+        cli_write(part == QUERN_CHAT_THINKING ? dim : bright, 4);
+    return status;
 }
 
 static int put_token(writer *to, const quern_tokenizer *tokenizer, int32_t token, int first)
 {
+    cli_generation *g = to->generation;
     char bytes[TOKEN_BYTES];
+    quern_chat_part part = g->chat ? quern_chat_stream_push(g->chat, &to->parts, token) : QUERN_CHAT_ANSWER;
+    if (part == QUERN_CHAT_MARKUP)
+        return CLI_OK;
+    int status = part == to->part ? CLI_OK : change_part(to, part);
     size_t size = quern_token_bytes(tokenizer, token, first, 0, bytes, sizeof bytes);
-    return size ? put_bytes(to, bytes, size < sizeof bytes ? size : sizeof bytes) : CLI_OK;
+    return status == CLI_OK && size ? put_bytes(to, bytes, size < sizeof bytes ? size : sizeof bytes) : status;
 }
 
-static int next_token(cli_model *model, quern_sampler *sampler, int32_t *token)
+static int next_token(cli_model *model, quern_sampler *sampler, cli_generation *g, int32_t *token)
 {
     quern_error error = {0};
-    const float *logits;
-    quern_status status;
-    if (quern_sampler_is_greedy(sampler))
-        status = quern_session_greedy(model->session, token, &error);
-    else if ((status = quern_session_logits(model->session, &logits, &error)) == QP_OK)
+    const float *logits = NULL;
+    int greedy = quern_sampler_is_greedy(sampler);
+    quern_status status = greedy ? quern_session_greedy(model->session, token, &error) : QP_OK;
+    if (status == QP_OK && (!greedy || g->scores))
+        status = quern_session_logits(model->session, &logits, &error);
+    if (status == QP_OK && !greedy)
         status = quern_sampler_sample(sampler, logits, token, &error);
-    return status == QP_OK ? CLI_OK : cli_error(&error);
+    if (status != QP_OK)
+        return cli_error(&error);
+    int ends = !g->ignore_eos && (g->chat ? quern_chat_is_stop(g->chat, *token)
+                                          : quern_tokenizer_is_stop(quern_model_tokenizer(model->model), *token));
+    if (ends)
+        g->stop = CLI_STOP_EOS;
+    return g->scores ? cli_scores_add(g->scores, logits, model->info.vocabulary, *token, ends) : CLI_OK;
 }
 
 static int step(cli_model *model, int32_t token, cli_generation *g)
@@ -93,16 +151,14 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t 
     while (g->count < g->count_limit) {
         int32_t token;
         double start = cli_seconds();
-        int status = next_token(model, sampler, &token);
+        int status = next_token(model, sampler, g, &token);
         g->decode_seconds += cli_seconds() - start;
         if (status != CLI_OK)
             return status;
-        if (!g->count)
+        if (!g->count && g->begin)
             g->begin(g->begin_ctx);
-        if (!g->ignore_eos && quern_tokenizer_is_stop(tokenizer, token)) {
-            g->stop = CLI_STOP_EOS;
+        if (g->stop == CLI_STOP_EOS)
             break;
-        }
         g->tokens[g->count++] = token;
         status = put_token(to, tokenizer, token, quern_token_first(tokenizer, before));
         before = token;
@@ -120,31 +176,46 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t 
     return CLI_OK;
 }
 
-int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_list *prompt, cli_generation *g)
+size_t cli_generation_room(const cli_generation *g, const cli_model *model)
+{
+    /* no more than the context holds can come out, whatever -n says; one of them without a place in it */
+    size_t room = (size_t)model->session_info.context + 1;
+    return g->count_limit < room ? g->count_limit : room;
+}
+
+static int prefill(cli_model *model, const quern_token_list *prompt, cli_generation *g)
 {
     quern_error error = {0};
-    writer to = {.generation = g, .last = '\n'};
-    /* no more than the context holds can come out, whatever -n says; one of them without a place in it */
-    uint64_t room = (uint64_t)model->session_info.context + 1;
-    g->tokens = malloc((g->count_limit < room ? g->count_limit + 1 : room) * sizeof *g->tokens);
+    double start = cli_seconds();
+    quern_status status = quern_session_prefill(model->session, prompt->ids, prompt->count, &cli_stop, &g->reused, &error);
+    g->prefill_seconds = cli_seconds() - start;
+    if (status == QP_ERR_CANCELLED && cli_stop) {
+        g->stop = CLI_STOP_INTERRUPTED;
+        return CLI_INTERRUPTED;
+    }
+    return status == QP_OK ? CLI_OK : cli_error(&error);
+}
+
+int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_list *prompt, cli_generation *g)
+{
+    writer to = {.generation = g, .last = '\n', .terminal = isatty(STDOUT_FILENO)};
+    g->tokens = malloc((cli_generation_room(g, model) + 1) * sizeof *g->tokens);
     if (!g->tokens)
         return cli_fail("no memory for %u tokens", g->count_limit);
+    if (g->chat)
+        to.parts = quern_chat_stream_begin(g->chat, g->chat_flags);
     for (size_t i = 0; i < prompt->count; i++)
         quern_sampler_accept(sampler, prompt->ids[i]);
-    double start = cli_seconds();
-    quern_status evaluated = quern_session_eval(model->session, prompt->ids, prompt->count, &cli_stop, &error);
-    g->prefill_seconds = cli_seconds() - start;
-    if (evaluated == QP_ERR_CANCELLED && cli_stop) {
-        g->stop = CLI_STOP_INTERRUPTED;
-        return CLI_OK;
-    }
-    if (evaluated != QP_OK)
-        return cli_error(&error);
+    int status = prefill(model, prompt, g);
+    if (status != CLI_OK)
+        return status == CLI_INTERRUPTED ? CLI_OK : status;
     g->prompt_tokens = (uint32_t)prompt->count;
-    int status = decode(model, sampler, &to, prompt->ids[prompt->count - 1]);
+    status = decode(model, sampler, &to, prompt->ids[prompt->count - 1]);
     if (status == CLI_OK && g->stop != CLI_STOP_OUTPUT)
         status = put_bytes(&to, NULL, 0);
-    if (!g->keep && to.last != '\n' && g->stop != CLI_STOP_OUTPUT)
+    if (g->stream && to.part == QUERN_CHAT_THINKING && to.terminal)
+        cli_write("\033[0m", 4);
+    if (g->stream && to.last != '\n' && g->stop != CLI_STOP_OUTPUT)
         cli_write("\n", 1); /* so that what follows begins on a line of its own */
     cli_flush();
     return status;
@@ -153,5 +224,6 @@ int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_lis
 void cli_generation_free(cli_generation *g)
 {
     free(g->tokens);
-    free(g->text);
+    free(g->text.data);
+    free(g->thinking.data);
 }

@@ -4,24 +4,22 @@
 #include "cli/files.h"
 #include "cli/generate.h"
 #include "cli/output.h"
+#include "cli/sampling.h"
 #include "cli/signals.h"
 
 #include <json-c/json.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char default_model[] = "tiny-books-q8_0.gguf";
 
 typedef struct run_args {
     const char *prompt, *file;
-    uint32_t count, top_k, repeat_last;
-    double temperature, top_p, min_p, repeat_penalty;
-    uint64_t seed;
+    uint32_t count;
+    cli_sampling_args sampling;
+    cli_score_args score;
     cli_model_args model;
     int json, no_bos, ignore_eos;
 } run_args;
@@ -40,14 +38,6 @@ static int read_prompt(const run_args *args, char **text, size_t *size)
     if (status == CLI_OK && *size && (*text)[*size - 1] == '\n')
         --*size;
     return status;
-}
-
-static uint64_t fresh_seed(void)
-{
-    uint32_t seed = 0;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        seed = (uint32_t)time(NULL);
-    return seed ? seed : 1;
 }
 
 static int tokenize_prompt(const run_args *args, const cli_model *model, const char *text, size_t size, quern_token_list *tokens)
@@ -80,22 +70,6 @@ static int open_session(const run_args *args, size_t prompt_tokens, cli_model *m
     return cli_session_open(&wanted, 0, model);
 }
 
-static int make_sampler(const run_args *args, const cli_model *model, uint64_t seed, quern_sampler **out)
-{
-    quern_error error = {0};
-    quern_sampler_options options = {
-        .struct_size = sizeof options,
-        .top_k = args->top_k,
-        .temperature = (float)args->temperature,
-        .top_p = (float)args->top_p,
-        .min_p = (float)args->min_p,
-        .repetition_penalty = (float)args->repeat_penalty,
-        .repetition_window = args->repeat_penalty != 1.0 ? args->repeat_last : 0,
-        .seed = seed,
-    };
-    return quern_sampler_create(&options, model->info.vocabulary, out, &error) == QP_OK ? CLI_OK : cli_error(&error);
-}
-
 typedef struct opening {
     const cli_model *model;
     uint64_t fresh_seed; /* 0: the user chose it, or none is used */
@@ -121,19 +95,15 @@ static uint64_t device_memory(const cli_model *model)
     return model->info.weight_bytes + s->kv_bytes + s->arena_bytes + s->scratch_bytes + s->step_bytes + s->logits_bytes;
 }
 
-static double rate(uint64_t count, double seconds)
-{
-    return seconds > 0 ? (double)count / seconds : 0;
-}
-
 static void print_timings(const cli_model *model, const cli_generation *text)
 {
-    char all[32], weights[32], kv[32], peak[32];
-    cli_note(
-        "loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens, %.1f tok/s; memory %s (weights %s, KV cache %s), peak %s",
-        model->load_seconds, text->prompt_tokens, rate(text->prompt_tokens, text->prefill_seconds), text->count,
-        rate(text->decode_steps, text->decode_seconds), cli_size(all, device_memory(model)),
-        cli_size(weights, model->info.weight_bytes), cli_size(kv, model->session_info.kv_bytes), cli_size(peak, cli_peak_memory()));
+    char all[32], weights[32], kv[32], peak[32], rate[48] = "";
+    if (text->decode_steps) /* the first token comes with the prompt: one alone has no rate */
+        snprintf(rate, sizeof rate, ", %.1f tok/s", cli_rate(text->decode_steps, text->decode_seconds));
+    cli_note("loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens%s; memory %s (weights %s, KV cache %s), peak %s",
+             model->load_seconds, text->prompt_tokens, cli_rate(text->prompt_tokens, text->prefill_seconds), text->count, rate,
+             cli_size(all, device_memory(model)), cli_size(weights, model->info.weight_bytes),
+             cli_size(kv, model->session_info.kv_bytes), cli_size(peak, cli_peak_memory()));
 }
 
 static void print_json(const cli_model *model, const cli_generation *text, uint64_t seed)
@@ -141,7 +111,7 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object *root = json_object_new_object(), *tokens = json_object_new_array();
     for (uint32_t i = 0; i < text->count; i++)
         json_object_array_add(tokens, json_object_new_int(text->tokens[i]));
-    json_object_object_add(root, "text", cli_json_text(text->text ? text->text : "", text->text_size));
+    json_object_object_add(root, "text", cli_json_text(text->text.data ? text->text.data : "", text->text.size));
     json_object_object_add(root, "tokens", tokens);
     json_object_object_add(root, "stop", json_object_new_string(cli_stop_name(text->stop)));
     json_object_object_add(root, "seed", seed ? json_object_new_uint64(seed) : NULL);
@@ -152,9 +122,10 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object *times = json_object_new_object();
     json_object_object_add(times, "load_seconds", cli_json_real(model->load_seconds));
     json_object_object_add(times, "prefill_seconds", cli_json_real(text->prefill_seconds));
-    json_object_object_add(times, "prefill_tokens_per_second", cli_json_real(rate(text->prompt_tokens, text->prefill_seconds)));
+    json_object_object_add(times, "prefill_tokens_per_second", cli_json_real(cli_rate(text->prompt_tokens, text->prefill_seconds)));
     json_object_object_add(times, "decode_seconds", cli_json_real(text->decode_seconds));
-    json_object_object_add(times, "decode_tokens_per_second", cli_json_real(rate(text->decode_steps, text->decode_seconds)));
+    json_object_object_add(times, "decode_tokens_per_second",
+                           text->decode_steps ? cli_json_real(cli_rate(text->decode_steps, text->decode_seconds)) : NULL);
     json_object_object_add(root, "timings", times);
     const quern_session_info *session = &model->session_info;
     json_object *memory = json_object_new_object();
@@ -165,6 +136,7 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object_object_add(memory, "device_total", json_object_new_uint64(device_memory(model)));
     json_object_object_add(memory, "peak_resident", json_object_new_uint64(cli_peak_memory()));
     json_object_object_add(root, "memory", memory);
+    cli_scores_json(text->scores, quern_model_tokenizer(model->model), root);
     cli_print_json(root);
 }
 
@@ -186,7 +158,10 @@ static int run_model(const run_args *args, const char *path, const char *prompt,
                      quern_token_list *tokens)
 {
     quern_sampler *sampler = NULL;
-    cli_generation text = {.count_limit = args->count, .ignore_eos = args->ignore_eos, .keep = args->json};
+    cli_scores scores = {0};
+    cli_generation text = {.count_limit = args->count, .ignore_eos = args->ignore_eos, .keep = args->json, .stream = !args->json};
+    uint64_t seed = 0;
+    opening start = {.model = model};
     int status = cli_model_load(&args->model, path, model);
     if (status == CLI_OK)
         status = tokenize_prompt(args, model, prompt, size, tokens);
@@ -194,15 +169,18 @@ static int run_model(const run_args *args, const char *path, const char *prompt,
         status = open_session(args, tokens->count, model);
     if (status != CLI_OK)
         return status;
-    opening start = {.model = model, .fresh_seed = args->temperature > 0 && !args->seed ? fresh_seed() : 0};
-    uint64_t seed = start.fresh_seed ? start.fresh_seed : args->seed;
-    status = make_sampler(args, model, seed, &sampler);
-    if (status != CLI_OK)
-        return status;
+    status = cli_sampler_make(&args->sampling, model->info.vocabulary, &seed, &start.fresh_seed, &sampler);
+    if (status == CLI_OK && args->json) {
+        text.scores = &scores;
+        status = cli_scores_begin(&scores, &args->score, cli_generation_room(&text, model));
+    }
     text.begin = describe;
     text.begin_ctx = &start;
-    status = cli_generate(model, sampler, tokens, &text);
-    status = finish(args, model, &text, seed, status);
+    if (status == CLI_OK) {
+        status = cli_generate(model, sampler, tokens, &text);
+        status = finish(args, model, &text, seed, status);
+    }
+    cli_scores_free(&scores);
     quern_sampler_destroy(sampler);
     cli_generation_free(&text);
     return status;
@@ -231,33 +209,15 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     return status;
 }
 
-static const run_args defaults = {.model = {.text = 1},
-                                  .count = 256,
-                                  .top_k = 40,
-                                  .repeat_last = 64,
-                                  .temperature = 0.8,
-                                  .top_p = 0.95,
-                                  .min_p = 0.05,
-                                  .repeat_penalty = 1.0};
+static const run_args defaults = {
+    .model = {.text = 1}, .count = 256, .sampling = CLI_SAMPLING_DEFAULTS, .score = CLI_SCORE_DEFAULTS};
 static const cli_option options[] = {
     {"prompt", 'p', CLI_TEXT, offsetof(run_args, prompt), "TEXT", "the beginning of the text; without -p and -f: standard input", 0,
      0, NULL},
     {"file", 'f', CLI_TEXT, offsetof(run_args, file), "FILE", "read the beginning from a file (one newline at its end is\ndropped)",
      0, 0, NULL},
     {"tokens", 'n', CLI_COUNT, offsetof(run_args, count), "N", "write at most N tokens; default 256", 0, CLI_MAX_CONTEXT, NULL},
-    {"temp", 0, CLI_REAL, offsetof(run_args, temperature), "T", "0: always the likeliest token; higher: bolder; default 0.8", 0,
-     100, NULL},
-    {"top-k", 0, CLI_COUNT, offsetof(run_args, top_k), "N", "choose among the N likeliest tokens, 0: all; default 40", 0, 1 << 30,
-     NULL},
-    {"top-p", 0, CLI_REAL, offsetof(run_args, top_p), "P",
-     "… and the fewest with this much probability together, 1: all;\ndefault 0.95", 0.000001, 1, NULL},
-    {"min-p", 0, CLI_REAL, offsetof(run_args, min_p), "P",
-     "… and at least this likely next to the likeliest, 0: all;\ndefault 0.05", 0, 1, NULL},
-    {"repeat-penalty", 0, CLI_REAL, offsetof(run_args, repeat_penalty), "X",
-     "above 1: tokens said lately become less likely; default 1", 0.01, 100, NULL},
-    {"repeat-last", 0, CLI_COUNT, offsetof(run_args, repeat_last), "N", "… those among the last N; default 64", 0, 65536, NULL},
-    {"seed", 's', CLI_NUMBER, offsetof(run_args, seed), "N",
-     "the same seed gives the same text; 0 or none: a fresh one, told\non stderr", 0, 0, NULL},
+    CLI_SAMPLING_OPTIONS(run_args, sampling),
     CLI_CONTEXT_OPTION(
         run_args, model,
         "tokens that prompt and text may have together, 16K means\n16384; default: what prompt and -n need, at most what the\n"
@@ -267,8 +227,9 @@ static const cli_option options[] = {
     CLI_STRICT_OPTION(run_args, model),
     {"no-bos", 0, CLI_FLAG, offsetof(run_args, no_bos), NULL, "do not put the beginning-of-text token in front", 0, 0, NULL},
     {"ignore-eos", 0, CLI_FLAG, offsetof(run_args, ignore_eos), NULL, "go on after the end-of-text token", 0, 0, NULL},
-    {"json", 0, CLI_FLAG, offsetof(run_args, json), NULL, "print one JSON object at the end: text, tokens, timings, memory", 0, 0,
-     NULL},
+    {"json", 0, CLI_FLAG, offsetof(run_args, json), NULL,
+     "print one JSON object at the end: text, tokens, how sure the model\nwas of each, timings, memory", 0, 0, NULL},
+    CLI_SCORE_OPTIONS(run_args, score),
 };
 
 const cli_command cli_run = {
@@ -278,11 +239,14 @@ const cli_command cli_run = {
     .about =
         "Reads the beginning of a text and lets the model go on, writing to stdout as it goes. MODEL is a GGUF file; without one\n"
         "the small model that comes with quern speaks (7 million parameters, trained on old English novels: good for a try,\n"
-        "not for answers). Ctrl-C ends the text cleanly (exit status 130); a second Ctrl-C ends the program at once.",
+        "not for answers). Ctrl-C ends the text cleanly (exit status 130); a second Ctrl-C ends the program at once.\n\n"
+        "With --json each token comes with its log-probability, its rank and the entropy (in nats) of the distribution that the\n"
+        "model gave, before penalty, temperature and cuts; \"confidence\" sums them up, so that a caller can decide to ask a\n"
+        "larger model instead: perplexity of the answer, its least likely token, mean entropy, tokens below --unsure.",
     .examples = "quern run -p \"It was a dark night, and\" -n 100\n"
                 "quern run model.gguf -p \"Once upon a time\" -n 60 --temp 0\n"
                 "quern run model.gguf -f chapter1.txt --ctx 16K --kv-type q8_0 --seed 7\n"
-                "echo \"The sea was\" | quern run --json",
+                "echo \"The sea was\" | quern run --json --top-logprobs 3",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands = "MODEL",
