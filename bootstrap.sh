@@ -60,6 +60,7 @@ missing()
         pkg-config --exists 'hwloc >= 2.4' || echo "hwloc 2.4 or newer, with its headers"
         pkg-config --exists json-c || echo "json-c, with its headers"
         pkg-config --exists 'libpcre2-8 >= 10.30' || echo "PCRE2 (10.30 or newer), with its headers"
+        pkg-config --exists libedit || echo "libedit, with its headers"
     fi
     # the Vulkan plugin is left out without these two, so nothing is asked for where packages cannot be installed by us
     if have apt-get; then
@@ -88,12 +89,12 @@ other_systems()
 {
     cat >&2 <<'END'
 Install these, then run this again:
-  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel pcre2-devel vulkan-loader-devel glslang
-  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c pcre2 vulkan-headers vulkan-icd-loader glslang
-  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel pcre2-devel vulkan-devel glslang-devel
-  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev pcre2-dev vulkan-loader-dev glslang linux-headers
-  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel pcre2-devel Vulkan-Headers glslang
-  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c pcre2 vulkan-headers vulkan-loader glslang
+  Fedora, RHEL     sudo dnf install gcc meson ninja-build pkgconf-pkg-config hwloc-devel json-c-devel pcre2-devel libedit-devel vulkan-loader-devel glslang
+  Arch             sudo pacman -S gcc meson ninja pkgconf hwloc json-c pcre2 libedit vulkan-headers vulkan-icd-loader glslang
+  openSUSE         sudo zypper install gcc meson ninja pkgconf hwloc-devel libjson-c-devel pcre2-devel libedit-devel vulkan-devel glslang-devel
+  Alpine           sudo apk add build-base meson ninja pkgconf hwloc-dev json-c-dev pcre2-dev libedit-dev vulkan-loader-dev glslang linux-headers
+  Void             sudo xbps-install gcc meson ninja pkg-config libhwloc-devel json-c-devel pcre2-devel libedit-devel Vulkan-Headers glslang
+  NixOS            nix-shell -p gcc meson ninja pkg-config hwloc json_c pcre2 libedit vulkan-headers vulkan-loader glslang
   macOS, Windows   are not supported yet: use a Linux machine, a virtual one or WSL
 END
 }
@@ -110,7 +111,7 @@ apt()
 
 deps()
 {
-    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev libpcre2-dev libvulkan-dev glslang-tools"
+    packages="gcc libc6-dev meson ninja-build pkg-config libhwloc-dev libjson-c-dev libpcre2-dev libedit-dev libvulkan-dev glslang-tools"
     lack=$(missing)
     if [ "${1:-}" = --ci ]; then
         packages="$packages g++ clang ccache qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross mesa-vulkan-drivers vulkan-validationlayers"

@@ -7,6 +7,7 @@
 
 #define CLI_COMMANDS(X)                                                                                                            \
     X(run)                                                                                                                         \
+    X(chat)                                                                                                                        \
     X(devices)                                                                                                                     \
     X(inspect)                                                                                                                     \
     X(tokenize)                                                                                                                    \

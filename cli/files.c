@@ -62,26 +62,45 @@ int cli_read_all(const char *path, char **out, size_t *out_size)
     return 0;
 }
 
+/* Whether a path is written as it is: a device or a pipe, or a name of the system's for one of our own files (/dev/stdout). */
+static int written_in_place(const char *path)
+{
+    struct stat status;
+    return (!stat(path, &status) && !S_ISREG(status.st_mode)) || !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6);
+}
+
+/* Where a path leads: a link stays, and the file that it names is replaced. malloc'd; NULL when there is no memory. */
+static char *behind_links(const char *path)
+{
+    struct stat status;
+    char *real = !lstat(path, &status) && S_ISLNK(status.st_mode) ? realpath(path, NULL) : NULL;
+    return real ? real : strdup(path);
+}
+
 int cli_output_open(cli_output_file *output, const char *path)
 {
     struct stat status;
     *output = (cli_output_file){.path = path};
-    if (!stat(path, &status) && !S_ISREG(status.st_mode)) {
-        if (S_ISDIR(status.st_mode))
+    if (written_in_place(path)) {
+        if (!stat(path, &status) && S_ISDIR(status.st_mode))
             return cli_fail("%s: is a folder; name a file in it", path);
         output->file = fopen(path, "wb");
         return output->file ? 0 : cli_fail("%s: cannot be written: %s", path, strerror(errno));
     }
-    size_t size = strlen(path) + sizeof ".part-XXXXXX";
-    output->temporary = malloc(size);
-    if (!output->temporary)
-        return cli_fail("no memory for %zu bytes", size);
-    snprintf(output->temporary, size, "%s.part-XXXXXX", path);
+    output->final = behind_links(path);
+    size_t size = output->final ? strlen(output->final) + sizeof ".part-XXXXXX" : 0;
+    output->temporary = size ? malloc(size) : NULL;
+    if (!output->temporary) {
+        free(output->final);
+        return cli_fail("no memory for the name of a file");
+    }
+    snprintf(output->temporary, size, "%s.part-XXXXXX", output->final);
     int fd = mkstemp(output->temporary);
     if (fd < 0) {
         int reason = errno;
         free(output->temporary);
-        output->temporary = NULL;
+        free(output->final);
+        output->temporary = output->final = NULL;
         return cli_fail("%s: cannot be created: %s", path, strerror(reason));
     }
     cli_signals_remove(output->temporary);
@@ -112,14 +131,15 @@ int cli_output_commit(cli_output_file *output)
     }
     if (!output->temporary)
         return 0;
-    if (rename(output->temporary, output->path)) {
+    if (rename(output->temporary, output->final)) {
         reason = errno;
         cli_output_abort(output);
         return cli_fail("%s: cannot be put in place: %s", output->path, strerror(reason));
     }
     cli_signals_remove(NULL);
     free(output->temporary);
-    output->temporary = NULL;
+    free(output->final);
+    output->temporary = output->final = NULL;
     return 0;
 }
 
@@ -133,7 +153,8 @@ void cli_output_abort(cli_output_file *output)
         cli_signals_remove(NULL);
         free(output->temporary);
     }
-    output->temporary = NULL;
+    free(output->final);
+    output->temporary = output->final = NULL;
 }
 
 /* folder/name (a length of folder bytes) if it can be read. */

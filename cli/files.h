@@ -14,6 +14,7 @@ int cli_read_all(const char *path, char **out, size_t *size);
 typedef struct cli_output_file {
     FILE *file;
     const char *path; /* the caller's */
+    char *final;      /* the name it gets; links are followed */
     char *temporary;  /* NULL: path is no regular file (/dev/stdout, a pipe) and is written as it is */
     int reason;       /* errno of a write that failed, noted by the writer; 0: none, or not known */
 } cli_output_file;

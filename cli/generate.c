@@ -104,8 +104,10 @@ static int put_token(writer *to, const quern_tokenizer *tokenizer, int32_t token
     cli_generation *g = to->generation;
     char bytes[TOKEN_BYTES];
     quern_chat_part part = g->chat ? quern_chat_stream_push(g->chat, &to->parts, token) : QUERN_CHAT_ANSWER;
-    if (part == QUERN_CHAT_MARKUP)
+    if (part == QUERN_CHAT_MARKUP) {
+        g->marked = 1;
         return CLI_OK;
+    }
     int status = part == to->part ? CLI_OK : change_part(to, part);
     size_t size = quern_token_bytes(tokenizer, token, first, 0, bytes, sizeof bytes);
     return status == CLI_OK && size ? put_bytes(to, bytes, size < sizeof bytes ? size : sizeof bytes) : status;

@@ -34,6 +34,7 @@ typedef struct cli_generation {
     int32_t *tokens; /* from here on results: those written */
     uint32_t count;
     cli_text text, thinking;
+    int marked; /* some tokens were markup: the texts are not all of what was said */
     cli_stop_reason stop;
     uint32_t prompt_tokens, reused, decode_steps; /* reused: of the prompt, that the session held already; steps: tokens run through
                                                    * the model after the prompt */

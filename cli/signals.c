@@ -5,15 +5,17 @@
 #include <stddef.h>
 #include <unistd.h>
 
-volatile int cli_stop;
+volatile int cli_stop, cli_stop_signal;
 static const char *volatile doomed;
+static volatile int asked, allowed = 1; /* signals that came, and how many of them only ask */
 
 static void on_signal(int number)
 {
-    if (!cli_stop) {
-        cli_stop = 1;
+    if (!cli_stop)
+        cli_stop_signal = number;
+    cli_stop = 1;
+    if (++asked <= allowed)
         return;
-    }
     if (doomed)
         unlink(doomed);
     signal(number, SIG_DFL); /* the mask lets it through when this handler returns */
@@ -26,10 +28,10 @@ void cli_signals_init(void)
     signal(SIGXFSZ, SIG_IGN); /* a file past `ulimit -f` is an error of its write, and its leftovers are removed */
 }
 
-void cli_signals_catch(void)
+static void install(int flags)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         struct sigaction old;
@@ -37,6 +39,23 @@ void cli_signals_catch(void)
         if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
             sigaction(numbers[i], &action, NULL);
     }
+}
+
+void cli_signals_catch(void)
+{
+    install(SA_RESTART);
+}
+
+void cli_signals_again(void)
+{
+    asked = 0;
+    allowed = 2;
+    cli_stop = cli_stop_signal = 0;
+}
+
+void cli_signals_wake(int wake)
+{
+    install(wake ? 0 : SA_RESTART);
 }
 
 void cli_signals_remove(const char *path)

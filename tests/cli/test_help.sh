@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Help that teaches, and usage errors that name the option, the value and what is allowed, with exit status 2.
 . "$QUERN_SOURCE/tests/tap.sh"
-commands="run devices inspect tokenize logits perplexity quantize selftest"
+commands="run chat devices inspect tokenize logits perplexity quantize selftest"
 
 usage_error()
 {

@@ -67,6 +67,16 @@ check "is one JSON object with text, tokens, timings and memory" "$TOOLS/json_ch
 text=$("$TOOLS/json_check" "$out" -text)
 run run -p "The" -n 12 --temp 0
 check "with the same text" test "$text" = "$(cat "$out")"
+run run -p "The" -n 5 --temp 0 --json --top-logprobs 3 --unsure 0.5
+check "scores of each token, and a summary" "$TOOLS/json_check" "$out" scores.4.id scores.4.text scores.4.logprob scores.4.entropy scores.4.rank=0 \
+    scores.4.top.2.logprob confidence.tokens=5 confidence.mean_logprob confidence.perplexity confidence.min_at confidence.unsure_tokens
+id=$("$TOOLS/json_check" "$out" -scores.3.id)
+check "greedy text is made of the likeliest tokens" sh -c 'test "$("$1" "$2" -scores.3.top.0.id)" -eq "$3" && test "$("$1" "$2" -tokens.3)" -eq "$3"' x "$TOOLS/json_check" "$out" "$id"
+first=$("$TOOLS/json_check" "$out" -scores.0.logprob)
+run run -p "The" -n 5 --seed 3 --temp 2 --top-k 0 --repeat-penalty 1.5 --json --top-logprobs 1
+check "sampling options do not change what the model gave" test "$("$TOOLS/json_check" "$out" -scores.0.top.0.logprob)" = "$first"
+run run -p "The" -n 1 --temp 0
+check "one token has no rate" sh -c 'tail -n 1 "$1" | grep -q "text 1 tokens; memory"' x "$err"
 run run -p "The" -n 40 --temp 0 --ignore-eos --ctx 16 --json
 check "its stop reason" "$TOOLS/json_check" "$out" "stop=context full" context=16
 
