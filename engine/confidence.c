@@ -136,7 +136,7 @@ quern_status quern_score_token(const float *logits, uint32_t vocabulary, int32_t
     if (top) {
         *top_count = *top_count ? find_top(logits, vocabulary, top, *top_count) : 0;
         for (uint32_t i = 0; i < *top_count; i++)
-            top[i].logprob += -(double)largest - log_z;
+            top[i].logprob = top[i].logprob - (double)largest - log_z;
     }
     return QP_OK;
 }
