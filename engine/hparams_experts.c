@@ -34,8 +34,8 @@ static void read_groups(metadata *md, const expert_hparams *e, qp_expert_route_p
     if (route->groups <= 1 || md->status != QP_OK)
         return;
     route->groups_used = metadata_count(md, "expert_group_used_count", KEY_REQUIRED, 0, 0);
-    if (md->status == QP_OK && (e->count % route->groups || route->groups_used > route->groups ||
-                                e->used > e->count / route->groups * route->groups_used))
+    if (md->status == QP_OK &&
+        (e->count % route->groups || route->groups_used > route->groups || e->used > e->count / route->groups * route->groups_used))
         metadata_fail(md, QP_ERR_FORMAT, "%s.expert_group_count: %u of %u experts cannot be chosen from %u of %u groups",
                       md->architecture, e->used, e->count, route->groups_used, route->groups);
 }

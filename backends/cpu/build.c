@@ -353,9 +353,14 @@ uint64_t qc_scratch_partial_offset(const qc_scratch *scratch)
     return pad(scratch->activations);
 }
 
+uint64_t qc_scratch_sorted_offset(const qc_scratch *scratch)
+{
+    return qc_scratch_partial_offset(scratch) + pad(scratch->partial);
+}
+
 uint64_t qc_scratch_rope_offset(const qc_scratch *scratch, uint32_t table)
 {
-    uint64_t offset = qc_scratch_partial_offset(scratch) + pad(scratch->partial);
+    uint64_t offset = qc_scratch_sorted_offset(scratch) + pad(scratch->sorted);
     for (uint32_t i = 0; i < table; i++)
         offset += pad(scratch->rope[i].bytes);
     return offset;

@@ -13,6 +13,7 @@ enum { QC_MAX_ROPE_TABLES = 64 };
 typedef struct qc_scratch {
     uint64_t activations;  /* quantised rows of one matmul */
     uint64_t partial;      /* states of attention's stretches */
+    uint64_t sorted;       /* a route sorted by expert */
     uint64_t thread_bytes; /* for each thread */
     uint32_t rope_tables;  /* one for each different set of rope parameters */
     struct {
@@ -26,6 +27,7 @@ uint64_t qc_scratch_bytes(const qc_scratch *scratch, uint32_t threads);
 int qc_scratch_rope(qc_scratch *scratch, const qp_rope_params *p);
 uint64_t qc_scratch_rope_offset(const qc_scratch *scratch, uint32_t table);
 uint64_t qc_scratch_partial_offset(const qc_scratch *scratch); /* the activations lie at 0 */
+uint64_t qc_scratch_sorted_offset(const qc_scratch *scratch);
 uint64_t qc_scratch_threads_offset(const qc_scratch *scratch);
 
 /* A stretch of memory that a node touches. Where `by_row` is set, its unit r touches bytes bytes from lo + r·pitch only. */
@@ -62,8 +64,8 @@ qp_status qc_node_end(qc_builder *builder);
 void *qc_build_alloc(qc_builder *builder, size_t size);
 
 /* What is in a stretch of scratch already: `key` (any bytes) says what was computed there, from memory that nodes have not
- * written since. slot 0: quantised activations; 1 + i: rope table i. */
-enum { QC_CACHE_KEY = 64, QC_CACHE_SLOTS = 1 + QC_MAX_ROPE_TABLES };
+ * written since. slot 0: activations; 1 + i: rope table i; the last: the sorted route. */
+enum { QC_CACHE_KEY = 64, QC_CACHE_SORTED = 1 + QC_MAX_ROPE_TABLES, QC_CACHE_SLOTS };
 int qc_cache_has(const qc_builder *builder, uint32_t slot, const void *key, size_t size);
 /* Call right after the node that computed it: its reads are what must stay as it is. */
 void qc_cache_set(qc_builder *builder, uint32_t slot, const void *key, size_t size);

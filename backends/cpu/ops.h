@@ -58,6 +58,20 @@ qp_status qc_need_index(const qp_tensor *tensor, const char *name, int64_t rows,
 qp_status qc_need_floats(const qp_tensor *tensor, const char *name, int64_t n, qp_text *reason);   /* F32 {n} */
 int qc_reference_has(qp_format format);                                                            /* can kernels/ref read it? */
 int qc_reference_makes(qp_format format);                                                          /* and write it? */
+/* ---- products, for MATMUL and EXPERT_MATMUL (ops_matmul.c) ---- */
+
+/* Quantises the rows {K, 1, rows} of x to the start of scratch, unless that is what lies there. Row r is at r·qk_act_bytes(K). */
+qp_status qc_quantise_rows(qc_builder *builder, const qk_tensor *x);
+/* How to multiply with w; floats: by float activations also where it lies in panels. x: its activations, as the kernel wants them. */
+qc_weight qc_weight_of(const qc_build_info *info, const qk_tensor *w, int floats, const char *x, int64_t x_stride);
+typedef struct qc_tile {
+    int64_t row, rows; /* of the weights; row is the first of a strip */
+    int64_t token, tokens;
+    int64_t stride; /* floats between tokens of the result */
+} qc_tile;
+/* more: the kernel's scratch (QK_MATMUL_SCRATCH bytes), or room for a strip of floats where panels are unpacked. */
+void qc_multiply(const qc_weight *w, int64_t k, const qc_tile *t, float *y, float *more);
+
 /* Units of cheap row-by-row work to take at a time. */
 int64_t qc_row_grain(const qp_device *device, int64_t rows);
 void qc_name_kernel(qp_op_info *info, const char *op, const char *format, const char *isa);

@@ -165,8 +165,8 @@ typedef struct act_key {
     int64_t k, rows, stride;
 } act_key;
 
-/* Matmuls of the same x share its quantised rows. */
-static qp_status quantise(qc_builder *b, const qk_tensor *x)
+/* Products with the same x share its quantised rows. */
+qp_status qc_quantise_rows(qc_builder *b, const qk_tensor *x)
 {
     static const qc_kind kind = {run_quantise, NULL};
     const qc_build_info *info = qc_build_get(b);
@@ -202,18 +202,11 @@ static int64_t matmul_units(const qc_node *node, int64_t live)
     return (u->m + rows - 1) / rows * tiles_at(u, live);
 }
 
-typedef struct tile {
-    int64_t row, rows; /* of the weights */
-    int64_t token, tokens;
-    int64_t stride; /* floats between tokens */
-} tile;
-
-/* more: the kernel's scratch, or room for a strip of the weights, where they are unpacked. */
-static void multiply(const qc_matmul_node *u, const qc_weight *w, const tile *t, float *y, float *more)
+void qc_multiply(const qc_weight *w, int64_t k, const qc_tile *t, float *y, float *more)
 {
     qk_matmul_args args = {.w = w->data + t->row / STRIP * w->stride,
                            .w_stride = w->row_stride,
-                           .k = u->k,
+                           .k = k,
                            .rows = t->rows,
                            .x = w->x + t->token * w->x_stride,
                            .x_stride = w->x_stride,
@@ -230,12 +223,12 @@ static void multiply(const qc_matmul_node *u, const qc_weight *w, const tile *t,
         args.rows = t->rows - first < STRIP ? t->rows - first : STRIP;
         args.y = y + first;
         for (int64_t r = 0; r < args.rows; r++)
-            qk_panel_row(w->format, more + r * u->k, w->data, u->k, t->row + first + r);
+            qk_panel_row(w->format, more + r * k, w->data, k, t->row + first + r);
         w->multiply(&args);
     }
 }
 
-static void scale_and_bias(const tile *t, float *y, float scale, float bias_scale, const float *bias)
+static void scale_and_bias(const qc_tile *t, float *y, float scale, float bias_scale, const float *bias)
 {
     if (scale == 1 && !bias)
         return;
@@ -246,7 +239,7 @@ static void scale_and_bias(const tile *t, float *y, float scale, float bias_scal
         }
 }
 
-static void store(const qc_matmul_node *u, const tile *t, const float *y)
+static void store(const qc_matmul_node *u, const qc_tile *t, const float *y)
 {
     for (int64_t i = 0; i < t->tokens; i++, y += t->stride) {
         float *to = qc_row_at(&u->dst, 0, t->token + i) + t->row;
@@ -260,7 +253,7 @@ static void store(const qc_matmul_node *u, const tile *t, const float *y)
     }
 }
 
-static void activate(const qc_node *node, const tile *t, float *y, const float *y2)
+static void activate(const qc_node *node, const qc_tile *t, float *y, const float *y2)
 {
     const qc_matmul_node *u = &node->u.matmul;
     qp_elementwise_params p = {.function = y2 ? QP_ELEMENTWISE_GLU : QP_ELEMENTWISE_ACT, .act = u->p.act, .scale = 1};
@@ -280,13 +273,13 @@ static void run_matmul(const qc_node *node, int64_t live, int64_t begin, int64_t
     int64_t tiles = tiles_at(u, live), rows = u->group * STRIP;
     float *y = (float *)(void *)work->scratch, *y2 = y + rows * u->tile, *more = y2 + rows * u->tile;
     for (int64_t i = begin; i < end; i++) {
-        tile t = {.row = i / tiles * rows, .token = i % tiles * u->tile, .stride = rows};
+        qc_tile t = {.row = i / tiles * rows, .token = i % tiles * u->tile, .stride = rows};
         t.rows = u->m - t.row < rows ? u->m - t.row : rows;
         t.tokens = live - t.token < u->tile ? live - t.token : u->tile;
-        multiply(u, &u->w, &t, y, more);
+        qc_multiply(&u->w, u->k, &t, y, more);
         scale_and_bias(&t, y, u->p.scale, u->p.bias_scale, u->bias);
         if (u->w2.data) {
-            multiply(u, &u->w2, &t, y2, more);
+            qc_multiply(&u->w2, u->k, &t, y2, more);
             scale_and_bias(&t, y2, u->p.scale2, u->p.bias_scale2, u->bias2);
         }
         activate(node, &t, y, u->w2.data ? y2 : NULL);
@@ -296,28 +289,32 @@ static void run_matmul(const qc_node *node, int64_t live, int64_t begin, int64_t
 
 /* ---- launch -------------------------------------------------------------------------------------------------------- */
 
-static qc_weight weight_of(const qc_build_info *info, const qp_op *op, const qp_tensor *desc, const qk_tensor *w,
-                           const qk_tensor *x)
+qc_weight qc_weight_of(const qc_build_info *info, const qk_tensor *w, int floats, const char *x, int64_t x_stride)
 {
     const qk_kernels *k = info->kernels;
-    qc_weight out = {.data = w->data, .format = w->format, .x = x->data, .x_stride = x->nb[2]};
+    qc_weight out = {.data = w->data, .format = w->format, .x = x, .x_stride = x_stride};
     if (!w->data)
         return out;
-    out.unpack = unpacks(op, desc);
-    if (is_panel(desc)) {
+    if (w->layout == QK_LAYOUT_PANEL) {
+        out.unpack = floats;
         out.stride = (int64_t)qk_panel_bytes(w->format, w->ne[0]);
-        out.multiply = out.unpack ? k->matmul_float[QP_FORMAT_F32] : k->matmul_panel[w->format];
         out.row_stride = w->ne[0] * (int64_t)sizeof(float);
-        if (!out.unpack) {
-            out.x = info->scratch_data;
-            out.x_stride = (int64_t)qk_act_bytes(w->ne[0]);
-        }
+        out.multiply = floats ? k->matmul_float[QP_FORMAT_F32] : k->matmul_panel[w->format];
     } else {
         out.stride = w->nb[1] * STRIP;
         out.row_stride = w->nb[1];
         out.multiply = k->matmul_float[w->format];
     }
     return out;
+}
+
+/* Panels take quantised rows unless they are unpacked, weights in place take x itself. */
+static qc_weight weight_of(const qc_build_info *info, const qp_op *op, const qk_tensor *w, const qk_tensor *x)
+{
+    int floats = (op->p.matmul.flags & QP_MATMUL_FLOAT) != 0;
+    if (w->layout == QK_LAYOUT_PANEL && !floats)
+        return qc_weight_of(info, w, 0, info->scratch_data, (int64_t)qk_act_bytes(x->ne[0]));
+    return qc_weight_of(info, w, floats, x->data, x->nb[2]);
 }
 
 static qp_status launch(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
@@ -327,13 +324,13 @@ static qp_status launch(qc_builder *b, const qp_op *op, const qk_op *r, qp_text 
     const qc_build_info *info = qc_build_get(b);
     const qk_tensor *x = &r->src[QP_MATMUL_X];
     int int8 = wants_int8(op);
-    if (int8 && quantise(b, x))
+    if (int8 && qc_quantise_rows(b, x))
         return QP_ERR_OUT_OF_MEMORY;
     qc_node *node = qc_node_begin(b, &kind, r->dst.ne[2], 0);
     if (!node)
         return QP_ERR_OUT_OF_MEMORY;
-    node->u.matmul = (qc_matmul_node){.w = weight_of(info, op, &op->src[QP_MATMUL_W], &r->src[QP_MATMUL_W], x),
-                                      .w2 = weight_of(info, op, &op->src[QP_MATMUL_W2], &r->src[QP_MATMUL_W2], x),
+    node->u.matmul = (qc_matmul_node){.w = weight_of(info, op, &r->src[QP_MATMUL_W], x),
+                                      .w2 = weight_of(info, op, &r->src[QP_MATMUL_W2], x),
                                       .k = x->ne[0],
                                       .m = r->dst.ne[0],
                                       .group = group_of(info->device, op),

@@ -59,6 +59,47 @@ typedef struct qc_matmul_node {
     qp_matmul_params p;
 } qc_matmul_node;
 
+/* The rows of a route sorted by expert. Entry n = row·used + i goes to place[n] of the sorted list, entry[place] comes from it;
+ * those of expert e are at start[e] to start[e + 1], and those of no expert from start[experts] to start[experts + 1]. */
+typedef struct qc_sorted {
+    int32_t *start, *entry, *place;
+} qc_sorted;
+
+typedef struct qc_sort_node {
+    qc_rows route;
+    int64_t experts, used;
+    qc_sorted sorted;
+} qc_sort_node;
+
+/* Activations in the sorted order, quantised or as they are. */
+typedef struct qc_gather_node {
+    qc_rows x;
+    int64_t k, heads, used;
+    const int32_t *place; /* NULL: one behind the other */
+    char *dst;
+    int64_t bytes; /* of one */
+    int quantise;
+} qc_gather_node;
+
+typedef struct qc_expert_node {
+    qc_weight w, w2;        /* of expert 0; w2.data NULL: no second weight. x: the activations' first */
+    int64_t expert_bytes, expert_bytes2; /* from a matrix to the next */
+    int64_t x_head;         /* bytes between the activations of a row's experts; 0: they share one */
+    int64_t k, m, experts, used;
+    int64_t group, tile; /* as in qc_matmul_node */
+    qc_rows route, bias, bias2, residual, dst;
+    const float *scales;
+    qc_sorted sorted;
+    qp_expert_matmul_params p;
+} qc_expert_node;
+
+typedef struct qc_expert_route_node {
+    qc_rows logits, dst;
+    const float *bias;
+    int64_t experts, used;
+    qp_expert_route_params p;
+} qc_expert_route_node;
+
 typedef struct qc_rope_table_node {
     const int32_t *positions;
     const float *factors; /* NULL: all 1 */
@@ -152,6 +193,10 @@ typedef union qc_node_args {
     qc_sample_node sample;
     qc_short_conv_node short_conv;
     qc_delta_rule_node delta_rule;
+    qc_sort_node sort;
+    qc_gather_node gather;
+    qc_expert_node expert;
+    qc_expert_route_node expert_route;
     qc_reference_node reference;
 } qc_node_args;
 

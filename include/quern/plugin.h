@@ -398,8 +398,8 @@ typedef struct qp_sample_params {
  *   k experts. The weight is p without the bias; with QP_EXPERT_NORMALISE the k weights are divided by their sum unless that is 0;
  *   then they are multiplied by scale.
  *   src[0] logits F32 {experts, 1, rows}; src[1] bias F32 {experts} or none
- *   dst    F32 {k, 2, rows}: [i, 0, r] the weight, [i, 1, r] the number of the expert. A row with a logit that is not finite
- *          gets NaN weights and the experts 0..k-1 */
+ *   dst    F32 {k, 2, rows}: [i, 0, r] the weight, [i, 1, r] the number of the expert. A row with a logit, or with a
+ *          bias, that is not finite gets NaN weights and the experts 0..k-1 */
 enum { QP_EXPERT_ROUTE_LOGITS = 0, QP_EXPERT_ROUTE_BIAS = 1 };
 enum { QP_GATE_SOFTMAX = 0, QP_GATE_SIGMOID = 1, QP_GATE_SOFTMAX_CHOSEN = 2 };
 enum { QP_EXPERT_NORMALISE = 1u << 0 };

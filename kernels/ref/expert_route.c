@@ -87,7 +87,7 @@ static int64_t next_best(const router *r, int64_t last)
 static int all_finite(const router *r)
 {
     for (int64_t e = 0; e < r->experts; e++)
-        if (!isfinite(logit(r, e)))
+        if (!isfinite(logit(r, e)) || (r->bias->data && !isfinite(qr_f32(r->bias, r->bias->data, e))))
             return 0;
     return 1;
 }

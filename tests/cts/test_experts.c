@@ -156,8 +156,8 @@ static cts_case *matmul_case(cts *t, const mix *m, int *dst)
     int in_place = src[QP_EXPERT_MATMUL_RESIDUAL] >= 0 && cts_between(t, 0, 1);
     *dst = in_place ? src[QP_EXPERT_MATMUL_RESIDUAL] : case_tensor(c, QP_FORMAT_F32, n, m->sum ? 1 : used, rows, any_style(t));
     qp_op *op = case_op(c, QP_OP_EXPERT_MATMUL, *dst, src, QP_OP_SOURCES);
-    op->p.expert_matmul = (qp_expert_matmul_params){
-        .act = m->act, .flags = m->flags | (m->sum ? QP_EXPERT_SUM : 0), .alpha = 1.702f, .limit = 0.75f};
+    op->p.expert_matmul =
+        (qp_expert_matmul_params){.act = m->act, .flags = m->flags | (m->sum ? QP_EXPERT_SUM : 0), .alpha = 1.702f, .limit = 0.75f};
     case_random_live(c, rows);
     return c;
 }
@@ -176,14 +176,14 @@ static void matmul_point(cts *t, const mix *m, int n, const char *words)
         cts_case *c = matmul_case(t, m, &dst);
         tally_case(&y, c, dst, (m->plain ? 1 : 4) * bound(m->format), m->flags ? 0 : 4);
     }
-    tally_point(t, &y, m->format == QP_FORMAT_F32 || m->format == QP_FORMAT_F16, "%s weights, %s%s", format_name(m->format),
+    tally_point(t, &y, required_format(m->format) && m->packed, "%s weights, %s%s", format_name(m->format),
                 m->packed ? "laid out by the device" : "as on disk", words);
 }
 
 void test_op_expert_matmul(cts *t)
 {
-    static const qp_format formats[] = {QP_FORMAT_F32,  QP_FORMAT_F16,  QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0,
-                                        QP_FORMAT_Q4_K, QP_FORMAT_Q6_K, QP_FORMAT_MXFP4};
+    static const qp_format formats[] = {QP_FORMAT_F32,  QP_FORMAT_F16,  QP_FORMAT_BF16, QP_FORMAT_Q8_0,
+                                        QP_FORMAT_Q4_0, QP_FORMAT_Q4_K, QP_FORMAT_Q6_K, QP_FORMAT_MXFP4};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (int how = 0; how < 8; how++) {
             mix m = {.format = formats[f], .packed = how & 1, .sum = how >> 1 & 1, .plain = 1};
@@ -219,8 +219,8 @@ static void spoilt_row(cts *t, qp_format format, int in_route)
     if (!c)
         return;
     int64_t k = 64, n = 33, experts = 5, rows = 6, used = 2, bad = 3;
-    int src[QP_OP_SOURCES] = {case_experts(c, format, k, n, experts, QP_WEIGHT_MATMUL), floats(c, k, 1, rows, PLAIN), -1, -1, -1,
-                              -1, -1, -1};
+    int src[QP_OP_SOURCES] = {
+        case_experts(c, format, k, n, experts, QP_WEIGHT_MATMUL), floats(c, k, 1, rows, PLAIN), -1, -1, -1, -1, -1, -1};
     src[QP_EXPERT_MATMUL_ROUTE] = case_tensor(c, QP_FORMAT_F32, used, 2, rows, PLAIN);
     fill_route(c, src[QP_EXPERT_MATMUL_ROUTE], experts, HOT);
     case_floats(c, src[in_route ? QP_EXPERT_MATMUL_ROUTE : QP_EXPERT_MATMUL_X], 0, bad)[1] = NAN;
