@@ -127,7 +127,7 @@ static double dot(const double *a, const double *b, uint32_t n)
     return sum;
 }
 
-static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t kv_head, double *out)
+static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t head, uint32_t kv_head, double *out)
 {
     const tiny_spec *s = &p->m->spec;
     double scale = s->attention_scale != 0 ? (double)s->attention_scale : 1 / sqrt(s->head_k), total = 0,
@@ -140,8 +140,10 @@ static void attend_head(const pass *p, uint32_t layer, const double *q, uint32_t
             weight[c] = (double)s->attention_cap * tanh(weight[c] / (double)s->attention_cap);
         largest = fmax(largest, weight[c]);
     }
+    const double *sinks = numbers(p->m, layer, "attn_sinks.weight");
     for (uint32_t c = first; c <= p->position; c++)
         total += weight[c] = exp(weight[c] - largest);
+    total += sinks ? exp(sinks[head] - largest) : 0; /* takes a share and gives nothing */
     for (uint32_t c = first; c <= p->position; c++)
         for (uint32_t i = 0; i < s->head_v; i++)
             out[i] += weight[c] / total * p->values[layer * p->layer_stride + c * p->cell_stride + (size_t)kv_head * s->head_v + i];
@@ -183,7 +185,7 @@ static void attention(const pass *p, uint32_t layer, double *x)
     memcpy(p->keys + layer * p->layer_stride + p->position * p->cell_stride, k, (size_t)kv * s->head_k * sizeof *k);
     memcpy(p->values + layer * p->layer_stride + p->position * p->cell_stride, v, (size_t)kv * s->head_v * sizeof *v);
     for (uint32_t i = 0; i < heads; i++)
-        attend_head(p, layer, q + (size_t)i * s->head_k, i / (heads / kv), mixed + (size_t)i * s->head_v);
+        attend_head(p, layer, q + (size_t)i * s->head_k, i, i / (heads / kv), mixed + (size_t)i * s->head_v);
     double *o = apply(p->m, layer, "attn_output", mixed, heads * s->head_v, 0, s->embedding);
     add_block(p, layer, "post_attention_norm", o, x);
     free(h), free(mixed), free(q), free(k), free(v), free(o);
@@ -194,6 +196,127 @@ static double activation(const tiny_spec *s, double x)
     if (s->gelu)
         return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     return x / (1 + exp(-x));
+}
+
+/* ---- experts ---- */
+
+static double gated(const tiny_spec *s, double gate, double up)
+{
+    if (!s->clamped)
+        return activation(s, gate) * up;
+    gate = fmin(gate, 7);
+    return gate / (1 + exp(-(double)1.702f * gate)) * (fmax(-7, fmin(7, up)) + 1);
+}
+
+/* scale_e·(W_e x) + bias_e */
+static double *apply_expert(const tiny_model *m, uint32_t layer, const char *name, const double *x, uint32_t n, uint32_t e,
+                            uint32_t rows)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const double *w = numbers(m, layer, full) + (size_t)e * n * rows;
+    snprintf(full, sizeof full, "%s.bias", name);
+    const double *bias = numbers(m, layer, full);
+    snprintf(full, sizeof full, "%s.scale", name);
+    const double *scale = numbers(m, layer, full);
+    double *y = fresh(rows);
+    for (uint32_t r = 0; r < rows; r++)
+        y[r] = dot(w + (size_t)r * n, x, n) * (scale ? scale[e] : 1) + (bias ? bias[(size_t)e * rows + r] : 0);
+    return y;
+}
+
+static void add_expert(const pass *p, uint32_t layer, uint32_t e, double weight, const double *h, double *sum)
+{
+    const tiny_spec *s = &p->m->spec;
+    uint32_t n = s->expert_feed_forward ? s->expert_feed_forward : s->feed_forward;
+    double *gate = apply_expert(p->m, layer, "ffn_gate_exps", h, s->embedding, e, n);
+    double *up = apply_expert(p->m, layer, "ffn_up_exps", h, s->embedding, e, n);
+    for (uint32_t i = 0; i < n; i++)
+        gate[i] = gated(s, gate[i], up[i]);
+    double *down = apply_expert(p->m, layer, "ffn_down_exps", gate, n, e, s->embedding);
+    for (uint32_t i = 0; i < s->embedding; i++)
+        sum[i] += weight * down[i];
+    free(gate), free(up), free(down);
+}
+
+/* The expert that every token goes to. */
+static void add_shared(const pass *p, uint32_t layer, const double *h, double *sum)
+{
+    const tiny_spec *s = &p->m->spec;
+    uint32_t n = s->shared_feed_forward;
+    double *gate = apply(p->m, layer, "ffn_gate_shexp", h, s->embedding, 0, n);
+    double *up = apply(p->m, layer, "ffn_up_shexp", h, s->embedding, 0, n);
+    for (uint32_t i = 0; i < n; i++)
+        gate[i] = activation(s, gate[i]) * up[i];
+    double *down = apply(p->m, layer, "ffn_down_shexp", gate, n, 0, s->embedding);
+    double share = s->shared_gate ? 1 / (1 + exp(-dot(numbers(p->m, layer, "ffn_gate_inp_shexp.weight"), h, s->embedding))) : 1;
+    for (uint32_t i = 0; i < s->embedding; i++)
+        sum[i] += share * down[i];
+    free(gate), free(up), free(down);
+}
+
+/* Of the groups those whose two best experts score highest; DeepSeek-AI 2024. */
+static int in_best_groups(const tiny_spec *s, const double *score, uint32_t expert)
+{
+    uint32_t size = s->experts / s->expert_groups, better = 0;
+    double mine = 0;
+    for (uint32_t turn = 0; turn <= s->expert_groups; turn++) { /* its own group first */
+        uint32_t g = turn ? turn - 1 : expert / size;
+        double first = -(double)INFINITY, second = -(double)INFINITY;
+        for (uint32_t e = g * size; e < (g + 1) * size; e++) {
+            second = score[e] > first ? first : fmax(second, score[e]);
+            first = fmax(first, score[e]);
+        }
+        double sum = size > 1 ? first + second : first;
+        if (!turn)
+            mine = sum;
+        else
+            better += sum > mine;
+    }
+    return better < s->expert_groups_used;
+}
+
+/* Weights of all experts, 0 for those that the token does not go to. */
+static double *route(const pass *p, uint32_t layer, const double *h)
+{
+    const tiny_spec *s = &p->m->spec;
+    double *logit = apply(p->m, layer, "ffn_gate_inp", h, s->embedding, 0, s->experts), *weight = fresh(s->experts);
+    double *score = fresh(s->experts), all = 0, chosen = 0;
+    const double *bias = numbers(p->m, layer, "exp_probs_b.bias");
+    for (uint32_t e = 0; e < s->experts; e++)
+        all += exp(logit[e]);
+    for (uint32_t e = 0; e < s->experts; e++) {
+        double probability = s->expert_gate == QP_GATE_SIGMOID ? 1 / (1 + exp(-logit[e])) : exp(logit[e]) / all;
+        score[e] = probability + (bias ? bias[e] : 0);
+    }
+    for (uint32_t e = 0; e < s->experts; e++) {
+        uint32_t before = 0;
+        for (uint32_t other = 0; other < s->experts; other++)
+            before += score[other] > score[e] && (!s->expert_groups || in_best_groups(s, score, other));
+        if (before < s->experts_used && (!s->expert_groups || in_best_groups(s, score, e)))
+            weight[e] = score[e] - (bias ? bias[e] : 0);
+        chosen += weight[e];
+    }
+    int divide = s->expert_sum || s->expert_gate == QP_GATE_SOFTMAX_CHOSEN; /* e^a / (e^a + e^b): the same */
+    for (uint32_t e = 0; e < s->experts; e++)
+        weight[e] *= (divide ? 1 / chosen : 1) * (s->expert_factor != 0 ? (double)s->expert_factor : 1);
+    free(logit), free(score);
+    return weight;
+}
+
+static void mixture(const pass *p, uint32_t layer, double *x)
+{
+    const tiny_spec *s = &p->m->spec;
+    double *h = fresh(s->embedding), *sum = fresh(s->embedding);
+    normalise_in(p->m, layer, s->clamped ? "post_attention_norm" : "ffn_norm", x, h, s->embedding);
+    double *weight = route(p, layer, h);
+    for (uint32_t e = 0; e < s->experts; e++)
+        if (weight[e] != 0)
+            add_expert(p, layer, e, weight[e], h, sum);
+    if (s->shared_feed_forward)
+        add_shared(p, layer, h, sum);
+    add_block(p, layer, "", sum, x);
+    free(h), free(sum), free(weight);
 }
 
 static void feed_forward(const pass *p, uint32_t layer, double *x)
@@ -229,7 +352,10 @@ void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, 
                    (s->embedding_factor != 0 ? (double)s->embedding_factor : 1);
         for (uint32_t layer = 0; layer < s->layers; layer++) {
             attention(&p, layer, x);
-            feed_forward(&p, layer, x);
+            if (s->experts && layer >= s->dense_layers)
+                mixture(&p, layer, x);
+            else
+                feed_forward(&p, layer, x);
         }
         normalise(m, "output_norm", x, h, s->embedding);
         for (uint32_t i = 0; i < s->vocabulary; i++) {

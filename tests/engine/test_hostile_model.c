@@ -61,6 +61,25 @@ static void widen(tiny_model *m, const char *name) /* {n, m} becomes {n / 2, 2·
     t->dims = 2;
 }
 
+/* The metadata after the tensors are made. */
+static void count_eight_experts(tiny_model *m, const char *name)
+{
+    (void)name;
+    m->spec.experts = 8;
+}
+
+static void count_two_billion_experts(tiny_model *m, const char *name)
+{
+    (void)name;
+    m->spec.experts = INT32_MAX;
+}
+
+static void double_expert_sizes(tiny_model *m, const char *name)
+{
+    (void)name;
+    m->spec.expert_feed_forward *= 2;
+}
+
 static void as_i32(tiny_model *m, const char *name)
 {
     tiny_find(m, name)->format = QP_FORMAT_I32;
@@ -172,6 +191,16 @@ static void halve(tiny_model *m, const char *name)
         SIZES, .architecture = "gemma3", .tied = 1, .qk_norms = 1, .post_norms = 1, .window = 4                                    \
     }
 
+#define MIXTURE .experts = 4, .experts_used = 2, .expert_feed_forward = 16
+#define MIXTRAL                                                                                                                    \
+    {                                                                                                                              \
+        SIZES, MIXTURE                                                                                                             \
+    }
+#define GPT_OSS                                                                                                                    \
+    {                                                                                                                              \
+        SIZES, MIXTURE, .architecture = "gpt-oss", .biases = 1, .sinks = 1, .clamped = 1, .expert_biases = 1, .window = 4          \
+    }
+
 static const struct kind_case {
     const char *what;
     tiny_spec spec;
@@ -205,6 +234,87 @@ static const struct kind_case {
      "tensor blk.1.attn_q_norm.weight is missing"},
     {"qwen3 with a norm of K over half a head", QWEN3, widen, "blk.0.attn_k_norm.weight", QP_ERR_FORMAT,
      "blk.0.attn_k_norm.weight has the shape 4 x 2, expected 8"},
+    {"mixtral", MIXTRAL, nothing, "", QP_OK, ""},
+    {"mixtral without a router", MIXTRAL, remove_tensor, "blk.1.ffn_gate_inp.weight", QP_ERR_FORMAT,
+     "tensor blk.1.ffn_gate_inp.weight is missing (expected 32 x 4)"},
+    {"mixtral without the experts' gate", MIXTRAL, remove_tensor, "blk.0.ffn_gate_exps.weight", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_gate_exps.weight is missing (expected 32 x 16 x 4)"},
+    {"mixtral with experts of another shape", MIXTRAL, swap_shape, "blk.0.ffn_down_exps.weight", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_down_exps.weight has the shape 32 x 16 x 4, expected 16 x 32 x 4"},
+    {"mixtral with experts' matrices in integers", MIXTRAL, as_i32, "blk.0.ffn_up_exps.weight", QP_ERR_UNSUPPORTED,
+     "tensor blk.0.ffn_up_exps.weight"},
+    {"mixtral with more experts than matrices", MIXTRAL, count_eight_experts, "", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_gate_inp.weight has the shape 32 x 4, expected 32 x 8"},
+    {"mixtral with two billion experts", MIXTRAL, count_two_billion_experts, "", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_gate_inp.weight has the shape 32 x 4"},
+    {"mixtral with larger experts than matrices", MIXTRAL, double_expert_sizes, "", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_gate_exps.weight has the shape 32 x 16 x 4, expected 32 x 32 x 4"},
+    {"mixtral that uses no expert", {SIZES, .experts = 4}, nothing, "", QP_ERR_FORMAT, "has no llama.expert_used_count"},
+    {"mixtral that uses more experts than there are",
+     {SIZES, .experts = 4, .experts_used = 5},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "llama.expert_used_count is 5 of 4 experts"},
+    {"mixtral with a gate that nobody knows",
+     {SIZES, MIXTURE, .expert_gate = 8},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "llama.expert_gating_func is 9"},
+    {"mixtral with groups that do not come out even",
+     {SIZES, MIXTURE, .expert_groups = 3, .expert_groups_used = 2},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "llama.expert_group_count: 2 of 4 experts cannot be chosen from 2 of 3 groups"},
+    {"mixtral with groups too small for what is chosen",
+     {SIZES, MIXTURE, .expert_groups = 4, .expert_groups_used = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "cannot be chosen from 1 of 4 groups"},
+    {"mixtral with groups of which none is used",
+     {SIZES, MIXTURE, .expert_groups = 2},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "has no llama.expert_group_used_count"},
+    {"mixtral with a shared expert",
+     {SIZES, MIXTURE, .shared_feed_forward = 16},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "llama.expert_shared_feed_forward_length is 16: a shared expert is not supported"},
+    {"mixtral with scales and biases of experts",
+     {SIZES, MIXTURE, .expert_scales = 1, .expert_biases = 1},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "blk.0.ffn_gate_exps has scales and biases"},
+    {"qwen3moe without experts",
+     {SIZES, .architecture = "qwen3moe", .qk_norms = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "has no qwen3moe.expert_count"},
+    {"qwen2moe without its shared expert",
+     {SIZES, MIXTURE, .architecture = "qwen2moe"},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "tensor blk.0.ffn_gate_shexp.weight is missing"},
+    {"gpt-oss", GPT_OSS, nothing, "", QP_OK, ""},
+    {"gpt-oss without sinks", GPT_OSS, remove_tensor, "blk.1.attn_sinks.weight", QP_ERR_FORMAT,
+     "tensor blk.1.attn_sinks.weight is missing (expected 4)"},
+    {"gpt-oss with experts' biases of another shape", GPT_OSS, swap_shape, "blk.0.ffn_up_exps.bias", QP_ERR_FORMAT,
+     "tensor blk.0.ffn_up_exps.bias has the shape 4 x 16, expected 16 x 4"},
+    {"gpt-oss with a dense layer",
+     {SIZES, MIXTURE, .architecture = "gpt-oss", .dense_layers = 1, .window = 4},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "gpt-oss.leading_dense_block_count is 1"},
     {"granite with a negative factor",
      {SIZES, .architecture = "granite", .residual_factor = -1},
      nothing,

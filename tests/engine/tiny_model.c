@@ -37,7 +37,7 @@ static void encode_block(tiny_model *m, tiny_tensor *t, size_t block, double siz
     /* random blocks rather than quantised numbers: what they mean is exact by construction */
     uint16_t d = qk_f16_from_f32((float)(size * (0.5 + 0.5 * fabs(uniform(m)))));
     double scale = (double)qk_f32_from_f16(d);
-    unsigned char *at = t->data + block * (t->bytes / (t->ne[0] * t->ne[1] / QK_BLOCK));
+    unsigned char *at = t->data + block * (t->bytes / (t->ne[0] * t->ne[1] * t->ne[2] / QK_BLOCK));
     memcpy(at, &d, sizeof d);
     for (size_t i = 0; i < QK_BLOCK; i++) {
         uint64_t r = tiny_random(&m->random);
@@ -67,24 +67,57 @@ void tiny_set(tiny_tensor *t, size_t index, double value)
     }
 }
 
+/* The size of a number is about `spread`, by powers of two. */
+static void encode_mxfp4(tiny_model *m, tiny_tensor *t, size_t block, double spread)
+{
+    static const double numbers[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6}; /* OCP Microscaling formats, 2023: E2M1 */
+    int exponent = (int)floor(log2(spread)) - (int)(tiny_random(&m->random) % 2);
+    unsigned char *at = t->data + block * 17;
+    at[0] = (unsigned char)(exponent + 127);
+    for (size_t i = 0; i < QK_BLOCK; i++) {
+        unsigned q = tiny_random(&m->random) % 16;
+        at[1 + i % 16] = (unsigned char)(i < 16 ? q : at[1 + i % 16] | q << 4);
+        t->values[block * QK_BLOCK + i] = ldexp(numbers[q % 8], exponent) * (q < 8 ? 1 : -1);
+    }
+}
+
+static void fill(tiny_model *m, tiny_tensor *t, double middle, double spread)
+{
+    size_t n = (size_t)(t->ne[0] * t->ne[1] * t->ne[2]);
+    uint64_t bytes = 0;
+    quern_format_bytes(t->format, (int64_t)n, &bytes);
+    t->bytes = (size_t)bytes;
+    t->values = must(calloc(n ? n : 1, sizeof *t->values));
+    t->data = must(calloc(1, t->bytes ? t->bytes : 1));
+    if (t->format == QP_FORMAT_MXFP4)
+        for (size_t i = 0; i < n / QK_BLOCK; i++)
+            encode_mxfp4(m, t, i, spread / 4);
+    else if (t->format == QP_FORMAT_Q8_0 || t->format == QP_FORMAT_Q4_0)
+        for (size_t i = 0; i < n / QK_BLOCK; i++)
+            encode_block(m, t, i, t->format == QP_FORMAT_Q8_0 ? spread / 100 : spread / 7);
+    else
+        for (size_t i = 0; i < n; i++)
+            tiny_set(t, i, middle + spread * uniform(m));
+}
+
 static void add(tiny_model *m, qp_format format, uint64_t ne0, uint64_t ne1, double middle, double spread, const char *name)
 {
     m->tensors = must(realloc(m->tensors, (m->count + 1) * sizeof *m->tensors));
     tiny_tensor *t = &m->tensors[m->count++];
     *t = (tiny_tensor){.dims = ne1 ? 2 : 1, .ne = {ne0, ne1 ? ne1 : 1}, .format = format};
     snprintf(t->name, sizeof t->name, "%s", name);
-    size_t n = (size_t)(t->ne[0] * t->ne[1]);
-    uint64_t bytes = 0;
-    quern_format_bytes(format, (int64_t)n, &bytes);
-    t->bytes = (size_t)bytes;
-    t->values = must(calloc(n ? n : 1, sizeof *t->values));
-    t->data = must(calloc(1, t->bytes ? t->bytes : 1));
-    if (format == QP_FORMAT_Q8_0 || format == QP_FORMAT_Q4_0)
-        for (size_t i = 0; i < n / QK_BLOCK; i++)
-            encode_block(m, t, i, format == QP_FORMAT_Q8_0 ? spread / 100 : spread / 7);
-    else
-        for (size_t i = 0; i < n; i++)
-            tiny_set(t, i, middle + spread * uniform(m));
+    t->ne[2] = 1;
+    fill(m, t, middle, spread);
+}
+
+/* One matrix after another. */
+static void add_stack(tiny_model *m, qp_format format, uint64_t ne0, uint64_t ne1, uint64_t ne2, double spread, const char *name)
+{
+    m->tensors = must(realloc(m->tensors, (m->count + 1) * sizeof *m->tensors));
+    tiny_tensor *t = &m->tensors[m->count++];
+    *t = (tiny_tensor){.dims = 3, .ne = {ne0, ne1, ne2}, .format = format};
+    snprintf(t->name, sizeof t->name, "%s", name);
+    fill(m, t, 0, spread);
 }
 
 static void add_matrix(tiny_model *m, qp_format format, uint32_t k, uint32_t rows, const char *base, const char *name)
@@ -129,6 +162,53 @@ static void add_heads(tiny_model *m, uint32_t heads, uint32_t kv, const char *ba
     }
 }
 
+static void add_experts(tiny_model *m, uint32_t k, uint32_t rows, const char *base, const char *name)
+{
+    char full[64];
+    uint32_t n = m->spec.experts;
+    snprintf(full, sizeof full, "%s%s.weight", base, name);
+    add_stack(m, m->spec.expert_format, k, rows, n, 1.7 / sqrt(k), full);
+    if (m->spec.expert_biases) {
+        snprintf(full, sizeof full, "%s%s.bias", base, name);
+        add(m, QP_FORMAT_F32, rows, n, 0, 0.3, full);
+    }
+    if (m->spec.expert_scales) {
+        snprintf(full, sizeof full, "%s%s.scale", base, name);
+        add(m, QP_FORMAT_F32, n, 0, 1, 0.4, full);
+    }
+}
+
+static void add_mixture(tiny_model *m, const char *base)
+{
+    const tiny_spec *s = &m->spec;
+    uint32_t ff = s->expert_feed_forward ? s->expert_feed_forward : s->feed_forward, e = s->embedding,
+             shared = s->shared_feed_forward;
+    char full[64];
+    snprintf(full, sizeof full, "%sffn_gate_inp.weight", base);
+    add(m, QP_FORMAT_F32, e, s->experts, 0, 3 / sqrt(e), full);
+    if (s->expert_biases) {
+        snprintf(full, sizeof full, "%sffn_gate_inp.bias", base);
+        add(m, QP_FORMAT_F32, s->experts, 0, 0, 0.5, full);
+    }
+    if (s->choice_bias) {
+        snprintf(full, sizeof full, "%sexp_probs_b.bias", base);
+        add(m, QP_FORMAT_F32, s->experts, 0, 0, 0.3, full);
+    }
+    add_experts(m, e, ff, base, "ffn_gate_exps");
+    add_experts(m, e, ff, base, "ffn_up_exps");
+    add_experts(m, ff, e, base, "ffn_down_exps");
+    if (!shared)
+        return;
+    const char *const names[] = {"ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(full, sizeof full, "%s%s.weight", base, names[i]);
+        add(m, s->format, i < 2 ? e : shared, i < 2 ? shared : e, 0, 1.7 / sqrt(i < 2 ? e : shared), full);
+    }
+    snprintf(full, sizeof full, "%sffn_gate_inp_shexp.weight", base);
+    if (s->shared_gate)
+        add(m, QP_FORMAT_F32, e, 0, 0, 1.7 / sqrt(e), full);
+}
+
 static void add_layer(tiny_model *m, uint32_t layer)
 {
     const tiny_spec *s = &m->spec;
@@ -140,7 +220,16 @@ static void add_layer(tiny_model *m, uint32_t layer)
     add_norm(m, s->embedding, base, "attn_norm");
     add_heads(m, heads, kv, base);
     add_matrix(m, s->format, heads * s->head_v, s->embedding, base, "attn_output");
-    add_norm(m, s->embedding, base, "ffn_norm");
+    if (s->sinks) {
+        char full[64];
+        snprintf(full, sizeof full, "%sattn_sinks.weight", base);
+        add(m, QP_FORMAT_F32, heads, 0, 0, 2, full);
+    }
+    add_norm(m, s->embedding, base, s->clamped ? "post_attention_norm" : "ffn_norm");
+    if (s->experts && layer >= s->dense_layers) {
+        add_mixture(m, base);
+        return;
+    }
     if (!s->fused && !s->ungated)
         add_matrix(m, s->format, s->embedding, ff, base, "ffn_gate");
     add_matrix(m, s->up_differs ? s->up_format : s->format, s->embedding, s->fused ? 2 * ff : ff, base, "ffn_up");
@@ -280,6 +369,29 @@ static void meta_factors(meta_writer *w, const tiny_spec *s)
             meta_f32(w, keys[i].suffix, keys[i].value);
 }
 
+static void meta_experts(meta_writer *w, const tiny_spec *s)
+{
+    const struct {
+        const char *suffix;
+        uint32_t value;
+    } keys[] = {
+        {"expert_count", s->experts},
+        {"expert_used_count", s->experts_used},
+        {"expert_feed_forward_length", s->expert_feed_forward},
+        {"expert_shared_feed_forward_length", s->shared_feed_forward},
+        {"expert_gating_func", s->expert_gate ? s->expert_gate + 1 : 0},
+        {"expert_weights_norm", (uint32_t)s->expert_sum},
+        {"expert_group_count", s->expert_groups},
+        {"expert_group_used_count", s->expert_groups_used},
+        {"leading_dense_block_count", s->dense_layers},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].value)
+            meta_u32(w, keys[i].suffix, keys[i].value);
+    if (s->expert_factor != 0)
+        meta_f32(w, "expert_weights_scale", s->expert_factor);
+}
+
 static meta_writer metadata(const tiny_spec *s)
 {
     meta_writer w = {.architecture = s->architecture ? s->architecture : "llama"};
@@ -302,6 +414,7 @@ static meta_writer metadata(const tiny_spec *s)
     if (s->window)
         meta_u32(&w, "attention.sliding_window", s->window);
     meta_factors(&w, s);
+    meta_experts(&w, s);
     meta_rope(&w, s);
     meta_vocabulary(&w, s->vocab_tokens);
     if (s->extra) {

@@ -32,8 +32,19 @@ typedef struct tiny_spec {
     int fused;                 /* attn_qkv for Q, K and V, and gate and up in ffn_up */
     int factor_sets, long_set; /* two sets of rope factors; the long one is the one to use */
     int tied, biases, scales, rope_factors;
-    qp_format format;    /* of the matrices */
-    qp_format up_format; /* of ffn_up where it differs: set with up_differs */
+    uint32_t experts, experts_used;             /* 0: no layer is a mixture */
+    uint32_t expert_feed_forward;               /* 0: no such key, feed_forward is theirs */
+    uint32_t dense_layers;                      /* the first ones, without experts */
+    uint32_t shared_feed_forward;               /* of a shared expert; 0: none */
+    uint32_t expert_gate;                       /* QP_GATE_* */
+    uint32_t expert_groups, expert_groups_used; /* 0: no groups */
+    float expert_factor;                        /* of the weights; 0: none */
+    int expert_sum;                             /* the weights are divided by their sum */
+    int shared_gate, choice_bias, expert_scales, expert_biases;
+    int sinks, clamped;      /* clamped SwiGLU; the norm before the experts is called post_attention_norm */
+    qp_format expert_format; /* of the experts' matrices */
+    qp_format format;        /* of the matrices */
+    qp_format up_format;     /* of ffn_up where it differs: set with up_differs */
     int up_differs;
     uint32_t vocab_tokens;                                             /* tokens of a SentencePiece vocabulary; 0: no_vocab */
     const uint32_t *layer_heads, *layer_kv_heads, *layer_feed_forward; /* arrays of one for each layer; NULL: all alike */
@@ -46,7 +57,7 @@ typedef struct tiny_spec {
 typedef struct tiny_tensor {
     char name[64];
     uint32_t dims;
-    uint64_t ne[2];
+    uint64_t ne[3];
     qp_format format;
     double *values; /* what the bytes mean */
     unsigned char *data;
