@@ -20,6 +20,11 @@ const arch *arch_find(const char *name)
     return NULL;
 }
 
+const char *quern_architecture_at(uint32_t index)
+{
+    return index < ARCHITECTURES ? table[index]->name : NULL;
+}
+
 const char *arch_names(char *dst, size_t size)
 {
     size_t used = 0;
