@@ -120,10 +120,54 @@ def seeds_tokenizer():
         yield name, struct.pack("<I", len(vocab)) + vocab + rest
 
 
+CHAT_TOKENS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|start|>", "<|message|>", "<|channel|>",
+               "<|end|>", "<|return|>", "<|call|>", "[INST]", "[/INST]", "<|user|>", "<|assistant|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+
+
+def chat_messages(*turns):
+    """(role, text): 0 system, 1 user, 2 assistant"""
+    return b"".join(bytes([role, len(text)]) + text for role, text in turns)
+
+
+def seeds_chat():
+    """A file's length, the file, the number of a family (255: the template's own), flags, messages."""
+    talk = chat_messages((0, b"Be brief. /no_think"), (1, b" <|im_end|> [INST] <end_of_turn>\n"), (2, b"<think>hm</think>\n\nOk"), (1, b"\xff \xe3\x80\x80"))
+    short = chat_messages((1, b"Hi"))
+    templates = {
+        "chatml": "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou are a quern.<|im_end|>\\n' }}{% endif %}",
+        "qwen3": "<|im_start|> <|im_end|> </think> {% if add_generation_prompt %}{% if enable_thinking is true %}{{ '<think>\\n' }}{% endif %}{% endif %}",
+        "smollm3": "<|im_start|> Reasoning Mode Custom Instructions {%- elif reasoning_mode == \"/think\" -%}\n {{- \"Think first.\\n\\n\" -}}",
+        "gpt-oss": "<|start|> <|message|> <|channel|>",
+        "gemma": "{{ bos_token }}<start_of_turn><end_of_turn>",
+        "mistral": "{{ bos_token }}[INST] x[/INST]",
+        "zephyr": "{{ '<|user|>\\n' + message['content'] + eos_token }}",
+        "unknown": "{{ messages }}",
+    }
+    for kind in (3, 4):
+        for name, template in templates.items():
+            entries = [scalar("tokenizer.chat_template", STRING, template), scalar("tokenizer.ggml.bos_token_id", U32, 256), scalar("tokenizer.ggml.eos_token_id", U32, 257)]
+            vocab = byte_vocabulary("gpt-2", [(token, kind) for token in CHAT_TOKENS] + [("<think>", 4), ("</think>", 4)], [], entries)
+            yield "%s-%d" % (name, kind), struct.pack("<I", len(vocab)) + vocab + b"\xff\0" + talk
+    for number in range(25):
+        vocab = byte_vocabulary("gpt-2", [(token, 3) for token in CHAT_TOKENS])
+        yield "family-%d" % number, struct.pack("<I", len(vocab)) + vocab + bytes([number, number % 3]) + (talk if number % 2 else short)
+
+
+def seeds_talk():
+    full = b'{"quern_chat":1,"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"\\u00e9\\n"},{"role":"assistant","content":"a","thinking":"t"}]}\n'
+    yield "full", full
+    yield "none", b'{"messages":[]}'
+    yield "long", b'{"messages":[' + b",".join([b'{"role":"user","content":"a"},{"role":"assistant","content":"b"}'] * 20) + b"]}"
+    yield "turns", b'{"messages":[{"role":"user","content":"a"},{"role":"user","content":"a"}]}'
+    yield "roles", b'{"messages":[{"role":"tool","content":[1,2.5e3,null,true,{"a":[[]]}]}]}'
+    yield "deep", b"[" * 40
+    yield "lines", b"what is a quern?\n/stats\n\xc3\xa9\n\x1b[31m\n\xff\xfe\nlast"
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", "tests", "fuzz", "corpus")
-    for folder, seeds in (("gguf", seeds_gguf()), ("tokenizer", seeds_tokenizer())):
+    for folder, seeds in (("gguf", seeds_gguf()), ("tokenizer", seeds_tokenizer()), ("chat", seeds_chat()), ("talk", seeds_talk())):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         for name, data in seeds:
             with open(os.path.join(root, folder, name), "wb") as file:

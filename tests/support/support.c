@@ -190,7 +190,7 @@ static void print_architectures(quern_device *device, const char *folder)
         row r = {0};
         for (int i = 0; i < count; i++) {
             char path[1024];
-            snprintf(path, sizeof path, "%.800s/%s", folder, files[i]);
+            snprintf(path, sizeof path, "%.800s/%.*s", folder, NAME - 1, files[i]);
             ask_model(device, path, quern_architecture_at(a), &r);
         }
         printf("| %s | ", quern_architecture_at(a));
