@@ -13,7 +13,8 @@
 #include <string.h>
 
 static const qv_op_row *const op_rows[] = {&qv_get_rows_row,  &qv_norm_row,        &qv_matmul_row, &qv_rope_row,  &qv_kv_append_row,
-                                           &qv_attention_row, &qv_elementwise_row, &qv_copy_row,   &qv_sample_row};
+                                           &qv_attention_row, &qv_elementwise_row, &qv_copy_row,   &qv_sample_row,
+                                           &qv_expert_route_row, &qv_expert_matmul_row, &qv_short_conv_row, &qv_delta_rule_row};
 
 static const qv_op_row *find_row(qp_op_kind kind)
 {
@@ -267,6 +268,12 @@ qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_t
     found.struct_size = info->struct_size;
     memcpy(info, &found, info->struct_size < sizeof found ? info->struct_size : sizeof found);
     return QP_OK;
+}
+
+uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)
+{
+    uint64_t limit = device->rate / 1000 * device->max_submit_ms / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
+    return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
 }
 
 qv_constants qv_make_constants(uint32_t group, uint32_t more, const uint32_t (*pairs)[2])

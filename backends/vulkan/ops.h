@@ -18,7 +18,7 @@ typedef struct qv_op_row {
 } qv_op_row;
 
 extern const qv_op_row qv_get_rows_row, qv_norm_row, qv_matmul_row, qv_rope_row, qv_kv_append_row, qv_attention_row,
-    qv_elementwise_row, qv_copy_row, qv_sample_row;
+    qv_elementwise_row, qv_copy_row, qv_sample_row, qv_expert_route_row, qv_expert_matmul_row, qv_short_conv_row, qv_delta_rule_row;
 
 qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
 
@@ -58,6 +58,9 @@ static inline uint64_t qv_groups(uint64_t n, uint64_t size)
 {
     return (n + size - 1) / size;
 }
+
+/* Rows of W that one dispatch of a matmul may take: a submission holds at least one dispatch, so none may be longer than one should be. */
+uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m);
 
 /* Constant 0 is the size of a workgroup; `more` pairs of id and value follow. */
 qv_constants qv_make_constants(uint32_t group, uint32_t more, const uint32_t (*pairs)[2]);

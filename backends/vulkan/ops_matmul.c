@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/weights.h"
@@ -47,13 +46,6 @@ static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason
     return status;
 }
 
-/* Rows of W that one dispatch may take: a submission holds at least one dispatch, so none may be longer than one should be. */
-static uint32_t rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)
-{
-    uint64_t limit = device->rate / 1000 * device->max_submit_ms / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
-    return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
-}
-
 static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
@@ -87,7 +79,7 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     qv_constants c = qv_make_constants(
         QV_GROUP, 3, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)gated}, {10, (uint32_t)planes}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows * (gated ? 2 : 1);
-    uint32_t step = rows_at_once(plan->device, work_of_row, m);
+    uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
     qp_status status = QP_OK;
     for (uint32_t first = 0; first < m && !status; first += step) {
         uint32_t count = m - first < step ? m - first : step;

@@ -59,7 +59,8 @@ static qp_status check_elementwise(const qp_op *op, qp_op_info *info, qp_text *r
     int two = f == QP_ELEMENTWISE_ADD || f == QP_ELEMENTWISE_MUL || f == QP_ELEMENTWISE_GLU;
     if (f > QP_ELEMENTWISE_SOFTCAP)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no function %u", f);
-    if ((f == QP_ELEMENTWISE_ACT || f == QP_ELEMENTWISE_GLU) && op->p.elementwise.act > QP_ACT_SOFTPLUS)
+    int clamped = f == QP_ELEMENTWISE_GLU && op->p.elementwise.act == QP_ACT_SWIGLU_CLAMPED;
+    if ((f == QP_ELEMENTWISE_ACT || f == QP_ELEMENTWISE_GLU) && op->p.elementwise.act > QP_ACT_SOFTPLUS && !clamped)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "activation %u is not served here", op->p.elementwise.act);
     qp_status status = qv_need_floats(a, "a", a->ne[0], a->ne[1], a->ne[2], reason);
     if (!status)

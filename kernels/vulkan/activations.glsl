@@ -58,3 +58,12 @@ float activate(uint act, float x)
     default: return x;
     }
 }
+
+/* act(a)·b; 8: the clamped SwiGLU, which alone takes alpha and limit */
+float gate(uint act, float a, float b, float alpha, float limit)
+{
+    if (act != 8u)
+        return activate(act, a) * b;
+    float g = a > limit ? limit : a, u = b > limit ? limit : b < -limit ? -limit : b; /* so that a NaN stays one */
+    return g * logistic(alpha * g) * (u + 1.0);
+}

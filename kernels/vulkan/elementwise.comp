@@ -17,7 +17,7 @@ float evaluate(float a, float b)
     case 1u: return a * b;
     case 2u: return p.scale * a + p.offset;
     case 3u: return activate(ACT, a);
-    case 4u: return activate(ACT, a) * b;
+    case 4u: return gate(ACT, a, b, p.scale, p.offset);
     default: return p.scale * exact_tanh(a / p.scale);
     }
 }

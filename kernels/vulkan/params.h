@@ -70,4 +70,41 @@ struct qv_attention_params {
     uint32_t window, unused;
 };
 
+struct qv_expert_route_params {
+    uint64_t logits, bias, dst, live;
+    uint32_t experts, rows, chosen, groups, groups_used; /* groups: at least 1 */
+    uint32_t logits_row, dst_head, dst_row;
+    float scale;
+    uint32_t unused;
+};
+
+/* More than push constants hold: these lie in memory, at the address in qv_expert_matmul_push. */
+struct qv_expert_matmul_params {
+    uint64_t w, x, bias, residual, w2, bias2, route, scales, dst, live;
+    uint64_t w_row, w_expert, w2_row, w2_expert, bias_expert, bias2_expert;
+    uint32_t k, rows, chosen, experts;
+    uint32_t x_head, x_row, residual_row, route_head, route_row, dst_head, dst_row;
+    uint32_t act;
+    float alpha, limit;
+};
+
+struct qv_expert_matmul_push {
+    uint64_t params;
+    uint32_t first, m; /* rows of W that this dispatch begins and ends with */
+};
+
+struct qv_short_conv_params {
+    uint64_t x, w, bias, positions, state, dst, live;
+    uint32_t channels, rows, width, act;
+    uint32_t x_row, w_row, state_row, dst_row;
+};
+
+/* In memory, at the address that is the one push constant. */
+struct qv_delta_rule_params {
+    uint64_t q, k, v, gate, beta, positions, state, dst, live, state_head;
+    uint32_t k_size, v_size, key_heads, heads, rows, grouped;
+    uint32_t q_head, q_row, k_head, k_row, v_head, v_row, gate_row, beta_row, dst_head, dst_row, state_row;
+    float scale;
+};
+
 #endif

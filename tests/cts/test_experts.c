@@ -23,6 +23,28 @@ static void route_outcome(tally *y, cts_case *c, int dst)
     tally_split(y, c, weights, 1e-10, numbers);
 }
 
+/* Devices may take subnormal numbers for zero: no probability of a softmax is to be one, so that a logit far below the largest is moved so
+ * far that its probability is zero for everybody. */
+static void keep_normal(cts_case *c, int logits)
+{
+    const qp_tensor *t = &c->tensors[logits].tensor;
+    for (int64_t r = 0; r < t->ne[2]; r++) {
+        float *row = case_floats(c, logits, 0, r), most = row[0];
+        for (int64_t e = 1; e < t->ne[0]; e++)
+            most = fmaxf(most, row[e]);
+        for (int64_t e = 0; e < t->ne[0]; e++)
+            row[e] = most - row[e] > 60 && most - row[e] < 150 ? most - 150 : row[e];
+    }
+}
+
+/* Logits of which many are equal, but no two different pairs of which have the same sum of sigmoids: what is equal by rounding alone
+ * may be otherwise on a device. */
+static float one_of_few(cts *t)
+{
+    static const float few[] = {-2, -0.9f, 0.3f, 1.1f, 2};
+    return few[cts_between(t, 0, 4)];
+}
+
 static cts_case *route_case(cts *t, uint32_t gate, int biased, int grouped, int tied, int *dst)
 {
     cts_case *c = case_new(t);
@@ -34,10 +56,11 @@ static cts_case *route_case(cts *t, uint32_t gate, int biased, int grouped, int 
     int64_t rows = cts_between(t, 1, 9);
     int src[2] = {case_tensor(c, QP_FORMAT_F32, experts, 1, rows, any_style(t)), -1};
     case_fill(c, src[0], cts_between(t, 0, 3) ? NORMAL : EXTREME);
+    keep_normal(c, src[0]);
     if (tied)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t e = 0; e < experts; e++)
-                case_floats(c, src[0], 0, r)[e] = (float)cts_between(t, -2, 2);
+                case_floats(c, src[0], 0, r)[e] = one_of_few(t);
     if (biased)
         case_fill(c, src[1] = case_tensor(c, QP_FORMAT_F32, experts, 1, 1, PLAIN), NORMAL);
     if (tied && biased)

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ * Mixtures of experts: the route and the matrices of those chosen. */
+#include "backends/vulkan/ops.h"
+#include "backends/vulkan/status.h"
+#include "backends/vulkan/weights.h"
+#include "kernels/vulkan/params.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_GROUPS = 256 }; /* of expert_route.comp */
+
+/* ---- route ---- */
+
+static qp_status check_route(const qp_op *op, qp_op_info *info, qp_text *reason)
+{
+    const qp_tensor *logits = &op->src[QP_EXPERT_ROUTE_LOGITS];
+    const qp_expert_route_params *p = &op->p.expert_route;
+    int64_t groups = p->groups > 1 ? p->groups : 1, used = groups > 1 ? p->groups_used : 1;
+    if (p->gate > QP_GATE_SOFTMAX_CHOSEN || p->flags & ~(uint32_t)QP_EXPERT_NORMALISE)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no gate %u with flags %#x", p->gate, p->flags);
+    if (groups > MAX_GROUPS)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "%lld groups; up to %d are served", (long long)groups, MAX_GROUPS);
+    qp_status status = qv_need_floats(logits, "the logits", logits->ne[0], 1, logits->ne[2], reason);
+    if (!status)
+        status = qv_need_floats(&op->dst, "dst", op->dst.ne[0], 2, logits->ne[2], reason);
+    if (!status)
+        status = qv_need_vector(&op->src[QP_EXPERT_ROUTE_BIAS], "the bias", logits->ne[0], reason);
+    if (!status && (logits->ne[0] % groups || used < 1 || used > groups))
+        status = qv_fail(reason, QP_ERR_UNSUPPORTED, "%lld experts in %lld groups of which %lld are used", (long long)logits->ne[0],
+                         (long long)groups, (long long)used);
+    if (!status && op->dst.ne[0] > logits->ne[0] / groups * used)
+        status = qv_fail(reason, QP_ERR_UNSUPPORTED, "%lld experts are to be chosen out of %lld", (long long)op->dst.ne[0],
+                         (long long)(logits->ne[0] / groups * used));
+    info->operations = (uint64_t)(logits->ne[0] * logits->ne[2]) * 8;
+    return status;
+}
+
+static qp_status launch_route(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *logits = &op->src[QP_EXPERT_ROUTE_LOGITS];
+    const qp_expert_route_params *from = &op->p.expert_route;
+    struct qv_expert_route_params p = {.logits = qv_address(logits),
+                                       .bias = qv_address(&op->src[QP_EXPERT_ROUTE_BIAS]),
+                                       .dst = qv_address(&op->dst),
+                                       .live = qv_address(&op->live),
+                                       .experts = (uint32_t)logits->ne[0],
+                                       .rows = (uint32_t)logits->ne[2],
+                                       .chosen = (uint32_t)op->dst.ne[0],
+                                       .groups = from->groups > 1 ? from->groups : 1,
+                                       .groups_used = from->groups_used,
+                                       .logits_row = qv_stride(logits, 2),
+                                       .dst_head = qv_stride(&op->dst, 1),
+                                       .dst_row = qv_stride(&op->dst, 2),
+                                       .scale = from->scale};
+    qv_constants c = qv_make_constants(
+        QV_GROUP, 2, (const uint32_t[][2]){{1, from->gate}, {2, (from->flags & QP_EXPERT_NORMALISE) != 0}});
+    return qv_plan_dispatch(plan, "expert_route", &c, &p, sizeof p, p.rows, 1, (uint64_t)p.rows * p.experts * (p.chosen + 2), error);
+}
+
+const qv_op_row qv_expert_route_row = {.kind = QP_OP_EXPERT_ROUTE,
+                                       .name = "expert_route",
+                                       .sources = {"the logits", "the bias"},
+                                       .required = 1u << QP_EXPERT_ROUTE_LOGITS,
+                                       .optional = 1u << QP_EXPERT_ROUTE_BIAS,
+                                       .check = check_route,
+                                       .launch = launch_route};
+
+/* ---- matmul ---- */
+
+static qp_status check_vectors(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *bias = &op->src[QP_EXPERT_MATMUL_BIAS];
+    const qp_tensor *bias2 = &op->src[QP_EXPERT_MATMUL_BIAS2], *scales = &op->src[QP_EXPERT_MATMUL_SCALES];
+    int gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    qp_status status = QP_OK;
+    if (gated ? qv_present(scales) : qv_present(bias2))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "a gated pair has no scales, and without one there is no second bias");
+    if (qv_present(bias))
+        status = qv_need_floats(bias, "the bias", w->ne[1], w->ne[2], 1, reason);
+    if (!status && qv_present(bias2))
+        status = qv_need_floats(bias2, "the second bias", w->ne[1], w->ne[2], 1, reason);
+    return status ? status : qv_need_vector(scales, "the scales", w->ne[2], reason);
+}
+
+static qp_status check_weights(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *w2 = &op->src[QP_EXPERT_MATMUL_W2];
+    if (!qv_is_weight_format(w->format))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no kernel for weights in %s yet", qv_format_name(w->format));
+    qp_status status = qv_need_shape(w, "W", w->ne[0], w->ne[1], w->ne[2], reason);
+    if (status || !qv_present(w2))
+        return status;
+    if (w2->format != w->format || w2->layout != w->layout)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "W2 is not like W in format and layout");
+    return qv_need_shape(w2, "W2", w->ne[0], w->ne[1], w->ne[2], reason);
+}
+
+static qp_status check_params(const qp_op *op, qp_text *reason)
+{
+    const qp_expert_matmul_params *p = &op->p.expert_matmul;
+    int gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    if (p->act > QP_ACT_SOFTPLUS && !(p->act == QP_ACT_SWIGLU_CLAMPED && gated))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "activation %u is not served here", p->act);
+    if (p->flags & ~(uint32_t)(QP_MATMUL_FLOAT | QP_EXPERT_SUM))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "flags %#x are not known", p->flags);
+    if (qv_present(&op->src[QP_EXPERT_MATMUL_RESIDUAL]) && !(p->flags & QP_EXPERT_SUM))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is a residual but no sum that it could be added to");
+    return QP_OK;
+}
+
+static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X], *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
+    const qp_tensor *residual = &op->src[QP_EXPERT_MATMUL_RESIDUAL];
+    int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0;
+    qp_status status = check_params(op, reason);
+    if (!status)
+        status = check_weights(op, reason);
+    if (!status)
+        status = qv_need_floats(route, "the route", route->ne[0], 2, route->ne[2], reason);
+    if (!status)
+        status = qv_need_floats(x, "x", w->ne[0], x->ne[1] == 1 ? 1 : route->ne[0], route->ne[2], reason);
+    if (!status)
+        status = qv_need_floats(&op->dst, "dst", w->ne[1], sum ? 1 : route->ne[0], route->ne[2], reason);
+    if (!status && qv_present(residual))
+        status = qv_need_floats(residual, "the residual", w->ne[1], 1, route->ne[2], reason);
+    info->operations = 2 * (uint64_t)w->ne[0] * (uint64_t)w->ne[1] * (uint64_t)route->ne[0] * (uint64_t)route->ne[2];
+    snprintf(info->kernel, sizeof info->kernel, "expert_matmul_%s.plain", qv_format_name(w->format));
+    return status ? status : check_vectors(op, reason);
+}
+
+static void weight_steps(const qp_tensor *w, uint64_t *row, uint64_t *expert)
+{
+    int planes = w->layout == QV_LAYOUT_PLANES;
+    *row = planes ? qv_weight_row(w->format, w->layout, w->ne[0]) : (uint64_t)w->nb[1];
+    *expert = planes ? *row * (uint64_t)w->ne[1] : (uint64_t)w->nb[2];
+}
+
+static void fill(const qp_op *op, struct qv_expert_matmul_params *p)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X], *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
+    *p = (struct qv_expert_matmul_params){.w = qv_address(w),
+                                          .x = qv_address(x),
+                                          .bias = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS]),
+                                          .residual = qv_address(&op->src[QP_EXPERT_MATMUL_RESIDUAL]),
+                                          .w2 = qv_address(&op->src[QP_EXPERT_MATMUL_W2]),
+                                          .bias2 = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS2]),
+                                          .route = qv_address(route),
+                                          .scales = qv_address(&op->src[QP_EXPERT_MATMUL_SCALES]),
+                                          .dst = qv_address(&op->dst),
+                                          .live = qv_address(&op->live),
+                                          .bias_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS], 1),
+                                          .bias2_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS2], 1),
+                                          .k = (uint32_t)w->ne[0],
+                                          .rows = (uint32_t)route->ne[2],
+                                          .chosen = (uint32_t)route->ne[0],
+                                          .experts = (uint32_t)w->ne[2],
+                                          .x_head = qv_stride(x, 1),
+                                          .x_row = qv_stride(x, 2),
+                                          .residual_row = qv_stride(&op->src[QP_EXPERT_MATMUL_RESIDUAL], 2),
+                                          .route_head = qv_stride(route, 1),
+                                          .route_row = qv_stride(route, 2),
+                                          .dst_head = qv_stride(&op->dst, 1),
+                                          .dst_row = qv_stride(&op->dst, 2),
+                                          .act = op->p.expert_matmul.act,
+                                          .alpha = op->p.expert_matmul.alpha,
+                                          .limit = op->p.expert_matmul.limit};
+    weight_steps(w, &p->w_row, &p->w_expert);
+    if (qv_present(&op->src[QP_EXPERT_MATMUL_W2]))
+        weight_steps(&op->src[QP_EXPERT_MATMUL_W2], &p->w2_row, &p->w2_expert);
+}
+
+static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
+    struct qv_expert_matmul_params params;
+    fill(op, &params);
+    int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = params.w2 != 0;
+    char name[48];
+    snprintf(name, sizeof name, "expert_matmul_%s", qv_format_name(w->format));
+    qv_constants c = qv_make_constants(
+        QV_GROUP, 3,
+        (const uint32_t[][2]){{1, (uint32_t)sum}, {2, (uint32_t)gated}, {10, (uint32_t)(w->layout == QV_LAYOUT_PLANES)}});
+    uint64_t work_of_row = (uint64_t)params.k * params.rows * params.chosen * (gated ? 2 : 1);
+    uint64_t items = (uint64_t)params.rows * (sum ? 1 : params.chosen);
+    uint32_t m = (uint32_t)w->ne[1], step = qv_rows_at_once(plan->device, work_of_row, m);
+    qp_status status = QP_OK;
+    for (uint32_t first = 0; first < m && !status; first += step) {
+        uint32_t count = m - first < step ? m - first : step;
+        struct qv_expert_matmul_push push = {.first = first, .m = first + count};
+        void *memory = NULL;
+        status = qv_plan_dispatch(plan, name, &c, &push, sizeof push, qv_groups(count, QV_GROUP), items, work_of_row * count, error);
+        if (!status)
+            status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof params, &memory, error);
+        if (!status)
+            memcpy(memory, &params, sizeof params);
+    }
+    return status;
+}
+
+const qv_op_row qv_expert_matmul_row = {
+    .kind = QP_OP_EXPERT_MATMUL,
+    .name = "expert_matmul",
+    .sources = {"W", "x", "the bias", "the residual", "W2", "the second bias", "the route", "the scales"},
+    .required = 1u << QP_EXPERT_MATMUL_W | 1u << QP_EXPERT_MATMUL_X | 1u << QP_EXPERT_MATMUL_ROUTE,
+    .optional = 1u << QP_EXPERT_MATMUL_BIAS | 1u << QP_EXPERT_MATMUL_RESIDUAL | 1u << QP_EXPERT_MATMUL_W2 |
+                1u << QP_EXPERT_MATMUL_BIAS2 | 1u << QP_EXPERT_MATMUL_SCALES,
+    .weights = 1u << QP_EXPERT_MATMUL_W | 1u << QP_EXPERT_MATMUL_W2,
+    .check = check_matmul,
+    .launch = launch_matmul};
