@@ -38,12 +38,13 @@ static void print_shape(const cli_facts *facts)
     print_value(facts, "name", "general.name");
     print_value(facts, "licence", "general.license");
     cli_print("  %-14s%s (%llu)\n", "parameters", cli_count(text, facts->parameters), (unsigned long long)facts->parameters);
-    if (facts->inspected != QP_OK) {
+    if (!facts->runs) {
         cli_print("  %-14s", "not runnable");
         cli_print_text(facts->refusal.text, strlen(facts->refusal.text), 0);
         cli_print("\n");
-        return;
     }
+    if (!facts->described)
+        return;
     cli_print("  %-14s%u\n", "layers", info->layers);
     cli_print("  %-14s%u\n", "embedding", info->embedding);
     cli_print("  %-14s%u\n", "feed forward", info->feed_forward);
@@ -171,7 +172,7 @@ static void add_info(json_object *root, const cli_facts *facts)
                 {"context", info->context},
                 {"weight_bytes", info->weight_bytes}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        json_object_object_add(root, rows[i].key, facts->inspected == QP_OK ? json_object_new_uint64(rows[i].value) : NULL);
+        json_object_object_add(root, rows[i].key, facts->described ? json_object_new_uint64(rows[i].value) : NULL);
 }
 
 static json_object *groups_json(const cli_facts *facts)
@@ -236,9 +237,9 @@ static void print_json(const cli_facts *facts, const inspect_args *args)
     json_object_object_add(root, "architecture", cli_json_text(facts->architecture, strlen(facts->architecture)));
     add_value(root, facts, "name", "general.name");
     json_object_object_add(root, "parameters", json_object_new_uint64(facts->parameters));
-    json_object_object_add(root, "runs", json_object_new_boolean(facts->inspected == QP_OK));
+    json_object_object_add(root, "runs", json_object_new_boolean(facts->runs));
     json_object_object_add(root, "refused_because",
-                           facts->inspected == QP_OK ? NULL : cli_json_text(facts->refusal.text, strlen(facts->refusal.text)));
+                           facts->runs ? NULL : cli_json_text(facts->refusal.text, strlen(facts->refusal.text)));
     add_info(root, facts);
     json_object_object_add(root, "rope", rope ? cli_json_text(rope, strlen(rope)) : NULL);
     add_value(root, facts, "tokenizer", "tokenizer.ggml.model");

@@ -65,7 +65,8 @@ void cli_facts_gather(const quern_gguf *gguf, cli_facts *out)
     *out = (cli_facts){.gguf = gguf, .info.struct_size = sizeof out->info};
     if (quern_gguf_get_string(gguf, "general.architecture", 0, &text, NULL) == QP_OK)
         snprintf(out->architecture, sizeof out->architecture, "%.*s", (int)(text.size < 63 ? text.size : 63), text.data);
-    out->inspected = quern_model_inspect(gguf, &out->info, &out->refusal);
+    out->described = quern_model_inspect(gguf, &out->info, NULL) == QP_OK;
+    out->runs = quern_model_check(gguf, &out->refusal) == QP_OK;
     /* a row for each pair of group and format at most */
     out->groups = malloc((CLI_GROUP_OTHER + 1) * QP_FORMAT_LIMIT * sizeof *out->groups);
     for (uint64_t i = 0; i < quern_gguf_tensor_count(gguf); i++) {

@@ -28,8 +28,9 @@ typedef struct cli_facts {
     const quern_gguf *gguf;
     char architecture[64];
     uint64_t parameters, tensor_bytes, vocabulary;
-    quern_status inspected; /* whether info is there; if not, refusal says why the engine would not run it */
+    int described; /* whether info is there */
     quern_model_info info;
+    int runs; /* whether the engine would run it; if not, refusal says why */
     quern_error refusal;
     cli_group_row *groups; /* by group, then format; free() it */
     uint32_t group_count;

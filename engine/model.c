@@ -62,16 +62,21 @@ static quern_status check_memory(quern_model *model, quern_error *error)
                       bytes_words(available).text);
 }
 
-quern_status model_prepare(quern_model *model, int refusals, quern_error *error)
+/* All that can be known without a device. */
+static quern_status read_header(quern_model *model, quern_error *error)
 {
-    const qp_device_info *info = quern_device_info(model->device);
     quern_status status = hparams_read(model->gguf, &model->hp, error);
     if (status != QP_OK)
         return status;
     model->arch = arch_find(model->hp.architecture);
     status = make_tokenizer(model, error);
-    if (status == QP_OK)
-        status = declare_weights(model, error);
+    return status == QP_OK ? declare_weights(model, error) : status;
+}
+
+quern_status model_prepare(quern_model *model, int refusals, quern_error *error)
+{
+    const qp_device_info *info = quern_device_info(model->device);
+    quern_status status = read_header(model, error);
     placement_init(&model->placement, info, info->weight_heap);
     return status == QP_OK ? weights_plan(&model->set, model->device, refusals, &model->placement, error) : status;
 }
@@ -120,6 +125,19 @@ void quern_model_destroy(quern_model *model)
     hparams_free(&model->hp);
     quern_tokenizer_destroy(model->tokenizer);
     free(model);
+}
+
+quern_status quern_model_check(const quern_gguf *gguf, quern_error *error)
+{
+    if (!gguf)
+        return quern_fail(error, QP_ERR_INVALID, "quern_model_check: gguf must not be NULL");
+    quern_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a model");
+    model->gguf = gguf;
+    quern_status status = read_header(model, error);
+    quern_model_destroy(model);
+    return status;
 }
 
 const quern_tokenizer *quern_model_tokenizer(const quern_model *model)

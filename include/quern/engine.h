@@ -141,6 +141,10 @@ QUERN_API void quern_model_get_info(const quern_model *model, quern_model_info *
 /* The same from the file's header alone, for any architecture, also one that cannot be run: nothing is loaded, no device is needed.
  * weight_bytes is then the size on disk; a number that the file does not tell is 0. Where layers differ, the first one's numbers. */
 QUERN_API quern_status quern_model_inspect(const quern_gguf *gguf, quern_model_info *info, quern_error *error);
+/* inspect does not say whether the model could be run; this does, as far as the header tells: what loading would refuse for the sake of
+ * the architecture, metadata, tensors' names and shapes or the vocabulary is refused here, in the same words. Whether a device has
+ * the kernels and the memory is not looked at. Any thread. */
+QUERN_API quern_status quern_model_check(const quern_gguf *gguf, quern_error *error);
 /* The architectures that can be run, as general.architecture names them, in the table's order; NULL past the last. Any thread. */
 QUERN_API const char *quern_architecture_at(uint32_t index);
 /* NULL for a model without a vocabulary. */

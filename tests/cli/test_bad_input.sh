@@ -24,6 +24,11 @@ while IFS='	' read -r fault pattern; do
     check "tokenize: $fault does not crash" test "$status" -le 1
 done <"$work/faults"
 
+run inspect "$work/no-tensor.gguf"
+check "inspect says that a model does not run, and why" grep -q "not runnable.*tensor .*ffn_down.* is missing" "$out"
+run inspect "$work/no-tensor.gguf" --json
+check "so does its JSON" "$TOOLS/json_check" "$out" runs=false refused_because
+
 run run "$work/none-such.gguf" -p a
 fails_with 'none-such.gguf.*No such file' "a file that is not there"
 run run "$work" -p a

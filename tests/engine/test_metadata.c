@@ -58,6 +58,9 @@ static void expect(quern_device *device, const tiny_spec *spec, quern_status sta
     if (got == QP_OK)
         got = quern_model_load(device, m.gguf, NULL, &m.model, &error);
     ok(got == status && (status == QP_OK || strstr(error.text, words)), "%s: %s", what, got == QP_OK ? "loads" : error.text);
+    quern_error told = {0}; /* without a device */
+    if (m.gguf && (quern_model_check(m.gguf, &told) != got || strcmp(told.text, error.text)))
+        ok(0, "%s: what a check says is what loading says: %s", what, told.text);
     unload(&m);
     builder_free(&file);
     tiny_free(&tiny);
