@@ -140,8 +140,8 @@ static void read_layer(metadata *md, hparams *hp, uint32_t index)
     layer_hparams *layer = &hp->layer[index];
     layer->heads = metadata_layer_count(md, "attention.head_count", index, hp->layers, KEY_REQUIRED, 1);
     layer->kv_heads = metadata_layer_count(md, "attention.head_count_kv", index, hp->layers, KEY_OPTIONAL, layer->heads);
-    layer->feed_forward = metadata_layer_count(md, "feed_forward_length", index, hp->layers,
-                                               hp->mixture ? KEY_OPTIONAL : KEY_REQUIRED, 0);
+    layer->feed_forward =
+        metadata_layer_count(md, "feed_forward_length", index, hp->layers, hp->mixture ? KEY_OPTIONAL : KEY_REQUIRED, 0);
     layer->head_k =
         metadata_count(md, "attention.key_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.key_length"));
     layer->head_v =
@@ -212,10 +212,8 @@ static int layer_is_recurrent(metadata *md, const hparams *hp, uint32_t index, u
 {
     char key[METADATA_KEY_SIZE];
     const char *suffix = "attention.recurrent_layers";
-    if (!wanted(md, suffix, KEY_OPTIONAL)) {
-        interval = metadata_count(md, "full_attention_interval", KEY_OPTIONAL, 0, interval);
+    if (!wanted(md, suffix, KEY_OPTIONAL))
         return index % interval != interval - 1;
-    }
     const quern_gguf_kv *kv = quern_gguf_find(md->gguf, metadata_key(md, suffix, key));
     uint64_t recurrent = 0;
     if (kv->type != QUERN_GGUF_ARRAY || kv->count < hp->layers)
@@ -253,6 +251,7 @@ static delta_hparams read_delta_sizes(metadata *md)
 void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval)
 {
     delta_hparams d = read_delta_sizes(md);
+    interval = metadata_count(md, "full_attention_interval", KEY_OPTIONAL, 0, interval);
     for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++) {
         if (!layer_is_recurrent(md, hp, i, interval))
             continue;

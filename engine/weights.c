@@ -226,6 +226,9 @@ void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_wei
     weights->conv = plain(set, TENSOR_REQUIRED, (int64_t[4]){d->conv_width, channels, 1, 1}, conv);
     weights->conv_bias = declare_vector(set, TENSOR_OPTIONAL, channels, "blk.%u.ssm_conv1d.bias", layer);
     weights->alpha = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, heads, "blk.%u.ssm_alpha", layer);
+    if (weights->alpha.bias && set->status == QP_OK)
+        set_fail(set, QP_ERR_UNSUPPORTED, "tensor blk.%u.ssm_alpha.bias is not supported: blk.%u.ssm_dt.bias has its place", layer,
+                 layer);
     weights->alpha.bias = declare_vector(set, TENSOR_REQUIRED, heads, "blk.%u.ssm_dt.bias", layer);
     weights->a = declare_vector(set, TENSOR_REQUIRED, heads, "blk.%u.ssm_a", layer);
     weights->beta = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, heads, "blk.%u.ssm_beta", layer);

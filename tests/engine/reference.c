@@ -10,6 +10,7 @@ typedef struct pass {
     uint32_t position;
     double *keys, *values; /* [layer][position][head][feature], at the widest */
     size_t layer_stride, cell_stride;
+    double *inputs, *states; /* of the delta rule: [layer][position][channel], [layer][value head][V][K] */
 } pass;
 
 static double *fresh(size_t n)
@@ -68,7 +69,7 @@ static double *apply(const tiny_model *m, uint32_t layer, const char *name, cons
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t i = 0; i < n; i++)
             y[r] += w[((size_t)first + r) * n + i] * x[i];
-        y[r] = y[r] * s + (bias ? bias[first + r] * (!strncmp(name, "ffn", 3) ? s : 1) : 0);
+        y[r] = y[r] * s + (bias ? bias[first + r] * (!strncmp(name, "ffn", 3) || m->spec.attention_period ? s : 1) : 0);
     }
     return y;
 }
@@ -169,6 +170,77 @@ static void turn(const pass *p, uint32_t layer, const char *norm, double *x, uin
     rotate(p, layer, x, heads);
 }
 
+/* Each head's query comes before its gate: the gates go into a list of their own, the queries move together. */
+static double *part_gates(double *q, uint32_t heads, uint32_t size)
+{
+    double *gate = fresh((size_t)heads * size);
+    for (uint32_t h = 0; h < heads; h++) {
+        memcpy(gate + (size_t)h * size, q + (size_t)(2 * h + 1) * size, size * sizeof *q);
+        memmove(q + (size_t)h * size, q + (size_t)2 * h * size, size * sizeof *q);
+    }
+    return gate;
+}
+
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static void to_length_one(const tiny_spec *s, double *x, uint32_t n)
+{
+    double length = sqrt(dot(x, x, n)), least = s->epsilon != 0 ? (double)s->epsilon : (double)1e-5f;
+    for (uint32_t i = 0; i < n; i++)
+        x[i] /= length > least ? length : least;
+}
+
+/* One head of Yang et al. 2024, arXiv:2412.06464, equation 10, with S {V, K}. */
+static void delta_head(const tiny_spec *s, double *state, const double *q, const double *k, const double *v, double fade,
+                       double beta, double *out)
+{
+    for (uint32_t i = 0; i < s->delta_v; i++) {
+        double *row = state + (size_t)i * s->delta_k, seen = fade * dot(row, k, s->delta_k);
+        for (uint32_t j = 0; j < s->delta_k; j++)
+            row[j] = fade * row[j] + beta * (v[i] - seen) * k[j];
+        out[i] = dot(row, q, s->delta_k) / sqrt(s->delta_k);
+    }
+}
+
+static void delta(const pass *p, uint32_t layer, double *x)
+{
+    const tiny_spec *s = &p->m->spec;
+    uint32_t keys = s->delta_keys * s->delta_k, values = s->delta_values * s->delta_v, channels = 2 * keys + values;
+    const double *conv = numbers(p->m, layer, "ssm_conv1d.weight"), *a = numbers(p->m, layer, "ssm_a");
+    const double *dt = numbers(p->m, layer, "ssm_dt.bias");
+    double *h = fresh(s->embedding), *mixed = fresh(channels), *out = fresh(values);
+    normalise_in(p->m, layer, "attn_norm", x, h, s->embedding);
+    double *all = apply(p->m, layer, "attn_qkv", h, s->embedding, 0, channels);
+    double *gate = apply(p->m, layer, "attn_gate", h, s->embedding, 0, values);
+    double *alpha = apply(p->m, layer, "ssm_alpha", h, s->embedding, 0, s->delta_values);
+    double *beta = apply(p->m, layer, "ssm_beta", h, s->embedding, 0, s->delta_values);
+    double *past = p->inputs + (size_t)layer * p->m->spec.context * channels;
+    memcpy(past + (size_t)p->position * channels, all, channels * sizeof *all);
+    for (uint32_t c = 0; c < channels; c++) {
+        for (uint32_t back = 0; back < s->conv_width && back <= p->position; back++)
+            mixed[c] +=
+                conv[(size_t)c * s->conv_width + s->conv_width - 1 - back] * past[(size_t)(p->position - back) * channels + c];
+        mixed[c] *= sigmoid(mixed[c]);
+    }
+    for (uint32_t i = 0; i < 2 * s->delta_keys; i++)
+        to_length_one(s, mixed + (size_t)i * s->delta_k, s->delta_k);
+    for (uint32_t i = 0; i < s->delta_values; i++) {
+        size_t key = (size_t)(i % s->delta_keys) * s->delta_k;
+        double *o = out + (size_t)i * s->delta_v;
+        delta_head(s, p->states + ((size_t)layer * s->delta_values + i) * s->delta_k * s->delta_v, mixed + key, mixed + keys + key,
+                   mixed + 2 * keys + (size_t)i * s->delta_v, exp(a[i] * log(1 + exp(alpha[i] + dt[i]))), sigmoid(beta[i]), o);
+        normalise_in(p->m, layer, "ssm_norm", o, o, s->delta_v);
+    }
+    for (uint32_t i = 0; i < values; i++)
+        out[i] *= gate[i] * sigmoid(gate[i]);
+    double *y = apply(p->m, layer, "ssm_out", out, values, 0, s->embedding);
+    add_block(p, layer, "", y, x);
+    free(h), free(mixed), free(out), free(all), free(gate), free(alpha), free(beta), free(y);
+}
+
 static void attention(const pass *p, uint32_t layer, double *x)
 {
     const tiny_spec *s = &p->m->spec;
@@ -177,7 +249,9 @@ static void attention(const pass *p, uint32_t layer, double *x)
     double *h = fresh(s->embedding), *mixed = fresh((size_t)heads * s->head_v);
     normalise_in(p->m, layer, "attn_norm", x, h, s->embedding);
     uint32_t at_k = s->fused ? heads * s->head_k : 0, at_v = s->fused ? at_k + kv * s->head_k : 0;
-    double *q = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_q", h, s->embedding, 0, heads * s->head_k);
+    double *q =
+        apply(p->m, layer, s->fused ? "attn_qkv" : "attn_q", h, s->embedding, 0, heads * s->head_k * (s->attention_period ? 2 : 1));
+    double *gate = s->attention_period ? part_gates(q, heads, s->head_k) : NULL;
     double *k = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_k", h, s->embedding, at_k, kv * s->head_k);
     double *v = apply(p->m, layer, s->fused ? "attn_qkv" : "attn_v", h, s->embedding, at_v, kv * s->head_v);
     turn(p, layer, "attn_q_norm", q, heads);
@@ -186,9 +260,11 @@ static void attention(const pass *p, uint32_t layer, double *x)
     memcpy(p->values + layer * p->layer_stride + p->position * p->cell_stride, v, (size_t)kv * s->head_v * sizeof *v);
     for (uint32_t i = 0; i < heads; i++)
         attend_head(p, layer, q + (size_t)i * s->head_k, i, i / (heads / kv), mixed + (size_t)i * s->head_v);
+    for (uint32_t i = 0; gate && i < heads * s->head_v; i++)
+        mixed[i] /= 1 + exp(-gate[i]);
     double *o = apply(p->m, layer, "attn_output", mixed, heads * s->head_v, 0, s->embedding);
     add_block(p, layer, "post_attention_norm", o, x);
-    free(h), free(mixed), free(q), free(k), free(v), free(o);
+    free(h), free(mixed), free(q), free(k), free(v), free(o), free(gate);
 }
 
 static double activation(const tiny_spec *s, double x)
@@ -308,7 +384,7 @@ static void mixture(const pass *p, uint32_t layer, double *x)
 {
     const tiny_spec *s = &p->m->spec;
     double *h = fresh(s->embedding), *sum = fresh(s->embedding);
-    normalise_in(p->m, layer, s->clamped ? "post_attention_norm" : "ffn_norm", x, h, s->embedding);
+    normalise_in(p->m, layer, s->clamped || s->attention_period ? "post_attention_norm" : "ffn_norm", x, h, s->embedding);
     double *weight = route(p, layer, h);
     for (uint32_t e = 0; e < s->experts; e++)
         if (weight[e] != 0)
@@ -324,7 +400,7 @@ static void feed_forward(const pass *p, uint32_t layer, double *x)
     const tiny_spec *s = &p->m->spec;
     uint32_t n = s->layer_feed_forward ? s->layer_feed_forward[layer] : s->feed_forward;
     double *h = fresh(s->embedding);
-    normalise_in(p->m, layer, "ffn_norm", x, h, s->embedding);
+    normalise_in(p->m, layer, s->attention_period ? "post_attention_norm" : "ffn_norm", x, h, s->embedding);
     double *gate = apply(p->m, layer, s->fused || s->ungated ? "ffn_up" : "ffn_gate", h, s->embedding, 0, n);
     double *up = apply(p->m, layer, "ffn_up", h, s->embedding, s->fused ? n : 0, n);
     for (uint32_t i = 0; i < n; i++)
@@ -344,6 +420,8 @@ void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, 
     p.layer_stride = p.cell_stride * count;
     p.keys = fresh(p.layer_stride * s->layers);
     p.values = fresh(p.layer_stride * s->layers);
+    p.inputs = fresh((size_t)s->layers * s->context * (2 * s->delta_keys * s->delta_k + s->delta_values * s->delta_v));
+    p.states = fresh((size_t)s->layers * s->delta_values * s->delta_k * s->delta_v);
     const double *table = tiny_find(m, "token_embd.weight")->values, *out = s->tied ? table : tiny_find(m, "output.weight")->values;
     double *x = fresh(s->embedding), *h = fresh(s->embedding);
     for (p.position = 0; p.position < count; p.position++) {
@@ -351,7 +429,10 @@ void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, 
             x[i] = table[(size_t)tokens[p.position] * s->embedding + i] * (s->root_factor ? sqrt(s->embedding) : 1) *
                    (s->embedding_factor != 0 ? (double)s->embedding_factor : 1);
         for (uint32_t layer = 0; layer < s->layers; layer++) {
-            attention(&p, layer, x);
+            if (tiny_is_delta(s, layer))
+                delta(&p, layer, x);
+            else
+                attention(&p, layer, x);
             if (s->experts && layer >= s->dense_layers)
                 mixture(&p, layer, x);
             else
@@ -365,5 +446,5 @@ void tiny_reference(const tiny_model *m, const int32_t *tokens, uint32_t count, 
                 s->logit_cap != 0 ? (double)s->logit_cap * tanh(logit / (double)s->logit_cap) : logit;
         }
     }
-    free(p.keys), free(p.values), free(x), free(h);
+    free(p.keys), free(p.values), free(p.inputs), free(p.states), free(x), free(h);
 }

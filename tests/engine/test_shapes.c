@@ -431,6 +431,19 @@ static const tiny_spec kinds[] = {
      .expert_gate = QP_GATE_SOFTMAX_CHOSEN,
      .expert_biases = 1,
      .expert_feed_forward = 40},
+    {.architecture = "qwen35", .layers = 4, .halves = 1, .qk_norms = 1, .scales = 1, .attention_period = 4},
+    {.architecture = "qwen35", .layers = 3, .halves = 1, .qk_norms = 1, .tied = 1, .attention_period = 2},
+    {.architecture = "qwen35moe",
+     .layers = 3,
+     .halves = 1,
+     .qk_norms = 1,
+     .attention_period = 3,
+     .experts = 6,
+     .experts_used = 2,
+     .expert_sum = 1,
+     .expert_feed_forward = 14,
+     .shared_feed_forward = 9,
+     .shared_gate = 1},
     {.architecture = "starcoder2", .halves = 1, .layer_norms = 1, .biases = 1, .gelu = 1, .ungated = 1, .tied = 1},
 };
 
@@ -444,6 +457,14 @@ static void draw_sizes(uint64_t *random, tiny_spec *spec)
     spec->head_v = 1 + tiny_random(random) % 120;
     spec->feed_forward = 1 + tiny_random(random) % 200;
     spec->vocabulary = 2 + tiny_random(random) % 300;
+    if (!spec->attention_period)
+        return;
+    spec->head_v = spec->head_k; /* the gate of what is attended to is as wide as the query */
+    spec->delta_keys = 1 + tiny_random(random) % 3;
+    spec->delta_values = spec->delta_keys * (1 + tiny_random(random) % 3);
+    spec->delta_k = 1 + tiny_random(random) % 60;
+    spec->delta_v = 1 + tiny_random(random) % 60;
+    spec->conv_width = 2 + tiny_random(random) % 5;
 }
 
 /* A kind with sizes drawn at random. */

@@ -152,7 +152,7 @@ static void add_heads(tiny_model *m, uint32_t heads, uint32_t kv, const char *ba
     if (s->fused) {
         add_matrix(m, s->format, s->embedding, heads * s->head_k + kv * (s->head_k + s->head_v), base, "attn_qkv");
     } else {
-        add_matrix(m, s->format, s->embedding, heads * s->head_k, base, "attn_q");
+        add_matrix(m, s->format, s->embedding, heads * s->head_k * (s->attention_period ? 2 : 1), base, "attn_q");
         add_matrix(m, s->format, s->embedding, kv * s->head_k, base, "attn_k");
         add_matrix(m, s->format, s->embedding, kv * s->head_v, base, "attn_v");
     }
@@ -209,6 +209,28 @@ static void add_mixture(tiny_model *m, const char *base)
         add(m, QP_FORMAT_F32, e, 0, 0, 1.7 / sqrt(e), full);
 }
 
+static void add_named(tiny_model *m, uint64_t ne0, uint64_t ne1, double middle, double spread, const char *base, const char *name)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", base, name);
+    add(m, QP_FORMAT_F32, ne0, ne1, middle, spread, full);
+}
+
+static void add_delta(tiny_model *m, const char *base)
+{
+    const tiny_spec *s = &m->spec;
+    uint32_t values = s->delta_values * s->delta_v, channels = 2 * s->delta_keys * s->delta_k + values;
+    add_matrix(m, s->format, s->embedding, channels, base, "attn_qkv");
+    add_matrix(m, s->format, s->embedding, values, base, "attn_gate");
+    add_matrix(m, s->format, s->embedding, s->delta_values, base, "ssm_alpha");
+    add_matrix(m, s->format, s->embedding, s->delta_values, base, "ssm_beta");
+    add_named(m, s->delta_values, 0, 0, 1, base, "ssm_dt.bias");
+    add_named(m, s->delta_values, 0, -0.5, 0.5, base, "ssm_a");
+    add_named(m, s->conv_width, channels, 0, 0.7, base, "ssm_conv1d.weight");
+    add_norm(m, s->delta_v, base, "ssm_norm");
+    add_matrix(m, s->format, values, s->embedding, base, "ssm_out");
+}
+
 static void add_layer(tiny_model *m, uint32_t layer)
 {
     const tiny_spec *s = &m->spec;
@@ -218,14 +240,18 @@ static void add_layer(tiny_model *m, uint32_t layer)
     char base[32];
     snprintf(base, sizeof base, "blk.%u.", layer);
     add_norm(m, s->embedding, base, "attn_norm");
-    add_heads(m, heads, kv, base);
-    add_matrix(m, s->format, heads * s->head_v, s->embedding, base, "attn_output");
+    if (tiny_is_delta(s, layer)) {
+        add_delta(m, base);
+    } else {
+        add_heads(m, heads, kv, base);
+        add_matrix(m, s->format, heads * s->head_v, s->embedding, base, "attn_output");
+    }
     if (s->sinks) {
         char full[64];
         snprintf(full, sizeof full, "%sattn_sinks.weight", base);
         add(m, QP_FORMAT_F32, heads, 0, 0, 2, full);
     }
-    add_norm(m, s->embedding, base, s->clamped ? "post_attention_norm" : "ffn_norm");
+    add_norm(m, s->embedding, base, s->clamped || s->attention_period ? "post_attention_norm" : "ffn_norm");
     if (s->experts && layer >= s->dense_layers) {
         add_mixture(m, base);
         return;
@@ -413,6 +439,14 @@ static meta_writer metadata(const tiny_spec *s)
     }
     if (s->window)
         meta_u32(&w, "attention.sliding_window", s->window);
+    if (s->attention_period) {
+        meta_u32(&w, "full_attention_interval", s->attention_period);
+        meta_u32(&w, "ssm.group_count", s->delta_keys);
+        meta_u32(&w, "ssm.time_step_rank", s->delta_values);
+        meta_u32(&w, "ssm.state_size", s->delta_k);
+        meta_u32(&w, "ssm.inner_size", s->delta_v * s->delta_values);
+        meta_u32(&w, "ssm.conv_kernel", s->conv_width);
+    }
     meta_factors(&w, s);
     meta_experts(&w, s);
     meta_rope(&w, s);

@@ -50,9 +50,16 @@ typedef struct tiny_spec {
     const uint32_t *layer_heads, *layer_kv_heads, *layer_feed_forward; /* arrays of one for each layer; NULL: all alike */
     void (*extra)(builder *b);                                         /* writes `extra_count` more metadata entries */
     uint32_t extra_count;
-    const char *architecture; /* NULL: "llama" */
-    int omit_shape_keys;      /* leave out key_length, value_length and rope.dimension_count */
+    const char *architecture;  /* NULL: "llama" */
+    uint32_t attention_period; /* only each such layer is attention, with a gate; the others are of the delta rule. 0: no such */
+    uint32_t delta_keys, delta_values, delta_k, delta_v, conv_width; /* heads and their sizes */
+    int omit_shape_keys; /* leave out key_length, value_length and rope.dimension_count */
 } tiny_spec;
+
+static inline int tiny_is_delta(const tiny_spec *s, uint32_t layer)
+{
+    return s->attention_period && (layer + 1) % s->attention_period != 0;
+}
 
 typedef struct tiny_tensor {
     char name[64];
