@@ -260,6 +260,18 @@ void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval)
     }
 }
 
+void hparams_gate_attention(metadata *md, hparams *hp)
+{
+    hp->attention_gate = 1;
+    for (uint32_t i = 0; i < hp->layers && md->status == QP_OK; i++)
+        if (hp->layer[i].head_k != hp->layer[i].head_v)
+            metadata_fail(
+                md, QP_ERR_UNSUPPORTED,
+                "%s.attention.value_length is %u and key_length %u: a gate of attention is as wide as a query, so the two "
+                "must be equal",
+                md->architecture, hp->layer[i].head_v, hp->layer[i].head_k);
+}
+
 void hparams_drop_prediction_layers(metadata *md, hparams *hp)
 {
     char name[64];

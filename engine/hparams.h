@@ -115,6 +115,8 @@ void hparams_read_window_pattern(metadata *md, hparams *hp, uint32_t period, uin
 /* Which layers are of the gated delta rule, and their sizes: attention.recurrent_layers (a truth value each) or
  * full_attention_interval, where each nth is attention; `interval` is for files with neither. */
 void hparams_read_delta(metadata *md, hparams *hp, uint32_t interval);
+/* Sets hp->attention_gate. */
+void hparams_gate_attention(metadata *md, hparams *hp);
 /* Layers that predict further tokens (nextn_predict_layers) come last and are not run. */
 void hparams_drop_prediction_layers(metadata *md, hparams *hp);
 /* What files of an architecture leave unsaid. */

@@ -13,7 +13,7 @@ static void read_metadata(metadata *md, hparams *hp)
     hparams_read_dense(md, hp, QP_NORM_RMS, QP_ROPE_NEOX);
     hparams_read_delta(md, hp, 4);
     hparams_drop_prediction_layers(md, hp);
-    hp->attention_gate = 1;
+    hparams_gate_attention(md, hp);
 }
 
 static void read_moe_metadata(metadata *md, hparams *hp)

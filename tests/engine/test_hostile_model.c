@@ -158,6 +158,28 @@ static void pattern_by_layer(builder *b)
     put(b, "\0\1", 2);
 }
 
+static void recurrent_layers(builder *b)
+{
+    put_kv_array(b, "qwen35.attention.recurrent_layers", QUERN_GGUF_BOOL, 2);
+    put(b, "\1\0", 2);
+}
+
+static void recurrent_too_short(builder *b)
+{
+    put_kv_array(b, "qwen35.attention.recurrent_layers", QUERN_GGUF_BOOL, 1);
+    put(b, "\1", 1);
+}
+
+static void recurrent_number(builder *b)
+{
+    put_kv_u32(b, "qwen35.attention.recurrent_layers", 1);
+}
+
+static void recurrent_words(builder *b)
+{
+    put_kv_string(b, "qwen35.attention.recurrent_layers", "all");
+}
+
 static void no_window(builder *b)
 {
     put_kv_u32(b, "gemma2.attention.sliding_window", 0);
@@ -185,6 +207,11 @@ static void halve(tiny_model *m, const char *name)
 #define PHI3                                                                                                                       \
     {                                                                                                                              \
         SIZES, .architecture = "phi3", .fused = 1, .factor_sets = 1                                                                \
+    }
+#define QWEN35(keys, values, k, v, width, ...)                                                                                     \
+    {                                                                                                                              \
+        SIZES, .architecture = "qwen35", .qk_norms = 1, .attention_period = 2, .delta_keys = keys, .delta_values = values,         \
+               .delta_k = k, .delta_v = v, .conv_width = width, __VA_ARGS__                                                        \
     }
 #define GEMMA3                                                                                                                     \
     {                                                                                                                              \
@@ -406,6 +433,70 @@ static const struct kind_case {
      "",
      QP_ERR_FORMAT,
      "sliding_window_pattern"},
+    {"qwen35", QWEN35(2, 4, 8, 12, 4, .tied = 0), nothing, "", QP_OK, ""},
+    {"qwen35 by a list of layers", QWEN35(2, 4, 8, 12, 4, .extra = recurrent_layers, .extra_count = 1), nothing, "", QP_OK, ""},
+    {"qwen35 by a list of too few layers", QWEN35(2, 4, 8, 12, 4, .extra = recurrent_too_short, .extra_count = 1), nothing, "",
+     QP_ERR_FORMAT, "recurrent_layers has 1 entries for 2 layers"},
+    {"qwen35 by one number for all layers", QWEN35(2, 4, 8, 12, 4, .extra = recurrent_number, .extra_count = 1), nothing, "",
+     QP_ERR_FORMAT, "recurrent_layers has 1 entries"},
+    {"qwen35 by a list of words", QWEN35(2, 4, 8, 12, 4, .extra = recurrent_words, .extra_count = 1), nothing, "", QP_ERR_FORMAT,
+     "recurrent_layers"},
+    {"qwen35 without sizes of its state",
+     {SIZES, .architecture = "qwen35", .qk_norms = 1},
+     nothing,
+     "",
+     QP_ERR_FORMAT,
+     "no qwen35.ssm."},
+    {"qwen35 with no key heads", QWEN35(0, 4, 8, 12, 4, .tied = 0), nothing, "", QP_ERR_FORMAT, "qwen35.ssm.group_count is 0"},
+    {"qwen35 with no value heads", QWEN35(2, 0, 8, 12, 4, .tied = 0), nothing, "", QP_ERR_FORMAT,
+     "blk.0.ssm_dt.bias' has 0 elements"},
+    {"qwen35 with keys of no size", QWEN35(2, 4, 0, 12, 4, .tied = 0), nothing, "", QP_ERR_FORMAT, "qwen35.ssm.state_size is 0"},
+    {"qwen35 with values of no size", QWEN35(2, 4, 8, 0, 4, .tied = 0), nothing, "", QP_ERR_FORMAT,
+     "blk.0.ssm_norm.weight' has 0 elements"},
+    {"qwen35 with value heads that key heads cannot share", QWEN35(3, 4, 8, 12, 4, .tied = 0), nothing, "", QP_ERR_FORMAT,
+     "time_step_rank 4 (value heads) is not a multiple of ssm.group_count 3"},
+    {"qwen35 with a convolution of nothing", QWEN35(2, 4, 8, 12, 1, .tied = 0), nothing, "", QP_ERR_UNSUPPORTED,
+     "qwen35.ssm.conv_kernel is 1; 2 to 16"},
+    {"qwen35 with a long convolution", QWEN35(2, 4, 8, 12, 17, .tied = 0), nothing, "", QP_ERR_UNSUPPORTED,
+     "qwen35.ssm.conv_kernel is 17"},
+    {"qwen35 without a convolution", QWEN35(2, 4, 8, 12, 4, .tied = 0), remove_tensor, "blk.0.ssm_conv1d.weight", QP_ERR_FORMAT,
+     "tensor blk.0.ssm_conv1d.weight is missing"},
+    {"qwen35 with a convolution of F16", QWEN35(2, 4, 8, 12, 4, .tied = 0), as_f16, "blk.0.ssm_conv1d.weight", QP_ERR_UNSUPPORTED,
+     "blk.0.ssm_conv1d.weight is F16"},
+    {"qwen35 with a convolution turned over", QWEN35(2, 4, 8, 12, 4, .tied = 0), swap_shape, "blk.0.ssm_conv1d.weight",
+     QP_ERR_FORMAT, "blk.0.ssm_conv1d.weight has the shape 80 x 4, expected 4 x 80"},
+    {"qwen35 without a decay", QWEN35(2, 4, 8, 12, 4, .tied = 0), remove_tensor, "blk.0.ssm_a", QP_ERR_FORMAT,
+     "tensor blk.0.ssm_a is missing"},
+    {"qwen35 with decays of another number", QWEN35(2, 4, 8, 12, 4, .tied = 0), widen, "blk.0.ssm_a", QP_ERR_FORMAT,
+     "blk.0.ssm_a has the shape 2 x 2"},
+    {"qwen35 without a step", QWEN35(2, 4, 8, 12, 4, .tied = 0), remove_tensor, "blk.0.ssm_dt.bias", QP_ERR_FORMAT,
+     "tensor blk.0.ssm_dt.bias is missing"},
+    {"qwen35 with too few rows of QKV", QWEN35(2, 4, 8, 12, 4, .tied = 0), halve, "blk.0.attn_qkv.weight", QP_ERR_FORMAT,
+     "blk.0.attn_qkv.weight has the shape 32 x 40, expected 32 x 80"},
+    {"qwen35 without a gate of attention", QWEN35(2, 4, 8, 12, 4, .tied = 0), halve, "blk.1.attn_q.weight", QP_ERR_FORMAT,
+     "blk.1.attn_q.weight has the shape 32 x 32, expected 32 x 64"},
+    {"qwen35 whose values are narrower than its queries",
+     {.layers = 2,
+      .embedding = 32,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_k = 8,
+      .head_v = 4,
+      .feed_forward = 48,
+      .vocabulary = 20,
+      .context = 64,
+      .architecture = "qwen35",
+      .qk_norms = 1,
+      .attention_period = 2,
+      .delta_keys = 2,
+      .delta_values = 4,
+      .delta_k = 8,
+      .delta_v = 12,
+      .conv_width = 4},
+     nothing,
+     "",
+     QP_ERR_UNSUPPORTED,
+     "attention.value_length"},
     {"starcoder2 with the epsilon of another norm",
      {SIZES, .architecture = "starcoder2", .ungated = 1},
      nothing,
