@@ -12,17 +12,24 @@ typedef struct test_device {
     quern_device *device;
 } test_device;
 
+/* The first device of a plugin; device NULL, and why in *error, when it cannot be opened. */
+__attribute__((unused)) static test_device open_device(const char *plugin, quern_error *error)
+{
+    test_device d = {0};
+    quern_context_options options = {.struct_size = sizeof options, .only = plugin, .probe_timeout_ms = 20000};
+    quern_device_options device_options = {.struct_size = sizeof device_options, .threads = 2};
+    quern_status status = quern_context_create(&options, &d.context, error);
+    if (status == QP_OK)
+        quern_device_open(d.context, plugin, &device_options, &d.device, error);
+    return d;
+}
+
 /* The CPU plugin's device with two threads; device NULL, with a failed test point, when it cannot be opened. */
 __attribute__((unused)) static test_device open_cpu(void)
 {
-    test_device d = {0};
     quern_error error = {0};
-    quern_context_options options = {.struct_size = sizeof options, .only = "cpu", .probe_timeout_ms = 20000};
-    quern_device_options device_options = {.struct_size = sizeof device_options, .threads = 2};
-    quern_status status = quern_context_create(&options, &d.context, &error);
-    if (status == QP_OK)
-        status = quern_device_open(d.context, "cpu", &device_options, &d.device, &error);
-    if (status != QP_OK)
+    test_device d = open_device("cpu", &error);
+    if (!d.device)
         ok(0, "the CPU device opens: %s", error.text);
     return d;
 }

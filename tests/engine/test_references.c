@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The session's logits against those of the `transformers` package, for the tiny random models in references/
- * (tools/make_model_references.py): neither side has seen the other's code or numbers. */
+ * (tools/make_model_references.py): neither side has seen the other's code or numbers. On the CPU, or on the device of the plugin
+ * that is named: skipped where there is none. */
 #include "engine/help.h"
 #include "engine/logits_file.h"
 
@@ -12,27 +13,11 @@ typedef struct pair {
 } pair;
 
 static const pair pairs[] = {
-    {"llama3"},
-    {"llama-linear"},
-    {"llama-yarn"},
-    {"llama-yarn-log"},
-    {"mistral"},
-    {"qwen2"},
-    {"qwen3"},
-    {"smollm3"},
-    {"granite"},
-    {"starcoder2"},
-    {"gemma"},
-    {"gemma2"},
-    {"gemma3"},
-    {"phi3"},
-    {"phi3-long", "phi3"}, /* longer than the context that the model was made for: the other set of rope factors */
-    {"mixtral"},
-    {"qwen2moe"},
-    {"qwen3moe"},
-    {"gpt-oss"},
-    {"qwen35"},
-    {"qwen35moe"},
+    {"llama3"},  {"llama-linear"}, {"llama-yarn"},        {"llama-yarn-log"}, {"mistral"}, {"qwen2"},
+    {"qwen3"},   {"smollm3"},      {"granite"},           {"starcoder2"},     {"gemma"},   {"gemma2"},
+    {"gemma3"},  {"phi3"},         {"phi3-long", "phi3"}, /* longer than the context that the model was made for: the other set of
+                                                             rope factors */
+    {"mixtral"}, {"qwen2moe"},     {"qwen3moe"},          {"gpt-oss"},        {"qwen35"},  {"qwen35moe"},
 };
 
 static const char *reference_path(const char *name, const char *ending)
@@ -94,9 +79,16 @@ static void check(quern_device *device, const pair *p)
     free_reference(&r);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    test_device d = open_cpu();
+    quern_error error = {0};
+    const char *plugin = argc > 1 ? argv[1] : "cpu";
+    test_device d = open_device(plugin, &error);
+    if (!d.device && argc > 1) {
+        close_cpu(&d);
+        return tap_skip_all(error.text);
+    }
+    ok(d.device != NULL, "the device of the %s plugin opens %s", plugin, error.text);
     for (size_t i = 0; d.device && i < sizeof pairs / sizeof *pairs; i++)
         check(d.device, &pairs[i]);
     close_cpu(&d);
