@@ -3,6 +3,7 @@
 
 #include "backends/cpu/status.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -37,10 +38,62 @@ static void *map_pages(uint64_t size, uint64_t *mapped)
     return base + before;
 }
 
+/* ---- what was promised -------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
+static qp_buffer *mappings; /* of the process: all its devices share one memory */
+
+static void remember(qp_buffer *buffer)
+{
+    pthread_mutex_lock(&mappings_lock);
+    buffer->next = mappings;
+    buffer->previous = &mappings;
+    if (mappings)
+        mappings->previous = &buffer->next;
+    mappings = buffer;
+    pthread_mutex_unlock(&mappings_lock);
+}
+
+static void forget(qp_buffer *buffer)
+{
+    pthread_mutex_lock(&mappings_lock);
+    *buffer->previous = buffer->next;
+    if (buffer->next)
+        buffer->next->previous = buffer->previous;
+    pthread_mutex_unlock(&mappings_lock);
+}
+
+/* Bytes of a mapping that are not in memory. */
+static uint64_t untouched(const qp_buffer *buffer)
+{
+    enum { PIECE = 8192 }; /* pages looked at in one call */
+    unsigned char there[PIECE];
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), sum = 0;
+    for (uint64_t at = 0; at < buffer->mapping_size; at += PIECE * page) {
+        uint64_t size = buffer->mapping_size - at < PIECE * page ? buffer->mapping_size - at : PIECE * page;
+        if (mincore((char *)buffer->mapping + at, (size_t)size, there) != 0)
+            return sum;
+        for (uint64_t i = 0; i < size / page; i++)
+            sum += there[i] & 1 ? 0 : page;
+    }
+    return sum;
+}
+
+void qc_memory_left(uint64_t *total, uint64_t *left)
+{
+    uint64_t promised = 0;
+    qc_memory(total, left);
+    pthread_mutex_lock(&mappings_lock);
+    for (const qp_buffer *buffer = mappings; buffer; buffer = buffer->next)
+        promised += untouched(buffer);
+    pthread_mutex_unlock(&mappings_lock);
+    *left = *left > promised ? *left - promised : 0;
+}
+
 static qp_status no_memory(uint64_t size, qp_text *error)
 {
     uint64_t total, available;
-    qc_memory(&total, &available);
+    qc_memory_left(&total, &available);
     return qc_fail(error, QP_ERR_OUT_OF_MEMORY, "not enough memory: %s (%llu bytes) asked of the cpu's heap, %s of %s available",
                    qc_bytes_words(size).text, (unsigned long long)size, qc_bytes_words(available).text, qc_bytes_words(total).text);
 }
@@ -54,7 +107,7 @@ qp_status qc_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
     if (size == 0)
         return qc_fail(error, QP_ERR_INVALID, "a buffer of 0 bytes was asked for");
     uint64_t total, available;
-    qc_memory(&total, &available);
+    qc_memory_left(&total, &available);
     if (size > INT64_MAX / 2 || (total && size > available))
         return no_memory(size, error); /* mmap would promise it and the system kill us when it is used */
     qp_buffer *buffer = qc_alloc(sizeof *buffer);
@@ -68,6 +121,7 @@ qp_status qc_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
     buffer->device = device;
     buffer->data = buffer->mapping;
     buffer->size = size;
+    remember(buffer);
     *out = buffer;
     return QP_OK;
 }
@@ -102,8 +156,10 @@ void qc_buffer_destroy(qp_buffer *buffer)
 {
     if (!buffer)
         return;
-    if (buffer->mapping)
+    if (buffer->mapping) {
+        forget(buffer);
         munmap(buffer->mapping, (size_t)buffer->mapping_size);
+    }
     qc_free(buffer);
 }
 

@@ -11,7 +11,12 @@ struct qp_buffer {
     uint64_t size;
     void *mapping; /* what to unmap; NULL: imported */
     uint64_t mapping_size;
+    qp_buffer *next, **previous; /* in the list of mappings */
 };
+
+/* Memory in all, and what may still be asked for: what the host has, less what buffers were promised and nobody has touched yet (until
+ * it is touched, the system counts it as free). */
+void qc_memory_left(uint64_t *total, uint64_t *left);
 
 /* The address of a range; QP_ERR_INVALID with words about `what` when it is not inside the buffer. */
 qp_status qc_range_address(const qp_range *range, const char *what, char **out, qp_text *error);

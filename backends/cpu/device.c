@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/cpu/device.h"
 
+#include "backends/cpu/buffer.h"
 #include "backends/cpu/program.h"
 #include "backends/cpu/status.h"
 
@@ -108,7 +109,7 @@ qp_status qc_device_info(uint32_t index, qp_device_info *info, qp_text *error)
     qk_cpu_detect(&features);
     qk_cpu_features_text(&features, out.features, sizeof out.features);
     qp_heap *heap = &out.heaps[0];
-    qc_memory(&heap->size, &heap->budget);
+    qc_memory_left(&heap->size, &heap->budget);
     if (heap->size && !heap->budget)
         heap->budget = 1; /* nothing is left, where 0 would say that nobody knows */
     heap->max_allocation = heap->size ? heap->size : INT64_MAX / 2;

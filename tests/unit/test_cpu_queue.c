@@ -321,6 +321,39 @@ static void test_allocations(void)
     ok(live_allocations == 0, "all %ld allocations are given back", (long)allocations);
 }
 
+static uint64_t budget(void)
+{
+    qp_device_info info = {.struct_size = sizeof info};
+    return api->device_info(0, &info, &error) == QP_OK ? info.heaps[0].budget : 0;
+}
+
+/* The host says that 4 GiB are available, whatever buffers were promised: nobody has touched them. */
+static void test_promises(void)
+{
+    const uint64_t mib = 1 << 20, all = 4096 * mib;
+    static char bytes[1 << 20];
+    qp_device *device = NULL, *other = NULL;
+    qp_buffer *large = NULL, *small = NULL, *none = NULL;
+    api->device_open(0, NULL, &device, &error);
+    api->device_open(0, NULL, &other, &error);
+    ok(budget() == all, "all of what the host has left may be asked for");
+    ok(api->buffer_create(device, 0, 3072 * mib, &large, &error) == QP_OK && budget() == 1024 * mib,
+       "what a buffer was promised is gone before it is touched");
+    ok(api->buffer_create(other, 0, 1025 * mib, &none, &error) == QP_ERR_OUT_OF_MEMORY && !none && strstr(words, "1.00 GiB"),
+       "another device gets only what is left: %s", words);
+    ok(api->buffer_create(other, 0, 1000 * mib, &small, &error) == QP_OK && budget() == 24 * mib, "and takes that");
+    for (uint64_t at = 0; at < 16 * mib; at += sizeof bytes)
+        api->buffer_write(large, at, bytes, sizeof bytes, &error);
+    uint64_t now = budget();
+    ok(now >= 40 * mib && now <= 48 * mib, "what is touched is the host's to count: %llu MiB", (unsigned long long)(now / mib));
+    api->buffer_destroy(large);
+    ok(budget() == all - 1000 * mib, "what is given back is free again");
+    api->buffer_destroy(small);
+    api->device_close(device);
+    api->device_close(other);
+    ok(budget() == all && live_allocations == 0, "and so is the rest");
+}
+
 static void test_refusals(void)
 {
     qp_device_options options = {.struct_size = sizeof options, .threads = 100000};
@@ -354,5 +387,6 @@ int main(void)
     api = qc_backend(&counting_host);
     test_allocations();
     test_refusals();
+    test_promises();
     return tap_done();
 }
