@@ -2,7 +2,7 @@
  * kernels/cpu/simd/matmul_panel.h: panels times int8 activations, written once for every instruction set and format. The file that
  * includes it has defined
  *   QK_SPLIT     vectors to the 16 rows of a panel (1 or 2); QK_PANELS × QK_TOKENS, the largest tile: what the registers hold;
- *                QK_STRETCH, blocks of K whose elements, as bytes, stay in the first-level cache
+ *                QK_STRETCH, blocks of K for which so many panels, as bytes, stay in the first-level cache
  *   vf, vi       16/QK_SPLIT floats, as many 32-bit integers; qk_raw and its operations for panel_lines.h
  *   qk_bias(), qk_line_of(), qk_four(), qk_dot_start(), qk_dot_pair(), qk_dot_done(): sums of products of bytes
  *
@@ -32,9 +32,10 @@ enum {
     QK_LINE_BYTES = 64 / QK_SPLIT /* of a vector's part of a line */
 };
 
-/* Where a tile finds its activations, block by block: elements of token t at x + t·x_step, scale at d + t·d_step. Of gathered ones
- * the integers to start from and the sums times the scale are at start and sum, part by part; the steps are then fixed and need
- * not be set. In place, sum are the sums of half blocks, and start is not there. */
+/* Where a tile finds its activations: elements of its first token at x, scales at d; those of the next token are a step on. Of
+ * gathered ones the integers to start from are at start and the sums times the scale at sum, part by part; steps are then constants
+ * and need not be set, so that every address is one register and a displacement. In place, sum are the sums of half blocks, and start
+ * is not there. */
 typedef struct qk_source {
     const int8_t *x;
     const char *d, *sum, *start;
@@ -46,6 +47,7 @@ typedef struct qk_stretch {
     const void *scales;   /* records, or floats of a wide stretch */
     const uint8_t *ahead; /* to be fetched, `ahead_step` bytes a block: what comes after a wide stretch */
     int64_t ahead_step;
+    int64_t panel_quants; /* bytes between the panels of a wide stretch */
     int64_t blocks;
     float *y;
     int64_t y_stride;
@@ -85,12 +87,14 @@ QK_INLINE void qk_prefetch_stream(const qk_format f, const qk_stretch *s, int64_
 /* Floats of a block of a wide stretch: of each part d, then, where there are minima, m. */
 QK_INLINE int64_t qk_wide_floats(const qk_format f) { return QK_PANEL_ROWS * f.parts * (1 + f.mins); }
 
-QK_INLINE qk_scales qk_scales_of(const qk_format f, const int wide, const qk_stretch *s, int64_t b, int part, int row)
+/* Of panel `panel` of the stretch. */
+QK_INLINE qk_scales qk_scales_of(const qk_format f, const int wide, const qk_stretch *s, int64_t b, int part, int panel, int row)
 {
     const int blocks = f.unit / QK_BLOCK;
     if (!wide)
         return qk_scales_at(f, (const uint8_t *)s->scales + b / blocks * f.record, (int)(b % blocks), part, row);
-    const float *scales = (const float *)s->scales + b * qk_wide_floats(f) + QK_PANEL_ROWS * part * (1 + f.mins) + row;
+    const float *scales = (const float *)s->scales + (b * QK_PANELS + panel) * qk_wide_floats(f);
+    scales += QK_PANEL_ROWS * part * (1 + f.mins) + row;
     return (qk_scales){v_load(scales), f.mins ? v_load(scales + QK_PANEL_ROWS) : v_zero()};
 }
 
@@ -103,19 +107,20 @@ QK_INLINE int32_t qk_part_sum(const qk_format f, const qk_source *x, int t, int 
     return f.parts == 1 ? qk_read_i32(sum) + qk_read_i32(sum + 4) : qk_read_i32(sum + 4 * part);
 }
 
-/* T tokens times a stretch of one panel. T and `wide` are constants wherever this is used. */
+/* T tokens times a stretch of one panel, or of QK_PANELS wide ones. T and `wide` are constants wherever this is used. */
 QK_INLINE void qk_tile(const qk_format f, const int T, const int wide, const qk_stretch *s, const qk_source *from)
 {
-    const int64_t x_step = wide ? QK_BLOCK : from->step, d_step = wide ? 4 : from->step;
-    const int pairs = 4 / f.parts;
-    vf sum[QK_TOKENS][QK_SPLIT];
+    enum { V = QK_PANELS * QK_SPLIT };
+    const int64_t x_step = wide ? QK_STRETCH * QK_BLOCK : from->step, d_step = wide ? QK_STRETCH * 4 : from->step;
+    const int pairs = 4 / f.parts, N = wide ? V : QK_SPLIT; /* vectors of rows */
+    vf sum[QK_TOKENS][V];
     qk_source x = *from;
     QK_UNROLL
     for (int t = 0; t < T; t++) {
         QK_UNROLL
-        for (int v = 0; v < QK_SPLIT; v++)
+        for (int v = 0; v < N; v++)
             sum[t][v] = s->add ? v_load(s->y + t * s->y_stride + v * V_LANES) : v_zero();
-        __builtin_prefetch(s->y + t * s->y_stride + QK_PANEL_ROWS, 1); /* of the next panel */
+        __builtin_prefetch(s->y + t * s->y_stride + N * V_LANES, 1); /* of the next panel */
     }
     for (int64_t b = 0; b < s->blocks; b++) {
         const uint8_t *w = s->quants + b * (wide ? QK_PANEL_ROWS * QK_BLOCK : f.quant_bytes);
@@ -126,56 +131,62 @@ QK_INLINE void qk_tile(const qk_format f, const int T, const int wide, const qk_
                 __builtin_prefetch(s->ahead + b * s->ahead_step + i, 0, 2);
         QK_UNROLL
         for (int part = 0; part < f.parts; part++) {
-            vi dot[QK_TOKENS][QK_SPLIT];
+            vi dot[QK_TOKENS][V];
             int32_t start[QK_TOKENS];
             QK_UNROLL
             for (int t = 0; t < T; t++) {
-                start[t] = wide ? qk_read_i32(x.start + (part * T + t) * 4) : QK_MAGIC - qk_bias(f) * qk_part_sum(f, &x, t, part);
+                start[t] = wide ? qk_read_i32(x.start + t * QK_STRETCH * 8 + part * 4) : QK_MAGIC - qk_bias(f) * qk_part_sum(f, &x, t, part);
                 QK_UNROLL
-                for (int v = 0; v < QK_SPLIT; v++)
+                for (int v = 0; v < N; v++)
                     dot[t][v] = qk_dot_start(f, start[t]);
             }
             QK_UNROLL
             for (int pair = part * pairs; pair < part * pairs + pairs; pair++) {
-                qk_line line[QK_SPLIT][2];
+                qk_line line[V][2];
                 QK_UNROLL
-                for (int v = 0; v < QK_SPLIT; v++) {
+                for (int v = 0; v < N; v++) {
                     qk_raw raw[2];
-                    qk_unpack(f, w, pair, v * QK_LINE_BYTES, raw);
+                    qk_unpack(f, w + v / QK_SPLIT * s->panel_quants, pair, v % QK_SPLIT * QK_LINE_BYTES, raw);
                     line[v][0] = qk_line_of(f, raw[0]), line[v][1] = qk_line_of(f, raw[1]);
                 }
                 QK_UNROLL
                 for (int t = 0; t < T; t++) {
                     const int8_t *four = x.x + t * x_step + pair * 8;
                     QK_UNROLL
-                    for (int v = 0; v < QK_SPLIT; v++)
+                    for (int v = 0; v < N; v++)
                         dot[t][v] = qk_dot_pair(f, dot[t][v], line[v], four);
                 }
             }
+            qk_scales scales[V];
+            vf away[V];
             QK_UNROLL
-            for (int v = 0; v < QK_SPLIT; v++) {
-                qk_scales scales = qk_scales_of(f, wide, s, b, part, v * V_LANES);
-                vf away = v_mul(scales.d, v_set1(-12582912.0f));
+            for (int v = 0; v < N; v++) {
+                scales[v] = qk_scales_of(f, wide, s, b, part, v / QK_SPLIT, v % QK_SPLIT * V_LANES);
+                away[v] = v_mul(scales[v].d, v_set1(-12582912.0f));
+            }
+            QK_UNROLL
+            for (int t = 0; t < T; t++) {
+                float d = qk_read_f32(x.d + t * d_step), all = 0;
+                if (f.mins)
+                    all = wide ? qk_read_f32(x.sum + t * QK_STRETCH * 8 + part * 4) : d * (float)qk_part_sum(f, &x, t, part);
                 QK_UNROLL
-                for (int t = 0; t < T; t++) {
-                    float d = qk_read_f32(x.d + t * d_step);
-                    sum[t][v] = v_fma(v_fma(qk_dot_done(f, dot[t][v], start[t]), scales.d, away), v_set1(d), sum[t][v]);
-                    if (f.mins) {
-                        float all = wide ? qk_read_f32(x.sum + (part * T + t) * 4) : d * (float)qk_part_sum(f, &x, t, part);
-                        sum[t][v] = v_fnma(scales.m, v_set1(all), sum[t][v]);
-                    }
+                for (int v = 0; v < N; v++) {
+                    vf scaled = v_fma(qk_dot_done(f, dot[t][v], start[t]), scales[v].d, away[v]);
+                    sum[t][v] = v_fma(scaled, v_set1(d), sum[t][v]);
+                    if (f.mins)
+                        sum[t][v] = v_fnma(scales[v].m, v_set1(all), sum[t][v]);
                 }
             }
         }
-        x.x += wide ? T * QK_BLOCK : QK_BLOCK;
-        x.d += wide ? T * 4 : 4;
-        x.sum += wide ? T * f.parts * 4 : 8;
-        x.start += wide ? T * f.parts * 4 : 0;
+        x.x += QK_BLOCK;
+        x.d += 4;
+        x.sum += wide ? f.parts * 4 : 8;
+        x.start += wide ? f.parts * 4 : 0;
     }
     QK_UNROLL
     for (int t = 0; t < T; t++) {
         QK_UNROLL
-        for (int v = 0; v < QK_SPLIT; v++)
+        for (int v = 0; v < N; v++)
             v_store(s->y + t * s->y_stride + v * V_LANES, sum[t][v]);
     }
 }
@@ -184,50 +195,41 @@ typedef void (*qk_tile_fn)(const qk_stretch *s, const qk_source *from);
 
 /* ---- many tokens ---- */
 
-/* A panel's stretch as bytes and floats, and a chunk's activations for it, tile after tile. */
+/* A stretch of QK_PANELS panels as bytes and floats, and a chunk's activations for it, token by token. */
 typedef struct qk_work {
-    uint8_t quants[QK_STRETCH * QK_PANEL_ROWS * QK_BLOCK];
-    float scales[QK_STRETCH * QK_PANEL_ROWS * 4];
-    int8_t x[QK_CHUNK * QK_STRETCH * QK_BLOCK];
-    float d[QK_CHUNK * QK_STRETCH];
-    int32_t start[QK_CHUNK * QK_STRETCH * 2];
-    float sum[QK_CHUNK * QK_STRETCH * 2];
+    uint8_t quants[QK_PANELS][QK_STRETCH * QK_PANEL_ROWS * QK_BLOCK];
+    float scales[QK_PANELS * QK_STRETCH * QK_PANEL_ROWS * 4];
+    int8_t x[QK_CHUNK][QK_STRETCH * QK_BLOCK];
+    float d[QK_CHUNK][QK_STRETCH];
+    int32_t start[QK_CHUNK][QK_STRETCH * 2];
+    float sum[QK_CHUNK][QK_STRETCH * 2];
 } qk_work;
 _Static_assert(sizeof(qk_work) <= QK_MATMUL_SCRATCH, "what callers give");
 
-/* Where a tile starts whose tokens have `before` others before them. */
-QK_INLINE qk_source qk_gathered(const qk_format f, const qk_work *work, int64_t before, int64_t blocks)
+QK_INLINE qk_source qk_gathered(const qk_work *work, int64_t token)
 {
-    int64_t at = before * blocks;
-    return (qk_source){.x = work->x + at * QK_BLOCK,
-                       .d = (const char *)(work->d + at),
-                       .sum = (const char *)(work->sum + at * f.parts),
-                       .start = (const char *)(work->start + at * f.parts)};
+    return (qk_source){.x = work->x[token],
+                       .d = (const char *)work->d[token],
+                       .sum = (const char *)work->sum[token],
+                       .start = (const char *)work->start[token]};
 }
 
-/* Token `token` of the call as number t of T in the tile that has `before` others before it. */
-QK_INLINE void qk_gather(const qk_format f, qk_work *work, const qk_matmul_args *a, int64_t token, int64_t before, int64_t t,
-                         int64_t T, int64_t block, int64_t blocks)
+/* A token's row for a stretch: by vectors, as planes are padded to 64 bytes; memcpy takes longer to begin than this to end. */
+QK_INLINE void qk_gather(const qk_format f, qk_work *work, int64_t token, const char *row, int64_t k, int64_t block, int64_t blocks)
 {
-    const char *row = (const char *)a->x + token * a->x_stride, *x = row + block * QK_BLOCK, *d = row + qk_act_d(a->k) + block * 4,
-               *sum = row + qk_act_sum(a->k) + block * 8;
-    int64_t at = before * blocks;
-    int8_t *to_x = work->x + at * QK_BLOCK + t * QK_BLOCK;
-    float *to_d = work->d + at + t, *to_sum = work->sum + at * f.parts + t;
-    int32_t *to_start = work->start + at * f.parts + t;
-    for (int64_t b = 0; b < blocks; b++) {
-        float scale = qk_read_f32(d + b * 4);
-        int32_t sums[2] = {qk_read_i32(sum + b * 8), qk_read_i32(sum + b * 8 + 4)};
-        if (f.parts == 1)
-            sums[0] += sums[1];
-        memcpy(to_x + b * T * QK_BLOCK, x + b * QK_BLOCK, QK_BLOCK);
-        to_d[b * T] = scale;
-        for (int part = 0; part < f.parts; part++) {
-            to_start[(b * f.parts + part) * T] = QK_MAGIC - qk_bias(f) * sums[part];
-            if (f.mins)
-                to_sum[(b * f.parts + part) * T] = scale * (float)sums[part];
-        }
+    const int32_t *sums = (const int32_t *)(const void *)(row + qk_act_sum(k)) + 2 * block;
+    int32_t sum[QK_STRETCH * 2], *start = work->start[token];
+    float *d = work->d[token];
+    for (int64_t i = 0; i < blocks * QK_BLOCK; i += QK_LINE_BYTES)
+        qk_raw_store((uint8_t *)work->x[token] + i, qk_raw_load((const uint8_t *)row + block * QK_BLOCK + i));
+    for (int64_t i = 0; i < blocks; i += V_LANES)
+        v_store(d + i, v_load((const float *)(const void *)(row + qk_act_d(k)) + block + i));
+    for (int64_t i = 0; i < blocks * f.parts; i++) {
+        sum[i] = f.parts == 1 ? sums[2 * i] + sums[2 * i + 1] : sums[i];
+        start[i] = QK_MAGIC - qk_bias(f) * sum[i];
     }
+    for (int64_t i = 0; i < blocks * f.parts && f.mins; i++)
+        work->sum[token][i] = d[i / f.parts] * (float)sum[i];
 }
 
 QK_INLINE void qk_widen_quants(const qk_format f, uint8_t *to, const uint8_t *packed)
@@ -242,17 +244,17 @@ QK_INLINE void qk_widen_quants(const qk_format f, uint8_t *to, const uint8_t *pa
     }
 }
 
-/* Elements to bytes, unless they are, and scales to floats. */
-QK_INLINE void qk_widen(const qk_format f, qk_work *work, const qk_stretch *packed)
+/* Elements of panel `panel` of a tile to bytes, unless they are, and scales to floats. */
+QK_INLINE void qk_widen(const qk_format f, qk_work *work, const qk_stretch *packed, int panel)
 {
     for (int64_t b = 0; b < packed->blocks; b++) {
-        float *scales = work->scales + b * qk_wide_floats(f);
+        float *scales = work->scales + (b * QK_PANELS + panel) * qk_wide_floats(f);
         if (f.bits < 8)
-            qk_widen_quants(f, work->quants + b * QK_PANEL_ROWS * QK_BLOCK, packed->quants + b * f.quant_bytes);
+            qk_widen_quants(f, work->quants[panel] + b * QK_PANEL_ROWS * QK_BLOCK, packed->quants + b * f.quant_bytes);
         QK_UNROLL
         for (int i = 0; i < f.parts * QK_SPLIT; i++) {
             const int part = i / QK_SPLIT, row = i % QK_SPLIT * V_LANES;
-            qk_scales s = qk_scales_of(f, 0, packed, b, part, row);
+            qk_scales s = qk_scales_of(f, 0, packed, b, part, 0, row);
             float *to = scales + QK_PANEL_ROWS * part * (1 + f.mins) + row;
             v_store(to, s.d);
             if (f.mins)
@@ -275,15 +277,15 @@ QK_INLINE qk_stretch qk_stretch_at(const qk_format f, const qk_matmul_args *a, i
                         .add = block > 0};
 }
 
-/* Few tokens: panels one after another, activations where they are. */
-QK_INLINE void qk_panels_in_place(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, int64_t panels)
+/* Few tokens: panels one after another from `panel` on, activations where they are. */
+QK_INLINE void qk_panels_in_place(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, int64_t panel, int64_t panels)
 {
     int64_t rounds = (a->tokens + QK_IN_PLACE - 1) / QK_IN_PLACE;
     for (int64_t round = 0; round < rounds; round++) {
         int64_t token = a->tokens * round / rounds, tokens = a->tokens * (round + 1) / rounds - token;
         const char *x = (const char *)a->x + token * a->x_stride;
         qk_source from = {.x = (const int8_t *)x, .d = x + qk_act_d(a->k), .sum = x + qk_act_sum(a->k), .step = a->x_stride};
-        for (int64_t p = 0; p < panels; p++) {
+        for (int64_t p = panel; p < panels; p++) {
             qk_stretch s = qk_stretch_at(f, a, p, 0, a->k / QK_BLOCK);
             s.y += token * a->y_stride;
             tiles[tokens](&s, &from);
@@ -291,46 +293,61 @@ QK_INLINE void qk_panels_in_place(const qk_format f, const qk_matmul_args *a, co
     }
 }
 
-/* A chunk of tokens, one stretch of K, all panels. */
-QK_INLINE void qk_chunk(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, int64_t first, int64_t tokens,
-                        int64_t block, int64_t blocks)
+/* A piece of work for many tokens: QK_PANELS panels from `panel` on, a stretch of K, a chunk of tokens, which are gathered. */
+typedef struct qk_piece {
+    int64_t panel, block, blocks, token, tokens;
+} qk_piece;
+
+/* next: what comes after this one, and is fetched meanwhile. */
+QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, const qk_piece *p, const qk_piece *next)
 {
     qk_work *work = a->scratch;
-    int64_t panels = (a->rows + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS, rounds = (tokens + QK_TOKENS - 1) / QK_TOKENS;
-    for (int64_t round = 0; round < rounds; round++) {
-        int64_t before = tokens * round / rounds, T = tokens * (round + 1) / rounds - before;
-        for (int64_t t = 0; t < T; t++)
-            qk_gather(f, work, a, first + before + t, before, t, T, block, blocks);
+    const int64_t rounds = (p->tokens + QK_TOKENS - 1) / QK_TOKENS, panel_bytes = (int64_t)qk_panel_bytes(f.format, a->k);
+    const int64_t part = QK_PANELS * f.quant_bytes * p->blocks / rounds; /* of what comes next, for each round */
+    qk_stretch wide = qk_stretch_at(f, a, p->panel, p->block, p->blocks), after = qk_stretch_at(f, a, next->panel, next->block, 0);
+    for (int i = 0; i < QK_PANELS; i++) {
+        qk_stretch packed = qk_stretch_at(f, a, p->panel + i, p->block, p->blocks);
+        qk_widen(f, work, &packed, i);
     }
-    for (int64_t p = 0; p < panels; p++) {
-        qk_stretch packed = qk_stretch_at(f, a, p, block, blocks), wide = packed;
-        int64_t step = (f.quant_bytes / rounds + 63) / 64 * 64;
-        qk_widen(f, work, &packed);
-        wide.quants = f.bits < 8 ? work->quants : packed.quants;
-        wide.scales = work->scales;
-        for (int64_t round = 0; round < rounds; round++) {
-            int64_t before = tokens * round / rounds, T = tokens * (round + 1) / rounds - before;
-            qk_source from = qk_gathered(f, work, before, blocks);
-            wide.y = packed.y + (first + before) * a->y_stride;
-            wide.ahead = packed.quants + qk_panel_bytes(f.format, a->k) + round * step * blocks;
-            wide.ahead_step = p + 1 < panels ? step : 0;
-            tiles[T](&wide, &from);
-        }
+    wide.quants = f.bits < 8 ? work->quants[0] : wide.quants;
+    wide.panel_quants = f.bits < 8 ? (int64_t)sizeof work->quants[0] : panel_bytes;
+    wide.scales = work->scales;
+    wide.ahead_step = (part / p->blocks + 63) / 64 * 64;
+    float *y = wide.y;
+    for (int64_t round = 0; round < rounds; round++) {
+        int64_t before = p->tokens * round / rounds, T = p->tokens * (round + 1) / rounds - before, at = round * part;
+        qk_source from = qk_gathered(work, before);
+        wide.y = y + (p->token + before) * a->y_stride;
+        wide.ahead = after.quants + at / (f.quant_bytes * p->blocks) * panel_bytes + at % (f.quant_bytes * p->blocks);
+        tiles[T](&wide, &from);
+    }
+}
+
+/* A chunk of tokens, one stretch of K, all panels that make whole tiles. */
+QK_INLINE void qk_chunk(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *tiles, int64_t panels, qk_piece p)
+{
+    for (int64_t t = 0; t < p.tokens; t++)
+        qk_gather(f, a->scratch, t, (const char *)a->x + (p.token + t) * a->x_stride, a->k, p.block, p.blocks);
+    for (; p.panel < panels; p.panel += QK_PANELS) {
+        qk_piece next = p;
+        next.panel += QK_PANELS;
+        if (next.panel == panels && p.block + p.blocks < a->k / QK_BLOCK)
+            next.panel = 0, next.block += p.blocks;
+        qk_strip(f, a, tiles, &p, &next);
     }
 }
 
 QK_INLINE void qk_panels(const qk_format f, const qk_matmul_args *a, const qk_tile_fn *in_place, const qk_tile_fn *wide)
 {
-    int64_t panels = (a->rows + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS, blocks = a->k / QK_BLOCK;
-    if (a->tokens <= QK_IN_PLACE || !a->scratch) {
-        qk_panels_in_place(f, a, in_place, panels);
-        return;
-    }
-    for (int64_t t = 0; t < a->tokens; t += QK_CHUNK) {
+    int64_t panels = (a->rows + QK_PANEL_ROWS - 1) / QK_PANEL_ROWS, blocks = a->k / QK_BLOCK, done = panels / QK_PANELS * QK_PANELS;
+    if (a->tokens <= QK_IN_PLACE || !a->scratch)
+        done = 0;
+    for (int64_t t = 0; t < a->tokens && done; t += QK_CHUNK) {
         int64_t tokens = a->tokens - t < QK_CHUNK ? a->tokens - t : QK_CHUNK;
         for (int64_t b = 0; b < blocks; b += QK_STRETCH)
-            qk_chunk(f, a, wide, t, tokens, b, blocks - b < QK_STRETCH ? blocks - b : QK_STRETCH);
+            qk_chunk(f, a, wide, done, (qk_piece){0, b, blocks - b < QK_STRETCH ? blocks - b : QK_STRETCH, t, tokens});
     }
+    qk_panels_in_place(f, a, in_place, done, panels);
 }
 
 /* ---- what is made of it ---- */
