@@ -11,9 +11,8 @@ enum {
     STRIP = QK_PANEL_ROWS,
     MAX_TILE = 64,           /* tokens */
     DECODE_BYTES = 64 << 10, /* of weights in a unit, for few tokens: worth taking a number from the counter for */
-    PREFILL_BYTES = 256 << 10,
-    MAX_GROUP = 16, /* strips */
-    FEW_ROWS = 8
+    MAX_GROUP = 32, /* strips: a tile's activations are gathered once for all of them */
+    FEW_ROWS = 4 /* that kernels take as they stream */
 };
 
 static int is_panel(const qp_tensor *w)
@@ -115,12 +114,14 @@ static uint64_t strip_bytes(const qp_tensor *w)
 static int64_t group_of(const qp_device *device, const qp_op *op)
 {
     int64_t strips = (op->dst.ne[0] + STRIP - 1) / STRIP;
-    uint64_t want = op->dst.ne[2] <= FEW_ROWS ? DECODE_BYTES : PREFILL_BYTES;
-    int64_t group = (int64_t)(want / (strip_bytes(&op->src[QP_MATMUL_W]) + 1));
-    group = group > MAX_GROUP ? MAX_GROUP : group;
-    while (group > 1 && strips < group * 4 * device->threads)
+    int64_t group = MAX_GROUP, tiles = (op->dst.ne[2] + MAX_TILE - 1) / MAX_TILE;
+    if (op->dst.ne[2] <= FEW_ROWS) {
+        group = (int64_t)(DECODE_BYTES / (strip_bytes(&op->src[QP_MATMUL_W]) + 1));
+        group = group > MAX_GROUP ? MAX_GROUP : group;
+    }
+    while (group > 1 && strips * tiles < group * 4 * device->threads)
         group /= 2;
-    return group < 1 ? 1 : group;
+    return group > 1 ? group : op->dst.ne[2] > FEW_ROWS ? 2 : 1; /* kernels for many rows take panels by two */
 }
 
 static int64_t tile_of(const qp_op *op)
