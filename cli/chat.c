@@ -4,6 +4,7 @@
 #include "cli/chat_input.h"
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/model_facts.h"
 #include "cli/output.h"
 #include "cli/sampling.h"
 #include "cli/signals.h"
@@ -103,11 +104,11 @@ static int open_session(const chat_args *args, talk_model *m)
 static void greet(const talk_model *m, uint64_t fresh_seed, int terminal)
 {
     const cli_model *model = &m->model;
-    char parameters[32];
+    char parameters[96];
     cli_note("%s (%s, %s parameters) on %s, template %s, context %u tokens",
              model->info.name[0] ? model->info.name : quern_gguf_path(model->gguf), model->info.architecture,
-             cli_count(parameters, model->info.parameters), quern_device_id(model->device), quern_chat_get_family(m->chat)->name,
-             model->session_info.context);
+             cli_model_size(&model->info, parameters, sizeof parameters), quern_device_id(model->device),
+             quern_chat_get_family(m->chat)->name, model->session_info.context);
     if (fresh_seed)
         cli_note("seed %llu (the same answers again: --seed %llu)", (unsigned long long)fresh_seed, (unsigned long long)fresh_seed);
     if (terminal)

@@ -48,6 +48,9 @@ static void print_shape(const cli_facts *facts)
     cli_print("  %-14s%u\n", "layers", info->layers);
     cli_print("  %-14s%u\n", "embedding", info->embedding);
     cli_print("  %-14s%u\n", "feed forward", info->feed_forward);
+    if (info->experts)
+        cli_print("  %-14s%u of %u for a token: %s parameters active\n", "experts", info->experts_used, info->experts,
+                  cli_count(text, info->active_parameters));
     cli_print("  %-14s%u of %u", "heads", info->heads, info->head_size_k);
     if (info->head_size_v != info->head_size_k)
         cli_print(" (values %u)", info->head_size_v);
@@ -165,6 +168,9 @@ static void add_info(json_object *root, const cli_facts *facts)
     } rows[] = {{"layers", info->layers},
                 {"embedding", info->embedding},
                 {"feed_forward", info->feed_forward},
+                {"experts", info->experts},
+                {"experts_used", info->experts_used},
+                {"active_parameters", info->active_parameters},
                 {"heads", info->heads},
                 {"kv_heads", info->kv_heads},
                 {"head_size_k", info->head_size_k},

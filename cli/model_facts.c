@@ -82,6 +82,17 @@ void cli_facts_gather(const quern_gguf *gguf, cli_facts *out)
     out->vocabulary = tokens && tokens->type == QUERN_GGUF_ARRAY ? tokens->count : out->info.vocabulary;
 }
 
+const char *cli_model_size(const quern_model_info *info, char *out, size_t size)
+{
+    char all[32], active[32];
+    cli_count(all, info->parameters);
+    if (info->experts)
+        snprintf(out, size, "%s (%s active)", all, cli_count(active, info->active_parameters));
+    else
+        snprintf(out, size, "%s", all);
+    return out;
+}
+
 void cli_shape_text(const quern_gguf_tensor *tensor, char *out, size_t size)
 {
     int used = snprintf(out, size, "%" PRId64, tensor->ne[0]);

@@ -37,6 +37,8 @@ typedef struct cli_facts {
 } cli_facts;
 
 void cli_facts_gather(const quern_gguf *gguf, cli_facts *out);
+/* "1.24 B", or of a mixture of experts "30.5 B (3.3 B active)"; returns out. */
+const char *cli_model_size(const quern_model_info *info, char *out, size_t size);
 const char *cli_group_name(cli_group group);
 const char *cli_format_name(qp_format format);
 /* "4096 x 256" */

@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/generate.h"
+#include "cli/model_facts.h"
 #include "cli/output.h"
 #include "cli/sampling.h"
 #include "cli/signals.h"
@@ -80,9 +81,9 @@ static void describe(void *ctx)
 {
     const opening *o = ctx;
     const cli_model *model = o->model;
-    char parameters[32];
+    char parameters[96];
     cli_note("%s (%s, %s parameters) on %s, %s", model->info.name[0] ? model->info.name : quern_gguf_path(model->gguf),
-             model->info.architecture, cli_count(parameters, model->info.parameters), quern_device_id(model->device),
+             model->info.architecture, cli_model_size(&model->info, parameters, sizeof parameters), quern_device_id(model->device),
              quern_device_info(model->device)->name);
     if (o->fresh_seed)
         cli_note("seed %llu (the same text again: --seed %llu)", (unsigned long long)o->fresh_seed,

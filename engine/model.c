@@ -147,6 +147,19 @@ const quern_tokenizer *quern_model_tokenizer(const quern_model *model)
 
 /* ---- what it is ---- */
 
+/* Of experts' tensors, ending in _exps.*, only the chosen ones are active. */
+static void count_active(const quern_gguf *gguf, quern_model_info *info)
+{
+    double share = info->experts ? (double)info->experts_used / info->experts : 1;
+    uint64_t stacked = 0;
+    for (uint64_t i = 0; i < quern_gguf_tensor_count(gguf); i++) {
+        const quern_gguf_tensor *t = quern_gguf_tensor_at(gguf, i);
+        if (strstr(t->name.data, "_exps."))
+            stacked += (uint64_t)(t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]);
+    }
+    info->active_parameters = info->parameters - stacked + (uint64_t)((double)stacked * share);
+}
+
 static uint64_t count_parameters(const quern_gguf *gguf, uint64_t *bytes)
 {
     uint64_t sum = 0;
@@ -179,7 +192,10 @@ void quern_model_get_info(const quern_model *model, quern_model_info *info)
         .feed_forward = first->feed_forward,
         .vocabulary = hp->vocabulary,
         .context = hp->context,
+        .experts = hp->experts.count,
+        .experts_used = hp->experts.used,
     };
+    count_active(model->gguf, &full);
     memcpy(full.architecture, hp->architecture, sizeof full.architecture);
     memcpy(full.name, hp->name, sizeof full.name);
     info_copy(info, &full, sizeof full);
@@ -204,6 +220,11 @@ quern_status quern_model_inspect(const quern_gguf *gguf, quern_model_info *info,
     metadata_string(&md, "general.name", full.name, sizeof full.name);
     full.parameters = count_parameters(gguf, &full.weight_bytes);
     full.layers = peek(&md, "block_count", 0);
+    full.experts = peek(&md, "expert_count", 0);
+    full.experts_used = full.experts ? peek(&md, "expert_used_count", 0) : 0;
+    if (full.experts_used > full.experts)
+        full.experts_used = full.experts;
+    count_active(gguf, &full);
     full.context = peek(&md, "context_length", 0);
     full.embedding = peek(&md, "embedding_length", 0);
     full.feed_forward = peek(&md, "feed_forward_length", 0);

@@ -35,7 +35,7 @@ typedef struct results {
 
 static void usage(FILE *out)
 {
-    fputs("usage: quern-bench-engine (--model FILE | --shape tiny|1b|3b|8b --format FORMAT) [options]\n"
+    fputs("usage: quern-bench-engine (--model FILE | --shape tiny|1b|3b|8b|moe --format FORMAT) [options]\n"
           "  FORMAT is q8_0, q4_0, …, q6_k, iq4_nl, mxfp4, f16, bf16, f32, or a recipe: q4_k_m, q5_k_m\n"
           "  --device ID --variant ISA --threads N --kv-type T   as in quern run\n"
           "  --prompt N     tokens of prefill (256)\n"
@@ -104,7 +104,7 @@ static double median(const double *values, uint32_t n)
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-/* Weights that a token passes through: all matrices, but not an embedding table of which only a row is looked up. */
+/* Weights that a token passes through: all matrices, of experts the share that is chosen, but not an embedding table of which only a row is looked up. */
 static void count_work(const quern_gguf *gguf, const options *o, results *r)
 {
     int tied = !quern_gguf_tensor_find(gguf, "output.weight");
@@ -114,8 +114,9 @@ static void count_work(const quern_gguf *gguf, const options *o, results *r)
         int embedding = !strcmp(t->name.data, "token_embd.weight"), output = !strcmp(t->name.data, "output.weight");
         if (t->dims < 2 || (embedding && !tied))
             continue;
-        r->decode_bytes += (double)t->bytes;
-        *(embedding || output ? &head : &body) += (double)t->ne[0] * (double)t->ne[1];
+        double share = strstr(t->name.data, "_exps.") ? (double)r->model.experts_used / r->model.experts : 1;
+        r->decode_bytes += share * (double)t->bytes;
+        *(embedding || output ? &head : &body) += share * (double)t->ne[0] * (double)t->ne[1] * (double)t->ne[2];
     }
     double chunks = (double)((o->prompt + o->chunk - 1) / o->chunk);
     r->prefill_ops = 2 * (body * o->prompt + head * chunks);

@@ -9,10 +9,11 @@
 enum { ALIGNMENT = 32, MAX_TENSORS = 4096 };
 
 static const bench_shape shapes[] = {
-    {"tiny", 2, 256, 768, 4, 2, 64, 4096, 512},
-    {"1b", 16, 2048, 8192, 32, 8, 64, 128256, 8192},
-    {"3b", 28, 3072, 8192, 24, 8, 128, 128256, 8192},
-    {"8b", 32, 4096, 14336, 32, 8, 128, 128256, 8192},
+    {"tiny", 2, 256, 768, 4, 2, 64, 4096, 512, 0, 0},
+    {"1b", 16, 2048, 8192, 32, 8, 64, 128256, 8192, 0, 0},
+    {"3b", 28, 3072, 8192, 24, 8, 128, 128256, 8192, 0, 0},
+    {"8b", 32, 4096, 14336, 32, 8, 128, 128256, 8192, 0, 0},
+    {"moe", 4, 2048, 768, 32, 4, 128, 32768, 8192, 128, 8},
 };
 
 const bench_shape *bench_shape_at(unsigned index)
@@ -31,13 +32,14 @@ const bench_shape *bench_shape_find(const char *name)
 double bench_shape_parameters(const bench_shape *s)
 {
     double q = (double)s->heads * s->head_size, kv = (double)s->kv_heads * s->head_size, e = s->embedding;
-    return s->layers * (e * (q + 2 * kv) + q * e + 3 * e * s->feed_forward) + e * s->vocabulary;
+    double inner = 3 * e * s->feed_forward * (s->experts ? s->used : 1) + e * s->experts;
+    return s->layers * (e * (q + 2 * kv) + q * e + inner) + e * s->vocabulary;
 }
 
 typedef struct tensor {
     char name[64];
     qp_format format;
-    uint64_t ne0, ne1, bytes, offset;
+    uint64_t ne0, ne1, ne2, bytes, offset;
 } tensor;
 
 typedef struct writer {
@@ -97,27 +99,37 @@ static const struct {
 
 static uint64_t row_bytes(qp_format format, uint64_t n) { return n / formats[format].elements * formats[format].bytes; }
 
-static void add(writer *w, qp_format format, uint64_t ne0, uint64_t ne1, const char *name)
+/* rows of ne1·ne2 */
+static void add_stack(writer *w, qp_format format, uint64_t ne0, uint64_t ne1, uint64_t ne2, const char *name)
 {
     tensor *t = &w->tensors[w->count], *last = w->count ? t - 1 : NULL;
     w->count++;
-    *t = (tensor){.format = format, .ne0 = ne0, .ne1 = ne1, .bytes = row_bytes(format, ne0) * ne1};
+    *t = (tensor){.format = format, .ne0 = ne0, .ne1 = ne1, .ne2 = ne2, .bytes = row_bytes(format, ne0) * ne1 * ne2};
     snprintf(t->name, sizeof t->name, "%s", name);
     t->offset = last ? (last->offset + last->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : 0;
+}
+
+static void add(writer *w, qp_format format, uint64_t ne0, uint64_t ne1, const char *name)
+{
+    add_stack(w, format, ne0, ne1, 1, name);
 }
 
 static void add_layer(writer *w, const bench_shape *s, qp_format f, qp_format more, unsigned layer)
 {
     uint64_t e = s->embedding, q = (uint64_t)s->heads * s->head_size, kv = (uint64_t)s->kv_heads * s->head_size;
-    const struct { const char *name; qp_format format; uint64_t ne0, ne1; } rows[] = {
-        {"attn_norm", QP_FORMAT_F32, e, 1}, {"attn_q", f, e, q}, {"attn_k", f, e, kv}, {"attn_v", more, e, kv},
-        {"attn_output", f, q, e}, {"ffn_norm", QP_FORMAT_F32, e, 1}, {"ffn_gate", f, e, s->feed_forward},
-        {"ffn_up", f, e, s->feed_forward}, {"ffn_down", more, s->feed_forward, e},
+    uint64_t n = s->experts ? s->experts : 1;
+    const char *part = s->experts ? "_exps" : "";
+    const struct { const char *name, *part; qp_format format; uint64_t ne0, ne1, ne2; } rows[] = {
+        {"attn_norm", "", QP_FORMAT_F32, e, 1, 1}, {"attn_q", "", f, e, q, 1}, {"attn_k", "", f, e, kv, 1},
+        {"attn_v", "", more, e, kv, 1}, {"attn_output", "", f, q, e, 1}, {"ffn_norm", "", QP_FORMAT_F32, e, 1, 1},
+        {"ffn_gate", part, f, e, s->feed_forward, n}, {"ffn_up", part, f, e, s->feed_forward, n},
+        {"ffn_down", part, more, s->feed_forward, e, n}, {"ffn_gate_inp", "", QP_FORMAT_F32, e, s->experts, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char name[64];
-        snprintf(name, sizeof name, "blk.%u.%s.weight", layer, rows[i].name);
-        add(w, rows[i].format, rows[i].ne0, rows[i].ne1, name);
+        snprintf(name, sizeof name, "blk.%u.%s%s.weight", layer, rows[i].name, rows[i].part);
+        if (rows[i].ne1)
+            add_stack(w, rows[i].format, rows[i].ne0, rows[i].ne1, rows[i].ne2, name);
     }
 }
 
@@ -154,7 +166,7 @@ static const scales *find_scales(qp_format format)
 static void fill_blocks(writer *w, const tensor *t, unsigned char *row, float scale)
 {
     const scales *s = find_scales(t->format);
-    uint64_t bytes = t->bytes / t->ne1, block = formats[t->format].bytes;
+    uint64_t bytes = t->bytes / (t->ne1 * t->ne2), block = formats[t->format].bytes;
     uint16_t d = half(scale / s->divisor), least = t->format == QP_FORMAT_Q4_1 || t->format == QP_FORMAT_Q5_1 ? half(-1.7f * scale) : d;
     for (uint64_t i = 0; i < bytes; i += 8) {
         uint64_t r = next(w);
@@ -203,7 +215,7 @@ static void write_header(writer *w, const bench_shape *s)
     put(w, "GGUF", 4);
     put_u32(w, 3);
     put_u64(w, w->count);
-    put_u64(w, 12);
+    put_u64(w, s->experts ? 15 : 12);
     kv_string(w, "general.architecture", "llama");
     kv_string(w, "general.name", s->name);
     kv_u32(w, "llama.context_length", s->context);
@@ -216,13 +228,20 @@ static void write_header(writer *w, const bench_shape *s)
     kv_u32(w, "llama.attention.value_length", s->head_size);
     kv_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     kv_string(w, "tokenizer.ggml.model", "no_vocab");
+    if (s->experts) {
+        kv_u32(w, "llama.expert_count", s->experts);
+        kv_u32(w, "llama.expert_used_count", s->used);
+        kv_u32(w, "llama.expert_feed_forward_length", s->feed_forward);
+    }
     for (unsigned i = 0; i < w->count; i++) {
         const tensor *t = &w->tensors[i];
         put_string(w, t->name);
-        put_u32(w, t->ne1 == 1 ? 1 : 2);
+        put_u32(w, t->ne2 != 1 ? 3 : t->ne1 != 1 ? 2 : 1);
         put_u64(w, t->ne0);
         if (t->ne1 != 1)
             put_u64(w, t->ne1);
+        if (t->ne2 != 1)
+            put_u64(w, t->ne2);
         put_u32(w, t->format);
         put_u64(w, t->offset);
     }
@@ -237,9 +256,9 @@ static int write_data(writer *w)
     for (unsigned i = 0; i < w->count; i++) {
         const tensor *t = &w->tensors[i];
         fseek(w->file, base + (long)t->offset, SEEK_SET);
-        for (uint64_t r = 0; r < t->ne1; r++) {
+        for (uint64_t r = 0; r < t->ne1 * t->ne2; r++) {
             fill_row(w, t, row);
-            put(w, row, t->bytes / t->ne1);
+            put(w, row, t->bytes / (t->ne1 * t->ne2));
         }
     }
     free(row);

@@ -8,9 +8,11 @@
 typedef struct bench_shape {
     const char *name;
     uint32_t layers, embedding, feed_forward, heads, kv_heads, head_size, vocabulary, context;
+    uint32_t experts, used; /* 0: none; feed_forward is that of one */
 } bench_shape;
 
-/* "1b" (Llama 3.2 1B), "3b", "8b", "tiny"; NULL when there is none. */
+/* "1b" (Llama 3.2 1B), "3b", "8b", "moe" (four layers of 128 experts, of which a token goes to 8, in the sizes of Qwen3-30B-A3B),
+ * "tiny"; NULL when there is none. */
 const bench_shape *bench_shape_find(const char *name);
 const bench_shape *bench_shape_at(unsigned index);
 
