@@ -299,6 +299,9 @@ int main(void)
     test_identity("tokenizers/ggml-vocab-phi-3.gguf", 0, 0);
     test_identity("models/tiny-books-q8_0.gguf", 0, 0);
     test_identity("models/stories260K.gguf", 0, 0);
+    test_specials("tokenizers/ggml-vocab-llama-spm.gguf");
+    test_specials("tokenizers/ggml-vocab-phi-3.gguf");
+    test_specials("models/tiny-books-q8_0.gguf");
     test_special();
     test_fallback();
     test_odd_pieces();

@@ -450,6 +450,7 @@ int main(void)
         test_reference(name);
         test_identity(path, 0, vocabularies[i].lacking);
         test_identity(path, 1, vocabularies[i].lacking);
+        test_specials(path);
     }
     test_words();
     test_white_space();

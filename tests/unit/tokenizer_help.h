@@ -122,6 +122,37 @@ static inline size_t decode(const quern_tokenizer *t, const quern_token_list *li
     return size;
 }
 
+/* As a terminal gets it: token by token through the stream. -1: a part ended inside a character. */
+static inline long stream(const quern_tokenizer *t, const quern_token_list *list, char *dst, size_t room)
+{
+    quern_utf8_stream utf8 = {0};
+    size_t size = 0;
+    for (size_t i = 0; i <= list->count; i++) {
+        char bytes[256], text[3 * (sizeof bytes + 4)];
+        size_t count = i < list->count ? quern_token_bytes(t, list->ids[i], quern_token_first(t, i ? list->ids[i - 1] : -1), 0,
+                                                           bytes, sizeof bytes)
+                                       : 0;
+        if (i < list->count && !count)
+            continue; /* 0 would flush */
+        size_t out = quern_utf8_push(&utf8, bytes, count, text);
+        if (out && ((unsigned char)text[0] & 0xc0) == 0x80)
+            return -1;
+        for (size_t back = 1; out && back <= out && back < 5; back++) {
+            unsigned char c = (unsigned char)text[out - back];
+            if ((c & 0xc0) == 0x80)
+                continue;
+            if (c >= 0xc0 && back != (c >= 0xf0 ? 4u : c >= 0xe0 ? 3u : 2u))
+                return -1;
+            break;
+        }
+        if (size + out > room)
+            return -1;
+        memcpy(dst + size, text, out);
+        size += out;
+    }
+    return (long)size;
+}
+
 /* Some vocabularies lack tokens for bytes that were not in their training text. How many; usable: 1 for each of the others. */
 static inline int find_usable_bytes(const quern_tokenizer *t, char usable[256])
 {
@@ -153,7 +184,7 @@ static inline void test_identity(const char *fixture, int bytes, int lacking)
         return;
     }
     char usable[256];
-    int bad = find_usable_bytes(t, usable) != lacking;
+    int bad = find_usable_bytes(t, usable) != lacking, broken = 0;
     for (int round = 0; round < 10000; round++) {
         char text[256], back[512];
         size_t size = 0;
@@ -167,10 +198,61 @@ static inline void test_identity(const char *fixture, int bytes, int lacking)
         if (quern_tokenize(t, text, size, 0, &list, NULL) || decode(t, &list, 0, back, sizeof back) != size ||
             memcmp(text, back, size))
             bad++;
+        long streamed = bytes ? (long)size : stream(t, &list, back, sizeof back);
+        broken += streamed != (long)size || (!bytes && memcmp(text, back, size) != 0);
         quern_token_list_free(&list);
     }
+    if (!bytes)
+        ok(!broken, "as a stream they do too, never cut inside a character (%d did not)", broken);
     ok(!bad, "10000 random %s come back through %s (%d did not), which lacks %d bytes", bytes ? "byte strings" : "texts", fixture,
        bad, lacking);
+    quern_tokenizer_destroy(t);
+}
+
+/* ---- special tokens ----------------------------------------------------------------------------------------------- */
+
+static inline int is_special_kind(const quern_tokenizer *t, int32_t id)
+{
+    quern_token_kind kind = quern_tokenizer_kind(t, id);
+    return kind == QUERN_TOKEN_CONTROL || kind == QUERN_TOKEN_USER || kind == QUERN_TOKEN_UNKNOWN;
+}
+
+/* Each special token's text is that token where special tokens are looked for (of equal ones the last), and comes back. Where they
+ * are not, a control token's text is text: no control token, and the same text back. User-defined (added) ones are always looked
+ * for. */
+static inline void test_specials(const char *fixture)
+{
+    quern_tokenizer *t = tap_fixture(fixture) ? open_tokenizer(tap_fixture(fixture)) : NULL;
+    if (!t) {
+        skip("no fixtures", "special tokens of %s", fixture);
+        return;
+    }
+    int counts[7] = {0}, bad = 0, leaks = 0;
+    char usable[256];
+    find_usable_bytes(t, usable);
+    for (int32_t id = 0; id < (int32_t)quern_tokenizer_size(t); id++) {
+        char text[300], back[1024];
+        size_t size = quern_token_bytes(t, id, 0, 1, text + 1, sizeof text - 2);
+        if (!is_special_kind(t, id) || !size || size > sizeof text - 2)
+            continue;
+        counts[quern_tokenizer_kind(t, id)]++;
+        quern_token_list list = {0};
+        int fine = !quern_tokenize(t, text + 1, size, QUERN_TOKENIZE_SPECIAL, &list, NULL) && list.count == 1 &&
+                   is_special_kind(t, list.ids[0]);
+        fine = fine && decode(t, &list, 1, back, sizeof back) == size && !memcmp(back, text + 1, size);
+        bad += !fine;
+        list.count = 0;
+        text[0] = text[size + 1] = 'x'; /* inside other text */
+        fine = !quern_tokenize(t, text, size + 2, 0, &list, NULL);
+        for (size_t i = 0; i < list.count; i++)
+            leaks += quern_tokenizer_kind(t, list.ids[i]) == QUERN_TOKEN_CONTROL;
+        if (all_usable(text, size + 2, usable) && quern_tokenizer_kind(t, id) != QUERN_TOKEN_UNKNOWN)
+            bad += !fine || decode(t, &list, 1, back, sizeof back) != size + 2 || memcmp(back, text, size + 2) != 0;
+        quern_token_list_free(&list);
+    }
+    ok(!bad && !leaks,
+       "%s: %d control, %d user-defined, %d unknown tokens are found where they are looked for (%d are not; %d leaks)", fixture,
+       counts[QUERN_TOKEN_CONTROL], counts[QUERN_TOKEN_USER], counts[QUERN_TOKEN_UNKNOWN], bad, leaks);
     quern_tokenizer_destroy(t);
 }
 
