@@ -151,37 +151,39 @@ void quern_gguf_close(quern_gguf *gguf)
 
 const char *quern_gguf_path(const quern_gguf *gguf)
 {
-    return gguf->path;
+    return gguf ? gguf->path : "";
 }
 
 uint32_t quern_gguf_version(const quern_gguf *gguf)
 {
-    return gguf->version;
+    return gguf ? gguf->version : 0;
 }
 
 uint64_t quern_gguf_file_size(const quern_gguf *gguf)
 {
-    return gguf->size;
+    return gguf ? gguf->size : 0;
 }
 
 uint32_t quern_gguf_alignment(const quern_gguf *gguf)
 {
-    return gguf->alignment;
+    return gguf ? gguf->alignment : 0;
 }
 
 uint64_t quern_gguf_kv_count(const quern_gguf *gguf)
 {
-    return gguf->kv_count;
+    return gguf ? gguf->kv_count : 0;
 }
 
 const quern_gguf_kv *quern_gguf_kv_at(const quern_gguf *gguf, uint64_t index)
 {
-    return index < gguf->kv_count ? &gguf->kvs[index] : NULL;
+    return gguf && index < gguf->kv_count ? &gguf->kvs[index] : NULL;
 }
 
 const quern_gguf_kv *quern_gguf_find(const quern_gguf *gguf, const char *key)
 {
-    uint64_t size = key ? strlen(key) : 0, hash = hash_bytes(key, size), slot = hash;
+    if (!gguf || !key)
+        return NULL;
+    uint64_t size = strlen(key), hash = hash_bytes(key, size), slot = hash;
     for (uint32_t n; (n = hash_index_next(&gguf->kv_index, hash, &slot));) {
         const quern_gguf_kv *kv = &gguf->kvs[n - 1];
         if (kv->key.size == size && !memcmp(kv->key.data, key, size))
@@ -231,12 +233,16 @@ static number load_number(const unsigned char *at, quern_gguf_type type)
     return n;
 }
 
-/* Finds a value and checks the index. */
-static quern_status find_value(const quern_gguf *g, const char *key, uint64_t index, const quern_gguf_kv **out, quern_error *error)
+/* Finds a value and checks the index. place: where the caller wants it. */
+static quern_status find_value(const quern_gguf *g, const char *key, uint64_t index, const void *place, const quern_gguf_kv **out,
+                               quern_error *error)
 {
+    if (!g || !key || !place)
+        return quern_fail(error, QP_ERR_INVALID,
+                          "reading metadata: the file, the key and the place for the value must not be NULL");
     const quern_gguf_kv *kv = quern_gguf_find(g, key);
     if (!kv)
-        return quern_fail(error, QP_ERR_NOT_FOUND, "%.200s: metadata '%.80s' is not there", g->path, key ? key : "");
+        return quern_fail(error, QP_ERR_NOT_FOUND, "%.200s: metadata '%.80s' is not there", g->path, key);
     if (index >= kv->count)
         return quern_fail(error, QP_ERR_FORMAT, "%.200s: metadata '%.80s' has %" PRIu64 " values; number %" PRIu64 " is not there",
                           g->path, key, kv->count, index);
@@ -250,10 +256,10 @@ static quern_status wrong_type(const quern_gguf *g, const quern_gguf_kv *kv, con
                       kv->type == QUERN_GGUF_ARRAY ? "an array of " : "", gguf_type_name(kv->element_type), wanted);
 }
 
-static quern_status find_number(const quern_gguf *g, const char *key, uint64_t index, const char *wanted, const quern_gguf_kv **kv,
-                                number *out, quern_error *error)
+static quern_status find_number(const quern_gguf *g, const char *key, uint64_t index, const void *place, const char *wanted,
+                                const quern_gguf_kv **kv, number *out, quern_error *error)
 {
-    quern_status status = find_value(g, key, index, kv, error);
+    quern_status status = find_value(g, key, index, place, kv, error);
     if (status != QP_OK)
         return status;
     uint32_t size = gguf_type_size((*kv)->element_type);
@@ -267,7 +273,7 @@ quern_status quern_gguf_get_u64(const quern_gguf *gguf, const char *key, uint64_
 {
     const quern_gguf_kv *kv = NULL;
     number n = {NUMBER_UNSIGNED, 0, 0, 0};
-    quern_status status = find_number(gguf, key, index, "an integer", &kv, &n, error);
+    quern_status status = find_number(gguf, key, index, out, "an integer", &kv, &n, error);
     if (status != QP_OK)
         return status;
     if (n.kind == NUMBER_FLOAT)
@@ -283,7 +289,7 @@ quern_status quern_gguf_get_i64(const quern_gguf *gguf, const char *key, uint64_
 {
     const quern_gguf_kv *kv = NULL;
     number n = {NUMBER_UNSIGNED, 0, 0, 0};
-    quern_status status = find_number(gguf, key, index, "an integer", &kv, &n, error);
+    quern_status status = find_number(gguf, key, index, out, "an integer", &kv, &n, error);
     if (status != QP_OK)
         return status;
     if (n.kind == NUMBER_FLOAT)
@@ -299,7 +305,7 @@ quern_status quern_gguf_get_f64(const quern_gguf *gguf, const char *key, uint64_
 {
     const quern_gguf_kv *kv = NULL;
     number n = {NUMBER_UNSIGNED, 0, 0, 0};
-    quern_status status = find_number(gguf, key, index, "a number", &kv, &n, error);
+    quern_status status = find_number(gguf, key, index, out, "a number", &kv, &n, error);
     if (status != QP_OK)
         return status;
     *out = n.kind == NUMBER_FLOAT ? n.f : n.kind == NUMBER_SIGNED ? (double)n.i : (double)n.u;
@@ -309,7 +315,7 @@ quern_status quern_gguf_get_f64(const quern_gguf *gguf, const char *key, uint64_
 quern_status quern_gguf_get_string(const quern_gguf *gguf, const char *key, uint64_t index, quern_string *out, quern_error *error)
 {
     const quern_gguf_kv *kv = NULL;
-    quern_status status = find_value(gguf, key, index, &kv, error);
+    quern_status status = find_value(gguf, key, index, out, &kv, error);
     if (status != QP_OK)
         return status;
     if (kv->element_type != QUERN_GGUF_STRING)
@@ -320,17 +326,19 @@ quern_status quern_gguf_get_string(const quern_gguf *gguf, const char *key, uint
 
 uint64_t quern_gguf_tensor_count(const quern_gguf *gguf)
 {
-    return gguf->tensor_count;
+    return gguf ? gguf->tensor_count : 0;
 }
 
 const quern_gguf_tensor *quern_gguf_tensor_at(const quern_gguf *gguf, uint64_t index)
 {
-    return index < gguf->tensor_count ? &gguf->tensors[index] : NULL;
+    return gguf && index < gguf->tensor_count ? &gguf->tensors[index] : NULL;
 }
 
 const quern_gguf_tensor *quern_gguf_tensor_find(const quern_gguf *gguf, const char *name)
 {
-    uint64_t size = name ? strlen(name) : 0, hash = hash_bytes(name, size), slot = hash;
+    if (!gguf || !name)
+        return NULL;
+    uint64_t size = strlen(name), hash = hash_bytes(name, size), slot = hash;
     for (uint32_t n; (n = hash_index_next(&gguf->tensor_index, hash, &slot));) {
         const quern_gguf_tensor *t = &gguf->tensors[n - 1];
         if (t->name.size == size && !memcmp(t->name.data, name, size))
@@ -342,6 +350,9 @@ const quern_gguf_tensor *quern_gguf_tensor_find(const quern_gguf *gguf, const ch
 quern_status quern_gguf_read(const quern_gguf *gguf, const quern_gguf_tensor *tensor, uint64_t begin, void *dst, uint64_t size,
                              quern_error *error)
 {
+    if (!gguf || !tensor || (!dst && size))
+        return quern_fail(error, QP_ERR_INVALID,
+                          "quern_gguf_read: the file, the tensor and the place for its bytes must not be NULL");
     if (begin > tensor->bytes || size > tensor->bytes - begin)
         return quern_fail(error, QP_ERR_INVALID, "%.200s: bytes %" PRIu64 " to %" PRIu64 " are outside tensor '%s' of %" PRIu64,
                           gguf->path, begin, begin + size, tensor->name.data, tensor->bytes);

@@ -142,7 +142,7 @@ quern_status quern_model_check(const quern_gguf *gguf, quern_error *error)
 
 const quern_tokenizer *quern_model_tokenizer(const quern_model *model)
 {
-    return model->tokenizer;
+    return model ? model->tokenizer : NULL;
 }
 
 /* ---- what it is ---- */
@@ -174,6 +174,8 @@ static uint64_t count_parameters(const quern_gguf *gguf, uint64_t *bytes)
 
 void quern_model_get_info(const quern_model *model, quern_model_info *info)
 {
+    if (!model || !info)
+        return;
     const hparams *hp = &model->hp;
     const layer_hparams *first = &hp->layer[0];
     for (uint32_t i = 1; i < hp->layers && !first->heads; i++) /* the first one with attention */

@@ -120,12 +120,12 @@ void quern_sampler_destroy(quern_sampler *sampler)
 
 int quern_sampler_is_greedy(const quern_sampler *sampler)
 {
-    return !(sampler->options.temperature > 0) && !has_penalty(sampler);
+    return sampler && !(sampler->options.temperature > 0) && !has_penalty(sampler);
 }
 
 void quern_sampler_accept(quern_sampler *sampler, int32_t token)
 {
-    if (!sampler->window || token < 0 || (uint32_t)token >= sampler->vocabulary)
+    if (!sampler || !sampler->window || token < 0 || (uint32_t)token >= sampler->vocabulary)
         return;
     uint32_t size = sampler->options.repetition_window;
     sampler->window[sampler->window_next] = token;
@@ -301,8 +301,8 @@ static int32_t draw(quern_sampler *s, const candidate *c, size_t count)
 
 quern_status quern_sampler_sample(quern_sampler *sampler, const float *logits, int32_t *token, quern_error *error)
 {
-    if (!logits || !token)
-        return quern_fail(error, QP_ERR_INVALID, "no logits to sample from, or no place for the token, were given");
+    if (!sampler || !logits || !token)
+        return quern_fail(error, QP_ERR_INVALID, "no sampler, no logits to sample from, or no place for the token, were given");
     int32_t best = 0;
     logits = penalise(sampler, logits);
     quern_status status = find_best(sampler, logits, &best, error);

@@ -14,6 +14,8 @@ static size_t put_replacement(char *dst)
 size_t quern_utf8_push(quern_utf8_stream *stream, const char *bytes, size_t size, char *dst)
 {
     size_t written = 0;
+    if (!stream || !dst || (!bytes && size))
+        return 0;
     if (size == 0) { /* what waits will never be whole */
         if (stream->count)
             written = put_replacement(dst);
