@@ -4,6 +4,7 @@
 #include "cli/signals.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,58 @@ static char *behind_links(const char *path)
     return real ? real : strdup(path);
 }
 
+/* A file without a name in the folder of `path`: whatever ends the process, nothing of it is left. −1 where there is no such thing.
+ */
+static int open_nameless(const char *path)
+{
+    char self[32], *folder = strdup(path);
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash)
+        slash[slash == folder] = '\0';
+    int fd = folder ? open(slash ? folder : ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666) : -1;
+    free(folder);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && access(self, F_OK)) { /* without /proc it could never get one */
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* A file under a name of its own beside the final one: from the nameless one in fd, or a new one where fd is −1. Gives the
+ * descriptor, or −1 with errno. */
+static int name_temporary(cli_output_file *output, int fd)
+{
+    char self[32];
+    size_t room = strlen(output->final) + 40;
+    output->temporary = malloc(room);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    for (unsigned n = 0; output->temporary && n < 100; n++) {
+        snprintf(output->temporary, room, "%s.part-%ld-%u", output->final, (long)getpid(), n);
+        if (fd < 0) {
+            int made = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+            if (made >= 0)
+                return made;
+        } else if (!linkat(AT_FDCWD, self, AT_FDCWD, output->temporary, AT_SYMLINK_FOLLOW)) {
+            return fd;
+        }
+        if (errno != EEXIST)
+            break;
+    }
+    int reason = errno;
+    free(output->temporary);
+    output->temporary = NULL;
+    errno = reason;
+    return -1;
+}
+
+static int cannot(cli_output_file *output, const char *what, int reason)
+{
+    const char *path = output->path;
+    cli_output_abort(output);
+    return cli_fail("%s: cannot be %s: %s", path, what, strerror(reason ? reason : EIO));
+}
+
 int cli_output_open(cli_output_file *output, const char *path)
 {
     struct stat status;
@@ -88,32 +141,20 @@ int cli_output_open(cli_output_file *output, const char *path)
         return output->file ? 0 : cli_fail("%s: cannot be written: %s", path, strerror(errno));
     }
     output->final = behind_links(path);
-    size_t size = output->final ? strlen(output->final) + sizeof ".part-XXXXXX" : 0;
-    output->temporary = size ? malloc(size) : NULL;
-    if (!output->temporary) {
-        free(output->final);
+    if (!output->final)
         return cli_fail("no memory for the name of a file");
-    }
-    snprintf(output->temporary, size, "%s.part-XXXXXX", output->final);
-    int fd = mkstemp(output->temporary);
-    if (fd < 0) {
-        int reason = errno;
-        free(output->temporary);
-        free(output->final);
-        output->temporary = output->final = NULL;
-        return cli_fail("%s: cannot be created: %s", path, strerror(reason));
-    }
+    int fd = open_nameless(output->final);
+    if (fd < 0)
+        fd = name_temporary(output, -1);
+    if (fd < 0)
+        return cannot(output, "created", errno);
     cli_signals_remove(output->temporary);
-    mode_t mask = umask(0); /* mkstemp makes it private: give it the rights a new file has */
-    umask(mask);
-    (void)!fchmod(fd, 0666 & ~mask);
     output->file = fdopen(fd, "wb");
     if (output->file)
         return 0;
     int reason = errno;
     close(fd);
-    cli_output_abort(output);
-    return cli_fail("%s: cannot be written: %s", path, strerror(reason));
+    return cannot(output, "written", reason);
 }
 
 int cli_output_commit(cli_output_file *output)
@@ -122,20 +163,18 @@ int cli_output_commit(cli_output_file *output)
     errno = 0; /* of long ago, perhaps */
     failed |= fflush(output->file);
     reason = reason ? reason : errno;
+    if (!failed && output->final && !output->temporary) {
+        failed = name_temporary(output, fileno(output->file)) < 0;
+        reason = failed ? errno : reason;
+        cli_signals_remove(output->temporary);
+    }
     failed |= fclose(output->file);
     reason = reason ? reason : errno;
     output->file = NULL;
-    if (failed) {
-        cli_output_abort(output);
-        return cli_fail("%s: cannot be written: %s", output->path, strerror(reason ? reason : EIO));
-    }
-    if (!output->temporary)
-        return 0;
-    if (rename(output->temporary, output->final)) {
-        reason = errno;
-        cli_output_abort(output);
-        return cli_fail("%s: cannot be put in place: %s", output->path, strerror(reason));
-    }
+    if (failed)
+        return cannot(output, "written", reason);
+    if (output->temporary && rename(output->temporary, output->final))
+        return cannot(output, "put in place", errno);
     cli_signals_remove(NULL);
     free(output->temporary);
     free(output->final);
@@ -148,11 +187,10 @@ void cli_output_abort(cli_output_file *output)
     if (output->file)
         fclose(output->file);
     output->file = NULL;
-    if (output->temporary) {
+    if (output->temporary)
         unlink(output->temporary);
-        cli_signals_remove(NULL);
-        free(output->temporary);
-    }
+    cli_signals_remove(NULL);
+    free(output->temporary);
     free(output->final);
     output->temporary = output->final = NULL;
 }

@@ -10,12 +10,12 @@
  */
 int cli_read_all(const char *path, char **out, size_t *size);
 
-/* A file under another name in the same folder until it is complete. */
+/* A file without a name (or, where the file system has no such thing, under another name in the same folder) until it is complete. */
 typedef struct cli_output_file {
     FILE *file;
     const char *path; /* the caller's */
-    char *final;      /* the name it gets; links are followed */
-    char *temporary;  /* NULL: path is no regular file (/dev/stdout, a pipe) and is written as it is */
+    char *final;      /* the name it gets, links followed; NULL: path is no regular file (/dev/stdout, a pipe) and is written as it is */
+    char *temporary;  /* its other name, while it has one */
     int reason;       /* errno of a write that failed, noted by the writer; 0: none, or not known */
 } cli_output_file;
 
