@@ -83,6 +83,7 @@ static cli_parsed bad_value(const cli_command *command, const cli_option *option
         break;
     case CLI_CHOICE: snprintf(range, sizeof range, "one of %s", option->choices); break;
     case CLI_FLAG:
+    case CLI_TEXTS:
     case CLI_TEXT: break;
     }
     int length = spelled[1] == '-' ? (int)strcspn(spelled, "=") : 2;
@@ -144,6 +145,16 @@ static const char *parse_choice(const char *choices, const char *text)
     return NULL;
 }
 
+static cli_parsed add_text(const cli_command *command, const cli_option *option, cli_texts *texts, const char *text)
+{
+    if (texts->count == CLI_MOST_TEXTS) {
+        cli_note("%s: --%s can be given %d times at most", command->name, option->name, CLI_MOST_TEXTS);
+        return CLI_PARSED_ERROR;
+    }
+    texts->items[texts->count++] = text;
+    return CLI_PARSED;
+}
+
 static cli_parsed set_value(const cli_command *command, const cli_option *option, const char *spelled, const char *text, void *args)
 {
     char *slot = (char *)args + option->offset;
@@ -153,6 +164,7 @@ static cli_parsed set_value(const cli_command *command, const cli_option *option
     switch (option->kind) {
     case CLI_FLAG: *(int *)(void *)slot = 1; return CLI_PARSED;
     case CLI_TEXT: *(const char **)(void *)slot = text; return CLI_PARSED;
+    case CLI_TEXTS: return add_text(command, option, (cli_texts *)(void *)slot, text);
     case CLI_COUNT:
         if (!parse_whole(text, &whole) || (double)whole < option->min || (double)whole > option->max)
             return bad_value(command, option, spelled, text);

@@ -9,11 +9,19 @@
 typedef enum cli_kind {
     CLI_FLAG,   /* int, 1 when given; takes no value */
     CLI_TEXT,   /* const char * */
+    CLI_TEXTS,  /* cli_texts: the option may be given several times */
     CLI_COUNT,  /* uint32_t within [min, max]; 16K means 16384, 1M 1048576 */
     CLI_NUMBER, /* uint64_t, any */
     CLI_REAL,   /* double within [min, max] */
     CLI_CHOICE, /* const char *, one of the words of `choices`, letter case ignored */
 } cli_kind;
+
+enum { CLI_MOST_TEXTS = 64 };
+
+typedef struct cli_texts {
+    const char *items[CLI_MOST_TEXTS];
+    uint32_t count;
+} cli_texts;
 
 typedef struct cli_option {
     const char *name; /* without the dashes */

@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: MIT
- * engine/quantize.c: writes a model's weights in another format. The device converts (QP_OP_COPY), a few megabytes of rows at a
- * time: one buffer of rows as they are on disk, one as they will be, one program for each shape, replayed for each portion with
- * the number of rows in its step block. */
+ * engine/quantize.c: writes a model's weights in other formats, as a recipe has it. The device converts (QP_OP_COPY), a few
+ * megabytes of rows at a time: one buffer of rows as they are on disk, one as they will be, one program for each shape, replayed
+ * for each portion with the number of rows in its step block. Rows that are quantised already become floats between the two, which
+ * the host looks at as it does at floats from the file. */
 #include "engine/gguf_write.h"
+#include "engine/recipes.h"
 #include <quern/log.h>
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
-/* Bytes of rows on each side that are under way at a time; a longer row is its own portion. */
+/* Bytes of rows, as floats, that are under way at a time; a longer row is its own portion. */
 #define PORTION ((uint64_t)8 << 20)
-
-/* What general.file_type says of a file of mostly this format. */
-static const struct target {
-    qp_format format;
-    uint32_t file_type;
-    qp_format output; /* for the output matrix, or the embeddings where they serve as that */
-} targets[] = {
-    {QP_FORMAT_F32, 0, QP_FORMAT_F32},   {QP_FORMAT_F16, 1, QP_FORMAT_F16},   {QP_FORMAT_BF16, 32, QP_FORMAT_BF16},
-    {QP_FORMAT_Q8_0, 7, QP_FORMAT_Q8_0}, {QP_FORMAT_Q4_0, 2, QP_FORMAT_Q8_0},
-};
-
-/* Matrices that are small and decide much: they stay as they are. */
-static const char *const kept[] = {"_norm.weight",      "ffn_gate_inp.weight",  "ffn_gate_inp_shexp.weight",
-                                   "ssm_conv1d.weight", "position_embd.weight", "token_types.weight"};
 
 /* A shape of conversion, kept while tensors of the same one follow. */
 typedef struct conversion {
@@ -32,103 +20,134 @@ typedef struct conversion {
     qp_format from, to;
     int64_t rows;                  /* of a portion, at most */
     uint64_t from_bytes, to_bytes; /* of a row */
+    int again; /* through floats that the host looks at */
     quern_program *program;
-    quern_buffer *in, *out, *scratch;
+    quern_buffer *in, *floats, *out, *scratch;
 } conversion;
 
 typedef struct quantizer {
     quern_device *device;
     const quern_gguf *in;
-    const struct target *target;
+    const quern_quantize_options *options;
+    quern_quantize_info info;
+    const quern_gguf_tensor *odd; /* the first whose rows are not whole blocks */
     gguf_writer *writer;
     qp_format *formats; /* one for each tensor */
-    unsigned char *host_in, *host_out;
-    uint64_t host_in_size, host_out_size;
+    unsigned char *host_in, *host_out, *host_floats;
+    uint64_t host_in_size, host_out_size, host_floats_size;
     quern_buffer *step;
     quern_timeline *timeline;
     uint64_t runs;
     conversion c;
-    quern_progress progress;
-    void *progress_ctx;
-    uint64_t done, total;
+    uint64_t done;
     quern_error *error;
 } quantizer;
 
 /* ---- which tensor gets which format ------------------------------------------------------------------------------- */
-
-static int ends_with(const quern_gguf_tensor *t, const char *end)
-{
-    size_t size = strlen(end);
-    return t->name.size >= size && !memcmp(t->name.data + t->name.size - size, end, size);
-}
 
 static int is_float(qp_format format)
 {
     return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16;
 }
 
-static int is_weight(const quern_gguf_tensor *t)
+static int fits(const quern_gguf_tensor *t, qp_format format)
 {
-    const quern_format_info *info = quern_format_get(t->format);
-    if (t->dims < 2 || !ends_with(t, ".weight") || !(is_float(t->format) || info->quantised))
-        return 0;
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-        if (ends_with(t, kept[i]))
-            return 0;
-    return 1;
+    return t->ne[0] % quern_format_get(format)->block_elements == 0;
 }
 
-static qp_format choose(const quantizer *q, const quern_gguf_tensor *t)
+static const quern_tensor_rule *find_rule(const quantizer *q, const quern_gguf_tensor *t)
 {
-    if (!is_weight(t))
-        return t->format;
-    int tied = !quern_gguf_tensor_find(q->in, "output.weight");
-    int output = !strcmp(t->name.data, tied ? "token_embd.weight" : "output.weight");
-    qp_format format = output ? q->target->output : q->target->format;
-    const quern_format_info *info = quern_format_get(format);
-    if (t->ne[0] % info->block_elements == 0)
-        return format;
-    return is_float(t->format) ? QP_FORMAT_F16 : t->format;
+    const quern_tensor_rule *found = NULL;
+    for (uint32_t i = 0; i < q->options->rule_count; i++)
+        if (t->dims >= 2 && recipe_rule_matches(q->options->rules[i].pattern, t->name.data))
+            found = &q->options->rules[i];
+    return found;
+}
+
+static quern_status choose(quantizer *q, const recipe_model *model, const quern_gguf_tensor *t, qp_format *format)
+{
+    const quern_tensor_rule *rule = find_rule(q, t);
+    *format = rule ? rule->format : recipe_takes(t) ? recipe_choice(model, t) : t->format;
+    if (fits(t, *format))
+        return QP_OK;
+    const quern_format_info *wanted = quern_format_get(*format);
+    if (rule)
+        return quern_fail(q->error, QP_ERR_INVALID,
+                          "%.200s: tensor '%s' cannot be %s, as the rule '%s' has it: its rows of %" PRId64
+                          " are not whole blocks of %u",
+                          q->in->path, t->name.data, wanted->name, rule->pattern, t->ne[0], wanted->block_elements);
+    q->odd = q->odd ? q->odd : t;
+    q->info.fallback++;
+    *format = quern_recipe_fallback(*format);
+    if (!fits(t, *format))
+        *format = is_float(t->format) ? QP_FORMAT_F16 : t->format;
+    return QP_OK;
+}
+
+/* A rule that matches nothing is a mistake that would not show. */
+static quern_status check_rules(const quantizer *q)
+{
+    for (uint32_t r = 0; r < q->options->rule_count; r++) {
+        const quern_tensor_rule *rule = &q->options->rules[r];
+        int matches = 0;
+        if (!rule->pattern || !quern_format_get(rule->format))
+            return quern_fail(q->error, QP_ERR_INVALID, "a rule for tensors has no pattern or no format");
+        for (uint64_t i = 0; !matches && i < q->in->tensor_count; i++)
+            matches = q->in->tensors[i].dims >= 2 && recipe_rule_matches(rule->pattern, q->in->tensors[i].name.data);
+        if (!matches)
+            return quern_fail(q->error, QP_ERR_INVALID, "%.200s: the rule '%.100s' matches no matrix of the model", q->in->path,
+                              rule->pattern);
+    }
+    return QP_OK;
+}
+
+static void count_tensor(quantizer *q, const quern_gguf_tensor *t, qp_format format, uint64_t bytes)
+{
+    uint64_t elements = (uint64_t)(t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]);
+    q->info.tensors++;
+    q->info.elements += elements;
+    q->info.input_bytes += t->bytes;
+    q->info.output_bytes += bytes;
+    q->info.again += format != t->format && !is_float(t->format);
+    q->info.formats[format].tensors++;
+    q->info.formats[format].elements += elements;
+    q->info.formats[format].bytes += bytes;
 }
 
 static quern_status plan_tensors(quantizer *q)
 {
-    for (uint64_t i = 0; i < q->in->tensor_count; i++) {
+    recipe_model model = recipe_model_of(q->in, q->options->recipe);
+    quern_status status = check_rules(q);
+    for (uint64_t i = 0; status == QP_OK && i < q->in->tensor_count; i++) {
         const quern_gguf_tensor *t = &q->in->tensors[i];
         uint64_t bytes = 0;
-        q->formats[i] = choose(q, t);
-        if (!quern_format_bytes(q->formats[i], t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3], &bytes))
-            return quern_fail(q->error, QP_ERR_FORMAT, "%.200s: tensor '%s' is too large to convert", q->in->path, t->name.data);
-        gguf_writer_tensor(q->writer, t, q->formats[i], bytes);
-        q->total += t->bytes;
+        status = choose(q, &model, t, &q->formats[i]);
+        if (status == QP_OK && !quern_format_bytes(q->formats[i], t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3], &bytes))
+            status = quern_fail(q->error, QP_ERR_FORMAT, "%.200s: tensor '%s' is too large to convert", q->in->path, t->name.data);
+        if (status != QP_OK)
+            return status;
+        if (q->writer)
+            gguf_writer_tensor(q->writer, t, q->formats[i], bytes);
+        count_tensor(q, t, q->formats[i], bytes);
+        if (q->options->tensor)
+            q->options->tensor(q->options->tensor_ctx, t, q->formats[i]);
     }
-    return QP_OK;
+    return status;
 }
 
 /* When all went well: an error is to stand alone. A line for all tensors of a kind. */
 static void warn(const quantizer *q)
 {
-    const quern_gguf_tensor *odd = NULL;
-    const quern_format_info *wanted = quern_format_get(q->target->format);
-    uint64_t again = 0, odd_count = 0;
-    for (uint64_t i = 0; i < q->in->tensor_count; i++) {
-        const quern_gguf_tensor *t = &q->in->tensors[i];
-        again += q->formats[i] != t->format && !is_float(t->format);
-        if (is_weight(t) && t->ne[0] % wanted->block_elements) {
-            odd = odd ? odd : t;
-            odd_count++;
-        }
-    }
-    if (odd)
+    if (q->odd)
         quern_log(QUERN_LOG_WARN,
-                  "%" PRIu64 " tensors have rows that are not whole %s blocks of %u elements, such as '%s' with rows of %" PRId64
-                  ": these became F16, or stayed as they were where they were quantised already",
-                  odd_count, wanted->name, wanted->block_elements, odd->name.data, odd->ne[0]);
-    if (again)
+                  "%" PRIu64 " tensors have rows that are not whole blocks of the format meant for them, such as '%s' with rows of %" PRId64
+                  ": they were written in formats of smaller blocks",
+                  q->info.fallback, q->odd->name.data, q->odd->ne[0]);
+    if (q->info.again)
         quern_log(QUERN_LOG_WARN,
                   "%" PRIu64
                   " tensors were quantised already: what they lost does not come back; a float model is the better input",
-                  again);
+                  q->info.again);
 }
 
 static void plan_metadata(quantizer *q)
@@ -141,7 +160,7 @@ static void plan_metadata(quantizer *q)
         if (strcmp(kv->key.data, "general.file_type") && strcmp(kv->key.data, "general.quantization_version"))
             gguf_writer_copy_kv(q->writer, q->in, kv);
     }
-    gguf_writer_u32(q->writer, "general.file_type", q->target->file_type);
+    gguf_writer_u32(q->writer, "general.file_type", q->options->recipe->file_type);
     if (quantised)
         gguf_writer_u32(q->writer, "general.quantization_version", 2);
 }
@@ -152,32 +171,58 @@ static void drop_conversion(conversion *c)
 {
     quern_program_destroy(c->program);
     quern_buffer_destroy(c->in);
+    quern_buffer_destroy(c->floats);
     quern_buffer_destroy(c->out);
     quern_buffer_destroy(c->scratch);
     memset(c, 0, sizeof *c);
 }
 
+/* A buffer of the portion's rows in a format, and the tensor that it is. */
+static quern_status make_rows(quantizer *q, qp_format format, quern_buffer **buffer, qp_tensor *tensor)
+{
+    uint64_t bytes = 0;
+    (void)quern_format_bytes(format, q->c.row, &bytes); /* make_conversion has asked */
+    quern_status status =
+        quern_buffer_create(q->device, quern_device_info(q->device)->weight_heap, bytes * (uint64_t)q->c.rows, buffer, q->error);
+    return status == QP_OK ? quern_buffer_tensor(*buffer, 0, format, q->c.row, 1, q->c.rows, 1, tensor, q->error) : status;
+}
+
+/* in → out, or in → floats → out. */
+static quern_status make_ops(quantizer *q, qp_op ops[2], uint32_t *count)
+{
+    conversion *c = &q->c;
+    qp_tensor in, out, floats, live;
+    *count = c->again ? 2 : 1;
+    quern_status status = make_rows(q, c->from, &c->in, &in);
+    if (status == QP_OK)
+        status = make_rows(q, c->to, &c->out, &out);
+    if (status == QP_OK && c->again)
+        status = make_rows(q, QP_FORMAT_F32, &c->floats, &floats);
+    if (status == QP_OK)
+        status = quern_buffer_tensor(q->step, 0, QP_FORMAT_I32, 1, 1, 1, 1, &live, q->error);
+    if (status != QP_OK)
+        return status;
+    for (uint32_t i = 0; i < *count; i++) {
+        ops[i] = (qp_op){.struct_size = sizeof *ops, .kind = QP_OP_COPY, .version = 1, .live = live};
+        ops[i].p.copy.search = 1;
+        ops[i].src[0] = i ? floats : in;
+        ops[i].dst = i + 1 == *count ? out : floats;
+    }
+    return QP_OK;
+}
+
 static quern_status make_program(quantizer *q)
 {
     conversion *c = &q->c;
-    uint32_t heap = quern_device_info(q->device)->weight_heap;
-    qp_op op = {.struct_size = sizeof op, .kind = QP_OP_COPY, .version = 1};
-    quern_status status = quern_buffer_create(q->device, heap, c->from_bytes * (uint64_t)c->rows, &c->in, q->error);
-    if (status == QP_OK)
-        status = quern_buffer_create(q->device, heap, c->to_bytes * (uint64_t)c->rows, &c->out, q->error);
-    if (status == QP_OK)
-        status = quern_buffer_tensor(c->in, 0, c->from, c->row, 1, c->rows, 1, &op.src[0], q->error);
-    if (status == QP_OK)
-        status = quern_buffer_tensor(c->out, 0, c->to, c->row, 1, c->rows, 1, &op.dst, q->error);
-    if (status == QP_OK)
-        status = quern_buffer_tensor(q->step, 0, QP_FORMAT_I32, 1, 1, 1, 1, &op.live, q->error);
+    qp_op ops[2];
     qp_program_memory memory = {.struct_size = sizeof memory};
-    qp_program_desc desc = {.struct_size = sizeof desc, .op_stride = sizeof op, .ops = &op, .op_count = 1};
+    qp_program_desc desc = {.struct_size = sizeof desc, .op_stride = sizeof *ops, .ops = ops};
+    quern_status status = make_ops(q, ops, &desc.op_count);
     desc.step = quern_buffer_range(q->step, 0, sizeof(int32_t));
     if (status == QP_OK)
         status = quern_program_measure(q->device, &desc, &memory, q->error);
     if (status == QP_OK && memory.scratch_bytes)
-        status = quern_buffer_create(q->device, heap, memory.scratch_bytes, &c->scratch, q->error);
+        status = quern_buffer_create(q->device, quern_device_info(q->device)->weight_heap, memory.scratch_bytes, &c->scratch, q->error);
     if (status == QP_OK && memory.scratch_bytes)
         desc.scratch = quern_buffer_range(c->scratch, 0, memory.scratch_bytes);
     return status == QP_OK ? quern_program_create(q->device, &desc, &c->program, q->error) : status;
@@ -198,52 +243,93 @@ static quern_status make_conversion(quantizer *q, const quern_gguf_tensor *t, qp
 {
     conversion *c = &q->c;
     int64_t rows = t->ne[1] * t->ne[2] * t->ne[3];
-    uint64_t from_bytes = 0, to_bytes = 0;
-    if (!quern_format_bytes(t->format, t->ne[0], &from_bytes) || !quern_format_bytes(to, t->ne[0], &to_bytes))
+    uint64_t from_bytes = 0, to_bytes = 0, floats = 0;
+    if (!quern_format_bytes(t->format, t->ne[0], &from_bytes) || !quern_format_bytes(to, t->ne[0], &to_bytes) ||
+        !quern_format_bytes(QP_FORMAT_F32, t->ne[0], &floats))
         return quern_fail(q->error, QP_ERR_FORMAT, "its rows are not whole blocks");
-    uint64_t longest = from_bytes > to_bytes ? from_bytes : to_bytes;
-    int64_t portion = longest >= PORTION ? 1 : (int64_t)(PORTION / longest);
+    int64_t portion = floats >= PORTION ? 1 : (int64_t)(PORTION / floats);
     portion = portion < rows ? portion : rows;
+    int again = !is_float(t->format);
     if (!grow_host(&q->host_in, &q->host_in_size, from_bytes * (uint64_t)portion) ||
-        !grow_host(&q->host_out, &q->host_out_size, to_bytes * (uint64_t)portion))
-        return quern_fail(q->error, QP_ERR_OUT_OF_MEMORY, "no memory for %" PRId64 " rows of %" PRIu64 " bytes", portion, longest);
+        !grow_host(&q->host_out, &q->host_out_size, to_bytes * (uint64_t)portion) ||
+        (again && !grow_host(&q->host_floats, &q->host_floats_size, floats * (uint64_t)portion)))
+        return quern_fail(q->error, QP_ERR_OUT_OF_MEMORY, "no memory for %" PRId64 " rows of %" PRIu64 " bytes", portion, floats);
     if (c->program && c->row == t->ne[0] && c->from == t->format && c->to == to && c->rows >= portion)
         return QP_OK;
     drop_conversion(c);
-    *c =
-        (conversion){.row = t->ne[0], .from = t->format, .to = to, .rows = portion, .from_bytes = from_bytes, .to_bytes = to_bytes};
+    *c = (conversion){.row = t->ne[0],
+                      .from = t->format,
+                      .to = to,
+                      .rows = portion,
+                      .from_bytes = from_bytes,
+                      .to_bytes = to_bytes,
+                      .again = again};
     return make_program(q);
 }
 
-static int finite_number(const unsigned char *at, qp_format format)
+/* ---- what cannot be written --------------------------------------------------------------------------------------- */
+
+/* Bits of the largest magnitude among n numbers of a float format; bits of magnitudes are ordered as these are. */
+static uint32_t largest_bits(qp_format format, const unsigned char *data, uint64_t n)
 {
-    uint32_t word = 0;
-    memcpy(&word, at, format == QP_FORMAT_F32 ? 4 : 2);
-    if (format == QP_FORMAT_F32)
-        return (word & 0x7f800000) != 0x7f800000;
-    return format == QP_FORMAT_F16 ? (word & 0x7c00) != 0x7c00 : (word & 0x7f80) != 0x7f80;
+    uint32_t largest = 0;
+    if (format == QP_FORMAT_F32) {
+        for (uint64_t i = 0; i < n; i++) {
+            uint32_t bits;
+            memcpy(&bits, data + i * 4, 4);
+            bits &= 0x7fffffff;
+            largest = bits > largest ? bits : largest;
+        }
+        return largest;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t bits;
+        memcpy(&bits, data + i * 2, 2);
+        bits &= 0x7fff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
 }
 
-/* A NaN would spoil its whole block without a word. */
-static quern_status check_finite(const quantizer *q, qp_format format, const unsigned char *data, uint64_t size, int64_t first_row)
+/* The largest finite number of a float format, or the largest up to 65504, in bits. */
+static uint32_t limit_bits(qp_format format, int to_half)
 {
-    uint64_t step = format == QP_FORMAT_F32 ? 4 : 2;
-    if (!is_float(format))
+    switch (format) {
+    case QP_FORMAT_F32: return to_half ? 0x477fe000 : 0x7f7fffff;
+    case QP_FORMAT_BF16: return to_half ? 0x477f : 0x7f7f;
+    default: return 0x7bff;
+    }
+}
+
+/* A NaN would spoil its whole block without a word, and so would a number that the block's scale, a half, cannot reach. */
+static quern_status check_numbers(const quantizer *q, qp_format format, const unsigned char *data, uint64_t n, int64_t first_row)
+{
+    int to_half = q->c.to != QP_FORMAT_F32 && q->c.to != QP_FORMAT_BF16 && q->c.to != QP_FORMAT_MXFP4;
+    uint32_t limit = limit_bits(format, to_half), size = format == QP_FORMAT_F32 ? 4 : 2;
+    if (largest_bits(format, data, n) <= limit)
         return QP_OK;
-    for (uint64_t i = 0; i < size; i += step)
-        if (!finite_number(data + i, format))
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t bits = largest_bits(format, data + i * size, 1);
+        uint64_t column = i % (uint64_t)q->c.row;
+        int64_t row = first_row + (int64_t)(i / (uint64_t)q->c.row);
+        if (bits > limit_bits(format, 0))
             return quern_fail(q->error, QP_ERR_FORMAT,
-                              "element %" PRIu64 " of row %" PRId64 " is not a finite number: the model is damaged",
-                              i / step % (uint64_t)q->c.row, first_row + (int64_t)(i / step / (uint64_t)q->c.row));
+                              "element %" PRIu64 " of row %" PRId64 " is not a finite number: the model is damaged", column, row);
+        if (bits > limit)
+            return quern_fail(q->error, QP_ERR_FORMAT,
+                              "element %" PRIu64 " of row %" PRId64 " is beyond 65504, the most that %s can say; BF16 or F32 can",
+                              column, row, quern_format_get(q->c.to)->name);
+    }
     return QP_OK;
 }
 
 static quern_status report(quantizer *q, uint64_t bytes)
 {
+    const quern_quantize_options *o = q->options;
     q->done += bytes;
-    if (q->progress && q->progress(q->progress_ctx, q->done, q->total))
+    if (o->progress && o->progress(o->progress_ctx, q->done, q->info.input_bytes))
         return quern_fail(q->error, QP_ERR_CANCELLED, "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was written",
-                          q->done, q->total);
+                          q->done, q->info.input_bytes);
     return QP_OK;
 }
 
@@ -251,17 +337,21 @@ static quern_status report(quantizer *q, uint64_t bytes)
 static quern_status convert_portion(quantizer *q, const quern_gguf_tensor *t, int64_t row, int64_t rows)
 {
     conversion *c = &q->c;
-    uint64_t in_size = c->from_bytes * (uint64_t)rows, out_size = c->to_bytes * (uint64_t)rows;
+    uint64_t in_size = c->from_bytes * (uint64_t)rows, out_size = c->to_bytes * (uint64_t)rows, n = (uint64_t)(rows * c->row);
     int32_t live = (int32_t)rows;
     quern_status status = gguf_fetch(q->in, t->offset + c->from_bytes * (uint64_t)row, q->host_in, in_size, q->error);
-    if (status == QP_OK)
-        status = check_finite(q, c->from, q->host_in, in_size, row);
+    if (status == QP_OK && !c->again)
+        status = check_numbers(q, c->from, q->host_in, n, row);
     if (status == QP_OK)
         status = quern_buffer_write(c->in, 0, q->host_in, in_size, q->error);
     if (status == QP_OK)
         status = quern_program_run(c->program, &live, q->timeline, ++q->runs, q->error);
     if (status == QP_OK)
         status = quern_timeline_wait(q->timeline, q->runs, UINT64_MAX, q->error);
+    if (status == QP_OK && c->again)
+        status = quern_buffer_read(c->floats, 0, q->host_floats, n * sizeof(float), q->error);
+    if (status == QP_OK && c->again)
+        status = check_numbers(q, QP_FORMAT_F32, q->host_floats, n, row);
     if (status == QP_OK)
         status = quern_buffer_read(c->out, 0, q->host_out, out_size, q->error);
     if (status == QP_OK)
@@ -305,6 +395,7 @@ static quern_status ask_device(quantizer *q)
         qp_op op = {.struct_size = sizeof op, .kind = QP_OP_COPY, .version = 1};
         if (q->formats[i] == t->format)
             continue;
+        op.p.copy.search = 1;
         quern_status status = quern_buffer_tensor(NULL, 0, t->format, t->ne[0], 1, 1, 1, &op.src[0], q->error);
         if (status == QP_OK)
             status = quern_buffer_tensor(NULL, 0, q->formats[i], t->ne[0], 1, 1, 1, &op.dst, q->error);
@@ -317,17 +408,20 @@ static quern_status ask_device(quantizer *q)
     return QP_OK;
 }
 
-static quern_status prepare(quantizer *q, const char *out_path)
+static quern_status plan(quantizer *q)
 {
-    quern_status status = gguf_writer_create(out_path, q->in, &q->writer, q->error);
-    if (status != QP_OK)
-        return status;
     q->formats = malloc((q->in->tensor_count + 1) * sizeof *q->formats);
     if (!q->formats)
         return quern_fail(q->error, QP_ERR_OUT_OF_MEMORY, "no memory to plan %" PRIu64 " tensors", q->in->tensor_count);
-    status = plan_tensors(q);
+    quern_status status = plan_tensors(q);
+    return status == QP_OK ? ask_device(q) : status;
+}
+
+static quern_status prepare(quantizer *q, const char *out_path)
+{
+    quern_status status = gguf_writer_create(out_path, q->in, &q->writer, q->error);
     if (status == QP_OK)
-        status = ask_device(q);
+        status = plan(q);
     if (status == QP_OK)
         status = quern_buffer_create(q->device, quern_device_info(q->device)->weight_heap, sizeof(int32_t), &q->step, q->error);
     if (status == QP_OK)
@@ -349,35 +443,39 @@ static quern_status convert_all(quantizer *q)
     }
     if (status == QP_OK)
         status = gguf_writer_finish(q->writer, q->error);
-    if (status == QP_OK)
-        warn(q);
     return status;
 }
 
-static const struct target *find_target(qp_format format)
+/* The caller's struct may be of an older version: what it does not have is zero. */
+static quern_status read_options(const quern_quantize_options *given, quern_quantize_options *options, quern_error *error)
 {
-    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
-        if (targets[i].format == format)
-            return &targets[i];
-    return NULL;
+    memset(options, 0, sizeof *options);
+    if (!given || given->struct_size < offsetof(quern_quantize_options, rules))
+        return quern_fail(error, QP_ERR_INVALID, "no options to quantize by were given");
+    memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
+    if (options->flags & ~(uint32_t)QUERN_QUANTIZE_DRY_RUN)
+        return quern_fail(error, QP_ERR_INVALID, "flags 0x%x of quantize are not known", options->flags);
+    if (!options->recipe || (options->rule_count && !options->rules))
+        return quern_fail(error, QP_ERR_INVALID, "no recipe to quantize by, or no rules, were given");
+    return QP_OK;
 }
 
-quern_status quern_quantize(quern_device *device, const quern_gguf *in, const char *out_path, qp_format format,
-                            quern_progress progress, void *ctx, quern_error *error)
+quern_status quern_quantize(quern_device *device, const quern_gguf *in, const char *out_path, const quern_quantize_options *given,
+                            quern_quantize_info *info, quern_error *error)
 {
+    quern_quantize_options options;
     if (!device || !in)
         return quern_fail(error, QP_ERR_INVALID, "no device or model to quantize was given");
-    quantizer q = {
-        .device = device, .in = in, .progress = progress, .progress_ctx = ctx, .error = error, .target = find_target(format)};
-    if (!q.target) {
-        const quern_format_info *info = quern_format_get(format);
-        return quern_fail(error, QP_ERR_UNSUPPORTED,
-                          "models cannot be written as %s (format %u); F32, F16, BF16, Q8_0 and Q4_0 are possible",
-                          info ? info->name : "an unknown format", format);
-    }
-    quern_status status = prepare(&q, out_path);
-    if (status == QP_OK)
+    quern_status status = read_options(given, &options, error);
+    if (status != QP_OK)
+        return status;
+    quantizer q = {.device = device, .in = in, .options = &options, .error = error};
+    int dry = (options.flags & QUERN_QUANTIZE_DRY_RUN) != 0;
+    status = dry ? plan(&q) : prepare(&q, out_path);
+    if (status == QP_OK && !dry)
         status = convert_all(&q);
+    if (status == QP_OK)
+        warn(&q);
     drop_conversion(&q.c);
     quern_timeline_destroy(q.timeline);
     quern_buffer_destroy(q.step);
@@ -385,5 +483,11 @@ quern_status quern_quantize(quern_device *device, const quern_gguf *in, const ch
     free(q.formats);
     free(q.host_in);
     free(q.host_out);
+    free(q.host_floats);
+    if (status == QP_OK && info && info->struct_size > sizeof info->struct_size) {
+        uint32_t size = info->struct_size < sizeof *info ? info->struct_size : (uint32_t)sizeof *info;
+        q.info.struct_size = info->struct_size;
+        memcpy(info, &q.info, size);
+    }
     return status;
 }

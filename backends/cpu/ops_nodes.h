@@ -151,7 +151,8 @@ typedef struct qc_copy_node {
     char *dst;
     int64_t ne[4], src_nb[4], dst_nb[4];
     qp_format from, to;
-    int64_t chunk; /* elements converted at a time */
+    void (*encode)(const qk_search *search, const float *src, void *block); /* NULL: values are rounded */
+    int64_t chunk;                                                          /* elements converted at a time */
 } qc_copy_node;
 
 typedef struct qc_sample_node {

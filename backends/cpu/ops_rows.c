@@ -2,6 +2,7 @@
  * Ops that move rows and convert them: rows of a table, new cells of the KV cache, copies. */
 #include "backends/cpu/ops.h"
 #include "backends/cpu/status.h"
+#include "kernels/common/quantise.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -174,11 +175,13 @@ static qp_status check_copy(const qp_device *device, const qp_op *op, qp_op_info
     if (memcmp(src->ne, dst->ne, sizeof src->ne))
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "x is %s and dst is %s; a copy keeps the shape", qc_shape_words(src).text,
                        qc_shape_words(dst).text);
-    if (src->format != dst->format && (!can_read(device, src->format) || !can_write(device, dst->format)))
-        return qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no conversion from %s to %s", qc_format_name(src->format),
-                       qc_format_name(dst->format));
-    char formats[32];
-    snprintf(formats, sizeof formats, "%s_%s", qc_format_name(src->format), qc_format_name(dst->format));
+    int writes = can_write(device, dst->format) || (op->p.copy.search && qk_encoder(dst->format));
+    if (src->format != dst->format && (!can_read(device, src->format) || !writes))
+        return qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no conversion from %s to %s%s", qc_format_name(src->format),
+                       qc_format_name(dst->format), qk_encoder(dst->format) ? " without a search for scales" : "");
+    char formats[48];
+    snprintf(formats, sizeof formats, "%s_%s%s", qc_format_name(src->format), qc_format_name(dst->format),
+             op->p.copy.search && qk_encoder(dst->format) ? "_search" : "");
     qc_name_kernel(info, "copy", formats, device->kernels.isa);
     return QP_OK;
 }
@@ -192,6 +195,19 @@ static void move_blocks(char *to, int64_t to_stride, const char *from, int64_t f
     }
     for (int64_t i = 0; i < count; i++)
         memcpy(to + i * to_stride, from + i * from_stride, (size_t)bytes);
+}
+
+/* n elements, whole blocks. */
+static void write_blocks(const qc_node *node, char *to, const float *from, int64_t n)
+{
+    const qc_copy_node *u = &node->u.copy;
+    if (!u->encode) {
+        node->kernels->from_f32[u->to](to, from, n);
+        return;
+    }
+    int64_t elements = qk_block_elements(u->to), bytes = qk_block_bytes(u->to);
+    for (int64_t i = 0; i < n; i += elements, to += bytes)
+        u->encode(&node->kernels->search, from + i, to);
 }
 
 /* Through floats, a chunk of whole blocks of both formats at a time. */
@@ -211,7 +227,7 @@ static void convert_row(const qc_node *node, char *to, const char *from)
             source = blocks;
         }
         node->kernels->to_f32[u->from](floats, source, n);
-        node->kernels->from_f32[u->to](u->dst_nb[0] == to_bytes ? target : blocks, floats, n);
+        write_blocks(node, u->dst_nb[0] == to_bytes ? target : blocks, floats, n);
         if (u->dst_nb[0] != to_bytes)
             move_blocks(target, u->dst_nb[0], blocks, to_bytes, n / to_elements, to_bytes);
     }
@@ -240,7 +256,6 @@ static void run_copy(const qc_node *node, int64_t live, int64_t begin, int64_t e
 
 static qp_status launch_copy(qc_builder *b, const qp_op *op, const qk_op *r, qp_text *error)
 {
-    (void)op;
     (void)error;
     enum { GRAIN_ELEMENTS = 16384 };
     static const qc_kind kind = {run_copy, copy_units};
@@ -250,6 +265,7 @@ static qp_status launch_copy(qc_builder *b, const qp_op *op, const qk_op *r, qp_
         return QP_ERR_OUT_OF_MEMORY;
     qc_copy_node *u = &node->u.copy;
     *u = (qc_copy_node){.src = src->data, .dst = r->dst.data, .from = src->format, .to = r->dst.format};
+    u->encode = op->p.copy.search ? qk_encoder(r->dst.format) : NULL;
     memcpy(u->ne, r->dst.ne, sizeof u->ne);
     memcpy(u->src_nb, src->nb, sizeof u->src_nb);
     memcpy(u->dst_nb, r->dst.nb, sizeof u->dst_nb);

@@ -309,14 +309,85 @@ QUERN_API quern_chat_part quern_chat_stream_push(const quern_chat *chat, quern_c
 
 /* ---- converting --------------------------------------------------------------------------------------------------- */
 
-/* Writes the model with its weights in another format: F32, F16, BF16, Q8_0 or Q4_0, from any of these (others as the device can).
- * The device converts, in portions of about 8 MiB: memory does not grow with the model. Vectors, norms and expert gates stay as
- * they are; with Q4_0 the output matrix (the embeddings, where they serve as that) becomes Q8_0; a row that is not whole blocks
- * becomes F16, which is logged. Metadata is copied; general.file_type and general.quantization_version are set.
- * out_path gets its name when all of it is written and flushed: after an error or a stop by progress (QP_ERR_CANCELLED; counts
- * bytes of the input) what was there before is untouched. It may not be the input. One call at a time for each device. */
-QUERN_API quern_status quern_quantize(quern_device *device, const quern_gguf *in, const char *out_path, qp_format format, quern_progress progress,
-                                      void *progress_ctx, quern_error *error);
+/* What a matrix is to the model: some decide more than others about the result, and a recipe gives those more bits. */
+typedef enum quern_role {
+    QUERN_ROLE_OUTPUT,     /* output.weight, or the embeddings where they serve as that */
+    QUERN_ROLE_EMBEDDINGS, /* tables of token embeddings */
+    QUERN_ROLE_ATTN_V,     /* values, alone or with queries and keys */
+    QUERN_ROLE_ATTN_OUTPUT,
+    QUERN_ROLE_FFN_DOWN,   /* also of experts */
+    QUERN_ROLE_EXPERTS,    /* the other matrices of experts */
+    QUERN_ROLE_OTHER,
+    QUERN_ROLES,
+} quern_role;
+
+/* Layers that get a role's second format. */
+typedef enum quern_layers {
+    QUERN_LAYERS_NONE,
+    QUERN_LAYERS_FIRST,  /* the first eighth, rounded up */
+    QUERN_LAYERS_SPREAD, /* the first and the last eighth, and every third between */
+} quern_layers;
+
+/* Which tensor gets which format. Matrices that are small and decide much (norms, expert gates, convolutions) are never changed. */
+typedef struct quern_recipe {
+    const char *name;  /* "Q4_K_M" */
+    const char *about; /* a few words */
+    uint32_t file_type; /* general.file_type */
+    struct {
+        qp_format usual, more;
+        quern_layers where; /* have `more` in place of `usual` */
+    } roles[QUERN_ROLES];
+    qp_format mixture; /* keys and values of models with experts, where they are a small share of all */
+} quern_recipe;
+
+/* In the order in which they are best shown, largest files last; NULL past the last. Valid forever, any thread. */
+QUERN_API const quern_recipe *quern_recipe_at(uint32_t index);
+/* By name, letter case ignored; NULL when there is none. */
+QUERN_API const quern_recipe *quern_recipe_find(const char *name);
+/* What is written where a row is not whole blocks of a format; F16 when the row is not whole blocks of that either. */
+QUERN_API qp_format quern_recipe_fallback(qp_format format);
+
+/* Tensors whose name matches get a format of the caller's choice. Of several rules that match, the last one counts. */
+typedef struct quern_tensor_rule {
+    const char *pattern; /* with * or ?, all of a name; without, a part of it: "blk.*.attn_v.weight", "ffn_down" */
+    qp_format format;
+} quern_tensor_rule;
+
+enum { QUERN_QUANTIZE_DRY_RUN = 1u << 0 /* everything but converting: nothing is written */ };
+
+typedef struct quern_quantize_options {
+    uint32_t struct_size;
+    uint32_t flags; /* QUERN_QUANTIZE_* */
+    const quern_recipe *recipe;
+    const quern_tensor_rule *rules;
+    uint32_t rule_count;
+    /* Each tensor in the file's order, before anything is written; may be NULL. */
+    void (*tensor)(void *ctx, const quern_gguf_tensor *tensor, qp_format to);
+    void *tensor_ctx;
+    quern_progress progress; /* counts bytes of the input; nonzero stops with QP_ERR_CANCELLED. May be NULL */
+    void *progress_ctx;
+} quern_quantize_options;
+
+/* What was written, or would be: tensors, not the header. */
+typedef struct quern_quantize_info {
+    uint32_t struct_size;
+    uint64_t tensors, elements, input_bytes, output_bytes;
+    uint64_t again;    /* tensors that were quantised already and are quantised anew */
+    uint64_t fallback; /* tensors whose rows are not whole blocks of the format that the recipe has for them */
+    struct {
+        uint64_t tensors, elements, bytes;
+    } formats[QP_FORMAT_LIMIT]; /* of the output */
+} quern_quantize_info;
+
+/* Writes the model with its weights in other formats, as a recipe has it. The device converts (QP_OP_COPY with search; the CPU's
+ * can all formats of recipes), in portions of some 8 MiB of floats: memory does not grow with the model, and the result does not
+ * depend on the number of threads. Metadata is copied; general.file_type and general.quantization_version are set. What is
+ * unusual (rows that are not whole blocks, input that was quantised already) is logged once.
+ * QP_ERR_INVALID: the output is the input, a rule matches no matrix. QP_ERR_FORMAT: a weight is not a finite number or beyond what
+ * the format can say; the text names the tensor. out_path gets its name when all of it is written and flushed: after an error or a
+ * stop what was there before is untouched. It is not looked at in a dry run. info may be NULL. One call at a time for each device. */
+QUERN_API quern_status quern_quantize(quern_device *device, const quern_gguf *in, const char *out_path, const quern_quantize_options *options,
+                                      quern_quantize_info *info, quern_error *error);
 
 /* ---- sampling ----------------------------------------------------------------------------------------------------- */
 

@@ -381,7 +381,13 @@ typedef struct qp_elementwise_params {
     float scale, offset;
 } qp_elementwise_params;
 
-/* QP_OP_COPY  dst = convert(src[0]): same ne, any pair of formats the device knows (QP_LAYOUT_GGUF), any strides */
+/* QP_OP_COPY  dst = convert(src[0]): same ne, any pair of formats the device knows (QP_LAYOUT_GGUF), any strides.
+ *   Values are rounded (kernels/ref/ref.h says how for Q8_0 and Q4_0). search, for weights: scales are looked for that lose least,
+ *   which takes far longer and is the only way into most formats of blocks; an op is refused where the device has no search for
+ *   dst's format. It changes nothing in a conversion to Q8_0 or to single elements. */
+typedef struct qp_copy_params {
+    uint32_t search;
+} qp_copy_params;
 
 /* QP_OP_SAMPLE  GREEDY: dst[r] = the index of the largest logit, the lowest one of equals; -1 if a logit is NaN.
  *   src[0] logits F32 {vocabulary, 1, rows}; dst I32 {rows} */
@@ -498,6 +504,7 @@ typedef struct qp_op {
         qp_rope_params rope;
         qp_attention_params attention;
         qp_elementwise_params elementwise;
+        qp_copy_params copy;
         qp_sample_params sample;
         qp_expert_route_params expert_route;
         qp_expert_matmul_params expert_matmul;

@@ -26,6 +26,7 @@ typedef struct qk_op {
         qp_rope_params rope;
         qp_attention_params attention;
         qp_elementwise_params elementwise;
+        qp_copy_params copy;
         qp_sample_params sample;
         qp_expert_route_params expert_route;
         qp_expert_matmul_params expert_matmul;

@@ -10,6 +10,7 @@
 
 #include "kernels/common/formats.h"
 #include "kernels/common/ops.h"
+#include "kernels/common/search.h"
 #include "kernels/cpu/panel_formats.h"
 
 /* ---- packed weights: QK_LAYOUT_PANEL ----
@@ -182,6 +183,8 @@ typedef struct qk_kernels {
     void (*delta_rule)(const qk_delta_args *args);
     /* Index of the largest, the lowest of equals; −1 when there is a NaN. */
     int32_t (*argmax)(const float *x, int64_t n);
+    /* For the quantisers of weights (kernels/common/quantise.h). */
+    qk_search search;
 } qk_kernels;
 
 /* What this processor can do, found once. */

@@ -30,7 +30,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx2, matmul_panel)                                                                                                          \
     X(avx2, matmul_panel_vnni)                                                                                                     \
     X(avx2, norm)                                                                                                                  \
-    X(avx2, rope)
+    X(avx2, rope)                                                                                                                  \
+    X(avx2, search)
 
 #define QK_AVX512_ROWS(X)                                                                                                          \
     X(avx512, delta_rule)                                                                                                          \
@@ -42,7 +43,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(avx512, matmul_panel)                                                                                                        \
     X(avx512, matmul_panel_vnni)                                                                                                   \
     X(avx512, norm)                                                                                                                \
-    X(avx512, rope)
+    X(avx512, rope)                                                                                                                \
+    X(avx512, search)
 
 #define QK_NEON_ROWS(X)                                                                                                            \
     X(neon, delta_rule)                                                                                                            \
@@ -54,7 +56,8 @@ typedef void (*qk_rows_fn)(qk_kernels *table, const qk_cpu_features *features);
     X(neon, matmul_panel)                                                                                                          \
     X(neon, matmul_panel_dotprod)                                                                                                  \
     X(neon, norm)                                                                                                                  \
-    X(neon, rope)
+    X(neon, rope)                                                                                                                  \
+    X(neon, search)
 
 #define QK_ROWS_DECLARE(isa, op) void qk_##isa##_##op(qk_kernels *table, const qk_cpu_features *features);
 QK_GENERIC_ROWS(QK_ROWS_DECLARE)

@@ -15,7 +15,7 @@
 enum { TIME_LIMIT_S = 240 }; /* of processor time, so that a busy machine does no harm */
 
 static const family *const families[] = {
-    &convert_families[0], &convert_families[1], &activation_family, &matmul_families[0], &matmul_families[1],
+    &convert_families[0], &convert_families[1], &quantise_families[0], &quantise_families[1], &activation_family, &matmul_families[0], &matmul_families[1],
     &attention_family,    &norm_family,         &rope_family,       &elementwise_family, &argmax_family,
     &short_conv_family,   &delta_rule_family,
 };

@@ -32,8 +32,8 @@ typedef struct family {
     void (*bench)(const subject *s);
 } family;
 
-extern const family convert_families[2], matmul_families[2], activation_family, attention_family, norm_family, rope_family,
-    elementwise_family, argmax_family, short_conv_family, delta_rule_family;
+extern const family convert_families[2], quantise_families[2], matmul_families[2], activation_family, attention_family, norm_family,
+    rope_family, elementwise_family, argmax_family, short_conv_family, delta_rule_family;
 
 /* Functions beside the table: packing. Gives false and a failure text like a check. */
 bool check_panels(qp_format format);

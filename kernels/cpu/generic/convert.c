@@ -154,4 +154,5 @@ void qk_generic_convert(qk_kernels *table, const qk_cpu_features *features)
     table->from_f32[QP_FORMAT_Q8_0] = q8_0_from_f32;
     table->from_f32[QP_FORMAT_Q4_0] = q4_0_from_f32;
     table->quantise_activations = quantise_activations;
+    table->search = qk_search_plain;
 }
