@@ -86,7 +86,7 @@ static void print_summary(const quern_quantize_info *info)
     for (qp_format f = 0; f < QP_FORMAT_LIMIT; f++)
         if (info->formats[f].tensors)
             cli_print("  %-7s %5llu tensors  %10s\n", quern_format_get(f)->name, (unsigned long long)info->formats[f].tensors,
-                     cli_size(size, info->formats[f].bytes));
+                      cli_size(size, info->formats[f].bytes));
 }
 
 static void print_words(const quantize_args *args, const char *out, const quern_recipe *recipe, const quern_quantize_info *info,
@@ -96,10 +96,10 @@ static void print_words(const quantize_args *args, const char *out, const quern_
     print_summary(info);
     if (args->dry_run)
         cli_print("%s would take %s, %.2f bits a weight; the input has %s\n", recipe->name, cli_size(a, info->output_bytes),
-                 bits_per_weight(info->output_bytes, info->elements), cli_size(b, info->input_bytes));
+                  bits_per_weight(info->output_bytes, info->elements), cli_size(b, info->input_bytes));
     else
         cli_print("%s: %s in %s, %.2f bits a weight, from %s in %.1f s\n", out, cli_size(a, info->output_bytes), recipe->name,
-                 bits_per_weight(info->output_bytes, info->elements), cli_size(b, info->input_bytes), seconds);
+                  bits_per_weight(info->output_bytes, info->elements), cli_size(b, info->input_bytes), seconds);
 }
 
 static void print_json(char **operands, const quantize_args *args, const quern_recipe *recipe, const quern_quantize_info *info,
@@ -236,8 +236,8 @@ static const cli_option options[] = {
     {"list", 0, CLI_FLAG, offsetof(quantize_args, list), NULL, "tell which TYPEs there are, and what they are made of", 0, 0, NULL},
     {"json", 0, CLI_FLAG, offsetof(quantize_args, json), NULL, "print what was written as a JSON object", 0, 0, NULL},
     {"device", 'd', CLI_TEXT, offsetof(quantize_args, device.device), "ID", "convert there; default: cpu", 0, 0, NULL},
-    {"threads", 't', CLI_COUNT, offsetof(quantize_args, device.threads), "N", "threads of a CPU device; default: one for each core", 1,
-     CLI_MAX_THREADS, NULL},
+    {"threads", 't', CLI_COUNT, offsetof(quantize_args, device.threads), "N", "threads of a CPU device; default: one for each core",
+     1, CLI_MAX_THREADS, NULL},
     {"variant", 0, CLI_TEXT, offsetof(quantize_args, device.variant), "NAME", "keep to these kernels (ref, avx2, …)", 0, 0, NULL},
 };
 
@@ -250,7 +250,8 @@ const cli_command cli_quantize = {
              "  Q3_K_M   about 4: smaller, with a loss that shows\n"
              "  Q5_K_M, Q6_K, Q8_0   5.7, 6.6 and 8.5: with less and less loss\n"
              "  BF16, F16, F32   16 or 32 bits\n"
-             "Norms and other small tensors stay as they are. OUT appears only when it is complete; memory does not grow with the model.",
+             "Norms and other small tensors stay as they are. OUT appears only when it is complete; memory does not grow with the "
+             "model.",
     .examples = "quern quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M\nquern quantize --dry-run --tensors model-f16.gguf Q3_K_M\n"
                 "quern quantize model-f16.gguf model.gguf Q4_K_M --tensor-type ffn_down=Q5_K",
     .options = options,

@@ -20,7 +20,7 @@ typedef struct conversion {
     qp_format from, to;
     int64_t rows;                  /* of a portion, at most */
     uint64_t from_bytes, to_bytes; /* of a row */
-    int again; /* through floats that the host looks at */
+    int again;                     /* through floats that the host looks at */
     quern_program *program;
     quern_buffer *in, *floats, *out, *scratch;
 } conversion;
@@ -140,7 +140,8 @@ static void warn(const quantizer *q)
 {
     if (q->odd)
         quern_log(QUERN_LOG_WARN,
-                  "%" PRIu64 " tensors have rows that are not whole blocks of the format meant for them, such as '%s' with rows of %" PRId64
+                  "%" PRIu64
+                  " tensors have rows that are not whole blocks of the format meant for them, such as '%s' with rows of %" PRId64
                   ": they were written in formats of smaller blocks",
                   q->info.fallback, q->odd->name.data, q->odd->ne[0]);
     if (q->info.again)
@@ -222,7 +223,8 @@ static quern_status make_program(quantizer *q)
     if (status == QP_OK)
         status = quern_program_measure(q->device, &desc, &memory, q->error);
     if (status == QP_OK && memory.scratch_bytes)
-        status = quern_buffer_create(q->device, quern_device_info(q->device)->weight_heap, memory.scratch_bytes, &c->scratch, q->error);
+        status =
+            quern_buffer_create(q->device, quern_device_info(q->device)->weight_heap, memory.scratch_bytes, &c->scratch, q->error);
     if (status == QP_OK && memory.scratch_bytes)
         desc.scratch = quern_buffer_range(c->scratch, 0, memory.scratch_bytes);
     return status == QP_OK ? quern_program_create(q->device, &desc, &c->program, q->error) : status;

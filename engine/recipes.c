@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <strings.h>
 
+/* Tables, one line an entry. */
+/* clang-format off */
 #define F(name) QP_FORMAT_##name
 #define ALL(a) {F(a), F(a), QUERN_LAYERS_NONE}
 #define FIRST(a, b) {F(a), F(b), QUERN_LAYERS_FIRST}
 #define SPREAD(a, b) {F(a), F(b), QUERN_LAYERS_SPREAD}
 #define SAME(a) {ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a)}
 
-/* clang-format off: a table */
 static const quern_recipe recipes[] = {
     /* roles: output, embeddings, attn_v, attn_output, ffn_down, experts, other */
     {"TQ1_0", "for models trained to weights of −1, 0 and 1, and no others", 36,

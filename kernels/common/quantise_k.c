@@ -12,8 +12,8 @@ typedef struct block {
     const qk_search *search;
     const qk_source *s;
     const qk_steps *steps;
-    int group;                       /* elements that share a scale */
-    int least, most;                 /* what a scale's quant may be; minima: from 0 */
+    int group;                        /* elements that share a scale */
+    int least, most;                  /* what a scale's quant may be; minima: from 0 */
     float ideal[GROUPS], low[GROUPS]; /* scales and minima that suit each group best */
     uint16_t d, dmin;
     int scale[GROUPS], minimum[GROUPS];

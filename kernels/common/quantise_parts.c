@@ -154,7 +154,8 @@ static void take_line(line_search *s, const qk_sums *sums, int i)
     s->offset = (float)-constant;
 }
 
-/* The ends of the range of quants at low and high, each moved inward by `first` steps of the quants and SIDE − 1 times `step` more. */
+/* The ends of the range of quants at low and high, each moved inward by `first` steps of the quants and SIDE − 1 times `step` more.
+ */
 static void try_lines(line_search *s, float low, float high, float first, float step)
 {
     enum { SIDE = 8 };
@@ -179,8 +180,8 @@ static void try_lines(line_search *s, float low, float high, float first, float 
 
 /* The lowest and the highest element come to lie somewhat inside or outside the range of quants, each by itself. Where nothing
  * follows that would refine it, once more around the best line in steps of a quarter. */
-void qk_fit_line(const qk_search *search, const qk_steps *steps, const float *x, const float *w, int n, int any_offset, float *scale,
-                 float *offset)
+void qk_fit_line(const qk_search *search, const qk_steps *steps, const float *x, const float *w, int n, int any_offset,
+                 float *scale, float *offset)
 {
     line_search s = {.search = search, .steps = steps, .x = x, .w = w, .n = n, .any_offset = any_offset};
     float low = x[0], high = x[0];

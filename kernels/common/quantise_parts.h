@@ -37,8 +37,8 @@ static inline float qk_inverse(float scale)
 float qk_fit_scale(const qk_search *search, const qk_steps *steps, const float *x, const float *w, int n);
 
 /* x ≈ scale·q − offset with q of 0…high and scale ≥ 0; offset ≥ 0 unless any is allowed. */
-void qk_fit_line(const qk_search *search, const qk_steps *steps, const float *x, const float *w, int n, int any_offset, float *scale,
-                 float *offset);
+void qk_fit_line(const qk_search *search, const qk_steps *steps, const float *x, const float *w, int n, int any_offset,
+                 float *scale, float *offset);
 
 /* A candidate at an index. */
 static inline void qk_set_candidate(qk_candidates *c, int i, float scale, float offset)
@@ -75,7 +75,10 @@ static inline int qk_least(const float *x)
     return qk_most(minus, 16);
 }
 
-#define QK_WHOLE(from, to) {.low = (from), .high = (to)}
+#define QK_WHOLE(from, to)                                                                                                         \
+    {                                                                                                                              \
+        .low = (from), .high = (to)                                                                                                \
+    }
 extern const qk_steps qk_steps_iq4; /* those of IQ4_NL and IQ4_XS */
 
 #endif

@@ -31,7 +31,8 @@ typedef struct qk_sums {
 
 /* x, w: n floats. Quants of magnitude below 2^21; everything finite. Results of candidates past count are undefined. */
 typedef struct qk_search {
-    void (*sums)(const qk_candidates *c, const qk_steps *steps, const float *x, const float *w, int n, qk_sums *out); /* scale unused */
+    void (*sums)(const qk_candidates *c, const qk_steps *steps, const float *x, const float *w, int n,
+                 qk_sums *out); /* scale unused */
     /* Σw(x − (scale·q − offset))² */
     void (*errors)(const qk_candidates *c, const qk_steps *steps, const float *x, const float *w, int n, float *out);
 } qk_search;

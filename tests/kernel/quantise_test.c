@@ -151,7 +151,7 @@ static void test_all_scales(qp_format format, const char *name)
             most = fmaxf(most, fabsf(v[i]));
         for (int i = 0; i < count; i++)
             end = fmaxf(end, fabsf(steps[i]));
-        double least = INFINITY;
+        double least = HUGE_VAL;
         if (format == QP_FORMAT_MXFP4) {
             for (int e = -30; e < 10; e++)
                 least = fmin(least, error_of_scale(v, steps, count, ldexpf(1, e)));

@@ -4,7 +4,9 @@
 #include "kernels/common/search.h"
 #include "kernels/cpu/rows.h"
 
-enum { V_GROUP = 16 / V_LANES > 2 ? 16 / V_LANES : 2 }; /* vectors under way at a time: sums of one alone would wait for each other */
+enum {
+    V_GROUP = 16 / V_LANES > 2 ? 16 / V_LANES : 2
+}; /* vectors under way at a time: sums of one alone would wait for each other */
 
 QK_INLINE vf v_whole_step(const qk_steps *steps, vf t)
 {
