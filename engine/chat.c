@@ -179,6 +179,7 @@ static void read_switches(quern_chat *chat)
     uint32_t drops = chat->family->flags & CHAT_DROP_THINKING;
     chat->bos = text[0] ? strstr(text, "bos_token") != NULL : (chat->family->flags & CHAT_BOS) != 0;
     chat->thinks = 1;
+    chat->trims = strstr(text, "render_content(") && strstr(text, ")|trim"); /* Qwen3.5 */
     chat->has_switch = chat->family->no_think && (!text[0] || strstr(text, "enable_thinking"));
     if (chat->family->flags & CHAT_CHANNELS)
         chat->has_switch = 1; /* how much it reasons */

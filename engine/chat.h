@@ -48,6 +48,7 @@ struct quern_chat {
     char *template;                         /* the model's, terminated; "" where there is none or another family was asked for */
     char *fallback;                         /* system text where there is none; NULL: none */
     int bos;                                /* the markup begins with BOS */
+    int trims;                              /* every text, whatever the family does */
     int opens_thinking, has_switch, thinks; /* an answer begins inside <think>; the two flags work; what it does without a flag */
     int64_t now;
     int32_t end, think, end_think;             /* tokens, -1: none */

@@ -129,6 +129,8 @@ quern_string chat_message_text(const quern_chat *chat, const quern_chat_message 
 {
     uint32_t flags = chat->family->flags;
     quern_string text = {message->text, message->size};
+    if (chat->trims)
+        text = chat_trim(text);
     if (message->role == QUERN_CHAT_ASSISTANT && flags & CHAT_DROP_THINKING)
         text = drop_thinking(text, (flags & CHAT_DROP_NEWLINES) != 0);
     uint32_t trims = message->role == QUERN_CHAT_ASSISTANT ? CHAT_TRIM_ANSWER

@@ -127,6 +127,8 @@ PHI3 = plain(("<|system|>\\n", "'<|end|>\\n'"), ("<|user|>\\n", "'<|end|>\\n'"),
 PHI4 = plain(("<|im_start|>system<|im_sep|>", "'<|im_end|>'"), ("<|im_start|>user<|im_sep|>", "'<|im_end|>'"),
              ("<|im_start|>assistant<|im_sep|>", "'<|im_end|>'"), "<|im_start|>assistant<|im_sep|>")
 PHI4_MINI = "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+PHI4_MINI_PARTS = "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{% if m.content %}{{ m['content'] }}{% endif %}{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+PHI3_PARTS = each("{{ '<|' + m['role'] + '|>' + '\\n' + m['content'] + '<|end|>' + '\\n' }}") + "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 OPENCHAT = "{{ bos_token }}{% for m in messages %}{{ 'GPT4 Correct ' + m['role'].title() + ': ' + m['content'] + '<|end_of_turn|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
 CHATML_DEFAULT = ("{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nYou are a quern.<|im_end|>\\n' }}{% endif %}"
                   + CHATML_TURN + "{% endfor %}")
@@ -151,7 +153,9 @@ TEMPLATES = [
     ("gemma", "gemma", GEMMA),
     ("command-r", "command-r", COMMAND_R),
     ("phi3", "phi3", PHI3),
+    ("phi3, in parts", "phi3", PHI3_PARTS),
     ("phi4-mini", "phi4-mini", PHI4_MINI),
+    ("phi4-mini, in parts", "phi4-mini", PHI4_MINI_PARTS),
     ("zephyr", "zephyr", ZEPHYR),
     ("tulu", "tulu", TULU),
     ("deepseek v3", "deepseek-r1", R1.replace("OPEN", "")),
@@ -169,6 +173,13 @@ TEMPLATES = [
     ("mistral v7 tekken", "mistral-v7-tekken", tagged("[SYSTEM_PROMPT]", "[INST]", "m['content']")),
     ("gpt-oss", "gpt-oss", HARMONY),
 ]
+
+# Qwen3.5 trims all texts, before it takes the thinking out of past answers
+QWEN35 = ("{% macro render_content(content, count) %}{{ content }}{% endmacro %}{% for message in messages %}{% set content = render_content(message.content, true)|trim %}"
+          "{% if message.role == 'assistant' and '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}"
+          "{{ '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}{% endfor %}" + CHATML_OPEN +
+          "{% if enable_thinking is defined and enable_thinking is true %}{{ '<think>\\n' }}{% else %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}")
+TEMPLATES.append(("qwen3.5, which trims", "qwen3", QWEN35))
 
 HELLO = [("user", "Hello")]
 LONG = [("system", "Be brief."), ("user", "Who are you?"), ("assistant", "A mill."), ("user", "  What do you\ngrind?\n\n"), ("assistant", "\n Words. \n"), ("user", "More \u00e9\u4e16\U0001f999")]

@@ -351,6 +351,13 @@ static void test_refusals(void)
     expect_refusal("GLM's, which looks like Phi-3's",
                    "[gMASK]<sop>{% for m in messages %}<|user|>\\n{{ m.content }}<|assistant|><|end|>{% endfor %}", NULL,
                    QP_ERR_UNSUPPORTED, "no known family");
+    expect_refusal("DeepSeek V3.1's, which looks like R1's",
+                   "{% if not thinking is defined %}{% endif %}{{ '<" BAR "User" BAR ">' }}{{ '<" BAR "Assistant" BAR ">' }}", NULL,
+                   QP_ERR_UNSUPPORTED, "no known family");
+    expect_refusal("DeepSeek V3.2's",
+                   "{% set thinking_end_token = '</think>' %}<" BAR "User" BAR ">{{ m }}<" BAR "Assistant" BAR ">", NULL,
+                   QP_ERR_UNSUPPORTED, "no known family");
+    expect_refusal("Kimi's", "<|im_user|>user<|im_middle|>{{ m }}<|im_end|>", NULL, QP_ERR_UNSUPPORTED, "no known family");
     expect_refusal("no such family", "<|im_start|><|im_end|>", "chatmal", QP_ERR_NOT_FOUND, "chatml");
     char *huge = malloc((1 << 20) + 2);
     memset(huge, 'x', (1 << 20) + 1);
