@@ -102,9 +102,21 @@ static void check(quern_model *model, uint32_t flags, qp_format kv)
         fine = quern_session_greedy(s, &token, &error) == QP_OK && quern_session_logits(s, &logits, &error) == QP_OK &&
                quern_session_eval(s, &token, 1, NULL, &error) == QP_OK;
     }
-    ok(fine && count() == before, "20 tokens allocate nothing (%lu)%s%s", count() - before, fine ? "" : ": ",
+    quern_confidence confidence = {.struct_size = sizeof confidence, .unsure = 0.5f};
+    for (int i = 0; fine && i < 20; i++) {
+        const float *logits;
+        quern_score score;
+        quern_alternative top[5];
+        uint32_t top_count = 5;
+        fine = quern_session_logits(s, &logits, &error) == QP_OK &&
+               quern_score_token(logits, 64, i, &score, top, &top_count, &error) == QP_OK;
+        quern_confidence_add(&confidence, &score);
+    }
+    ok(fine && count() == before, "20 tokens and their scores allocate nothing (%lu)%s%s", count() - before, fine ? "" : ": ",
        fine ? "" : error.text);
     fine = fine && quern_session_truncate(s, 5, &error) == QP_OK && quern_session_eval(s, tokens, 3, NULL, &error) == QP_OK;
+    uint32_t reused = 0;
+    fine = fine && quern_session_prefill(s, tokens, 11, NULL, &reused, &error) == QP_OK;
     ok(fine && count() == before, "going back and on allocates nothing (%lu)", count() - before);
     quern_session_destroy(s);
 }
