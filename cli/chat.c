@@ -95,7 +95,7 @@ static int open_chat(const chat_args *args, const char *path, talk_model *m)
 static int open_session(const chat_args *args, talk_model *m)
 {
     cli_model_args wanted = args->model;
-    uint32_t most = m->model.info.context;
+    uint32_t most = m->model.info.default_context;
     if (!wanted.context)
         wanted.context = most && most < DEFAULT_CONTEXT ? most : DEFAULT_CONTEXT;
     return cli_session_open(&wanted, 0, &m->model);

@@ -62,14 +62,30 @@ static uint32_t count_at(metadata *md, const char *suffix, uint64_t index, int z
     return (uint32_t)value;
 }
 
+/* wanted() where one number is to hold for the whole model: an array may say nothing else, layer by layer. */
+static int wanted_alike(metadata *md, const char *suffix, int required)
+{
+    char key[METADATA_KEY_SIZE];
+    const quern_gguf_kv *kv = wanted(md, suffix, required) ? quern_gguf_find(md->gguf, metadata_key(md, suffix, key)) : NULL;
+    double first = 0, other = 0;
+    for (uint64_t i = 0; kv && i < kv->count && md->status == QP_OK; i++) {
+        md->status = quern_gguf_get_f64(md->gguf, key, i, &other, md->error);
+        first = i ? first : other;
+        if (md->status == QP_OK && i && first != other)
+            metadata_fail(md, QP_ERR_UNSUPPORTED, "%s is %g in layer 0 and %g in layer %llu: this difference is not supported", key,
+                          first, other, (unsigned long long)i);
+    }
+    return kv && md->status == QP_OK;
+}
+
 uint32_t metadata_count(metadata *md, const char *suffix, int required, int zero, uint32_t missing)
 {
-    return wanted(md, suffix, required) ? count_at(md, suffix, 0, zero, missing) : missing;
+    return wanted_alike(md, suffix, required) ? count_at(md, suffix, 0, zero, missing) : missing;
 }
 
 float metadata_float(metadata *md, const char *suffix, int required, float missing)
 {
-    if (!wanted(md, suffix, required))
+    if (!wanted_alike(md, suffix, required))
         return missing;
     char key[METADATA_KEY_SIZE];
     double value = 0;

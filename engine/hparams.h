@@ -89,7 +89,7 @@ enum { KEY_REQUIRED = 1, KEY_OPTIONAL = 0, METADATA_KEY_SIZE = 192 };
 const char *metadata_key(const metadata *md, const char *suffix, char key[METADATA_KEY_SIZE]);
 
 int metadata_has(const metadata *md, const char *suffix);
-/* A count: 1..2^31-1, or also 0 where `zero` is set. A missing optional key gives `missing`. */
+/* One number for the whole model; an array whose elements differ is refused. A count: 1..2^31-1, or also 0 where `zero` is set. A missing optional key gives `missing`. */
 uint32_t metadata_count(metadata *md, const char *suffix, int required, int zero, uint32_t missing);
 float metadata_float(metadata *md, const char *suffix, int required, float missing);
 /* Copies a string, cut to size; "" when it is missing. */

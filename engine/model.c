@@ -172,6 +172,14 @@ static uint64_t count_parameters(const quern_gguf *gguf, uint64_t *bytes)
     return sum;
 }
 
+/* Longrope has one set of factors for texts within the original context and another beyond it, and a session takes one for good:
+ * short texts, the most, stay as the model was trained on them. */
+uint32_t model_default_context(const quern_model *model)
+{
+    uint32_t whole = model->hp.context, original = model->hp.rope[0].original_context;
+    return model->weights.long_rope_factors && original < whole ? original : whole;
+}
+
 void quern_model_get_info(const quern_model *model, quern_model_info *info)
 {
     if (!model || !info)
@@ -196,6 +204,7 @@ void quern_model_get_info(const quern_model *model, quern_model_info *info)
         .context = hp->context,
         .experts = hp->experts.count,
         .experts_used = hp->experts.used,
+        .default_context = model_default_context(model),
     };
     count_active(model->gguf, &full);
     memcpy(full.architecture, hp->architecture, sizeof full.architecture);
@@ -203,10 +212,17 @@ void quern_model_get_info(const quern_model *model, quern_model_info *info)
     info_copy(info, &full, sizeof full);
 }
 
-/* A number of the first layer, 0 when the file does not tell. */
+/* A number of the first layer. */
 static uint32_t peek(metadata *md, const char *suffix, uint32_t missing)
 {
-    return metadata_count(md, suffix, KEY_OPTIONAL, 1, missing);
+    char key[METADATA_KEY_SIZE];
+    uint64_t value = 0;
+    if (md->status != QP_OK || !quern_gguf_find(md->gguf, metadata_key(md, suffix, key)))
+        return missing;
+    md->status = quern_gguf_get_u64(md->gguf, key, 0, &value, md->error);
+    if (md->status == QP_OK && value > INT32_MAX)
+        metadata_fail(md, QP_ERR_FORMAT, "%s is %llu, which is above %d", key, (unsigned long long)value, INT32_MAX);
+    return md->status == QP_OK ? (uint32_t)value : missing;
 }
 
 /* Reads what the common keys say, for any architecture: a file that this build cannot run can still be described. */
@@ -228,6 +244,9 @@ quern_status quern_model_inspect(const quern_gguf *gguf, quern_model_info *info,
         full.experts_used = full.experts;
     count_active(gguf, &full);
     full.context = peek(&md, "context_length", 0);
+    uint32_t original = peek(&md, "rope.scaling.original_context_length", full.context);
+    int long_rope = quern_gguf_tensor_find(gguf, "rope_factors_long.weight") != NULL;
+    full.default_context = long_rope && original < full.context ? original : full.context;
     full.embedding = peek(&md, "embedding_length", 0);
     full.feed_forward = peek(&md, "feed_forward_length", 0);
     full.heads = peek(&md, "attention.head_count", 0);

@@ -22,5 +22,6 @@ struct quern_model {
 /* What a load does before it allocates: reads the metadata, declares the weights and plans where they lie. A weight the device would
  * refuse fails here, unless `refusals` is set: then its op will say so. The caller has set device and gguf and destroys the model. */
 quern_status model_prepare(quern_model *model, int refusals, quern_error *error);
+uint32_t model_default_context(const quern_model *model); /* in tokens */
 
 #endif

@@ -194,12 +194,11 @@ static uint32_t smaller_context(const quern_session *s, uint32_t cells, uint64_t
     return fits && fits < cells ? (uint32_t)fits : cells / 2;
 }
 
-/* The context that a session gets when nobody chose one. Longrope has one set of factors for texts within the original context and
- * another beyond it, and a session takes one for good: short texts, the most, stay as the model was trained on them. */
+/* The context that a session gets when nobody chose one. */
 static uint32_t default_context(const quern_model *model)
 {
-    uint32_t whole = model->hp.context, original = model->hp.rope[0].original_context;
-    if (!model->weights.long_rope_factors || original >= whole)
+    uint32_t whole = model->hp.context, original = model_default_context(model);
+    if (original >= whole)
         return whole;
     quern_log(QUERN_LOG_INFO,
               "context of %u tokens, which the model's rope was made for; longer ones (--ctx, up to %u) change its numbers",

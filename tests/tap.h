@@ -33,8 +33,6 @@ __attribute__((format(printf, 4, 5), unused)) static int tap_ok(int pass, const 
 #define ok(condition, ...) tap_ok(!!(condition), __FILE__, __LINE__, __VA_ARGS__)
 /* One point that could not be tried, and why. */
 #define skip(reason, ...) (printf("ok %d - ", ++tap_count), printf(__VA_ARGS__), printf(" # SKIP %s\n", reason), fflush(stdout))
-/* One point that is known to fail, and what is missing; meson says when it passes all the same. */
-#define todo(reason, ...) (printf("not ok %d - ", ++tap_count), printf(__VA_ARGS__), printf(" # TODO %s\n", reason), fflush(stdout))
 #define diag(...) (printf("# "), printf(__VA_ARGS__), putchar('\n'), fflush(stdout))
 
 __attribute__((unused)) static int tap_skip_all(const char *reason)

@@ -138,6 +138,7 @@ typedef struct quern_model_info {
     uint32_t layers, embedding, heads, kv_heads, head_size_k, head_size_v, feed_forward, vocabulary, context;
     uint32_t experts, experts_used; /* of a mixture's layer, and how many of them a token goes to; 0: no mixture */
     uint64_t active_parameters;     /* that a token passes through; parameters where there is no mixture */
+    uint32_t default_context; /* that a session gets when none is asked for and memory suffices */
 } quern_model_info;
 QUERN_API void quern_model_get_info(const quern_model *model, quern_model_info *info); /* set struct_size */
 /* The same from the file's header alone, for any architecture, also one that cannot be run: nothing is loaded, no device is needed.

@@ -19,7 +19,7 @@ static const tiny_spec plain = {.layers = 2,
 typedef struct entry {
     const char *suffix;
     double value;
-    char type; /* u, i, f, b: one number; U, F: an array with the value in its last place; s: words */
+    char type; /* u, i, f, b: one number; U, F: an array with the value in its last place; A: in each; s: words */
 } entry;
 
 static const entry *current; /* what `write_current` writes: tiny_spec.extra takes no argument */
@@ -29,12 +29,13 @@ static void write_current(builder *b)
 {
     char key[96];
     snprintf(key, sizeof key, "%s.%s", current_architecture, current->suffix);
-    const int32_t ints[3] = {0, 0, (int32_t)current->value};
+    const int32_t number = (int32_t)current->value, ints[3] = {0, 0, number}, alike[3] = {number, number, number};
     const float floats[3] = {0, 0, (float)current->value};
     switch (current->type) {
     case 'b': put_kv_bool(b, key, current->value != 0); break;
     case 's': put_kv_string(b, key, "many"); break;
     case 'U': put_kv_ints(b, key, ints, 3); break;
+    case 'A': put_kv_ints(b, key, alike, 3); break;
     case 'F': put_kv_floats(b, key, floats, 3); break;
     case 'f':
         put_key(b, key, QUERN_GGUF_FLOAT32);
@@ -158,6 +159,12 @@ static void check_llama(quern_device *device)
         expect_entry(device, &plain, &neutral[i], QP_OK);
     static const entry words = {"ssm.inner_size", 0, 's'};
     expect_entry(device, &plain, &words, QP_ERR_FORMAT);
+    /* one number for all layers, as an array */
+    static const entry alike = {"attention.key_length", 8, 'A'}, different = {"attention.key_length", 8, 'U'};
+    tiny_spec arrays = plain;
+    arrays.omit_shape_keys = 1;
+    expect_entry(device, &arrays, &alike, QP_OK);
+    expect_entry(device, &arrays, &different, QP_ERR_UNSUPPORTED);
     tiny_spec s = plain; /* a feature says more than what goes missing with it */
     s.kv_heads = 3;
     expect_entry(device, &s, &asks[0], QP_ERR_UNSUPPORTED);
@@ -239,8 +246,10 @@ static void check_long_context(quern_device *device)
                quern_model_load(device, m.gguf, NULL, &m.model, &error) == QP_OK &&
                quern_session_create(m.model, NULL, &session, &error) == QP_OK;
     quern_session_get_info(session, &info);
-    ok(fine && info.context == 24, "a longrope session that nobody sized has the original context: %u %s", info.context,
-       error.text);
+    quern_model_info model_info = {.struct_size = sizeof model_info};
+    quern_model_get_info(m.model, &model_info);
+    ok(fine && info.context == 24 && model_info.default_context == 24 && model_info.context == 64,
+       "a longrope session that nobody sized has the original context: %u %s", info.context, error.text);
     quern_session_destroy(session);
     session = NULL;
     fine = fine && quern_session_create(m.model, &options, &session, &error) == QP_OK;
