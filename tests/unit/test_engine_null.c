@@ -74,9 +74,10 @@ static void test_models(void)
     quern_model *model = NULL;
     quern_session *session = NULL;
     quern_model_info info = {.struct_size = sizeof info};
-    int fine = says(quern_model_load(NULL, NULL, NULL, &model, &e), &e) && says(quern_model_inspect(NULL, &info, &e), &e);
+    int fine = says(quern_model_load(NULL, NULL, NULL, &model, &e), &e) && says(quern_model_inspect(NULL, &info, &e), &e) &&
+               says(quern_model_check(NULL, &e), &e);
     fine = fine && says(quern_session_create(NULL, NULL, &session, &e), &e) &&
-           says(quern_quantize(NULL, NULL, NULL, QP_FORMAT_Q8_0, NULL, NULL, &e), &e);
+           says(quern_quantize(NULL, NULL, NULL, NULL, NULL, &e), &e);
     ok(fine && !quern_model_tokenizer(NULL), "models and sessions");
     quern_model_get_info(NULL, &info);
     quern_model_destroy(NULL);
