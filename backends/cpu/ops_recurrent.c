@@ -178,6 +178,11 @@ static int64_t delta_units(const qc_node *node, int64_t live)
     return live ? u->heads * u->stretches : 0;
 }
 
+static float *delta_state(const qc_delta_rule_node *u, int64_t unit)
+{
+    return (float *)(void *)(u->state + unit / u->stretches * u->state_head) + unit % u->stretches * u->stretch;
+}
+
 static void run_delta_rule(const qc_node *node, int64_t live, int64_t begin, int64_t end, const qc_work *work)
 {
     (void)work;
@@ -196,14 +201,15 @@ static void run_delta_rule(const qc_node *node, int64_t live, int64_t begin, int
                            .g_stride = floats(u->g.row),
                            .beta_stride = floats(u->beta.row),
                            .positions = u->positions,
-                           .state = (float *)(void *)(u->state + head * u->state_head) + first,
+                           .state = delta_state(u, i),
                            .state_stride = floats(u->state_row),
                            .y = qc_row_at(&u->dst, head, 0) + first,
                            .y_stride = floats(u->dst.row),
                            .k_size = u->k_size,
                            .v_size = u->v_size - first < u->stretch ? u->v_size - first : u->stretch,
                            .rows = live,
-                           .scale = u->p.scale};
+                           .scale = u->p.scale,
+                           .ahead = live == 1 && i + 1 < delta_units(node, live) ? delta_state(u, i + 1) : NULL};
         node->kernels->delta_rule(&a);
     }
 }
@@ -244,6 +250,7 @@ static qp_status launch_delta_rule(qc_builder *b, const qp_op *op, const qk_op *
                               .p = op->p.delta_rule};
     u->stretch = delta_stretch(qc_build_get(b)->device, u->v_size, u->heads);
     u->stretches = (u->v_size + u->stretch - 1) / u->stretch;
+    node->streams = r->dst.ne[2] == 1;
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
         qc_node_touches_all(b, &r->src[i], i == QP_DELTA_RULE_STATE);
     qc_node_touches_all(b, &r->dst, 1);

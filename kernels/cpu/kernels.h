@@ -153,6 +153,7 @@ typedef struct qk_delta_args {
     int64_t y_stride;
     int64_t k_size, v_size, rows;
     float scale;
+    const float *ahead; /* a state of the same shape that will be needed next and may be fetched meanwhile; NULL: none */
 } qk_delta_args;
 
 typedef struct qk_kernels {

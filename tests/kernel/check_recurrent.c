@@ -310,7 +310,8 @@ static qk_delta_args delta_args(const delta_case *c, float *state, float *y)
                            .k_size = c->k_size,
                            .v_size = c->v_size,
                            .rows = c->rows,
-                           .scale = c->scale};
+                           .scale = c->scale,
+                           .ahead = c->rows == 1 ? state : NULL};
 }
 
 /* The second half of the features in a call of its own: the same bits. */
@@ -436,8 +437,9 @@ static void run_delta(void *ctx, uint64_t i)
     const timing *t = ctx;
     const int64_t width = 3 * BENCH_SIZE * BENCH_HEADS, size = BENCH_SIZE;
     for (int64_t h = 0; h < BENCH_HEADS; h++) {
-        float *x = t->x + 3 * size * h,
-              *state = t->state + (int64_t)((i * BENCH_HEADS + (uint64_t)h) % (uint64_t)t->states) * size * size;
+        uint64_t at = i * BENCH_HEADS + (uint64_t)h;
+        float *x = t->x + 3 * size * h, *state = t->state + (int64_t)(at % (uint64_t)t->states) * size * size;
+        const float *next = t->state + (int64_t)((at + 1) % (uint64_t)t->states) * size * size;
         ((delta_fn)t->s->fn)(&(qk_delta_args){.q = x,
                                               .k = x + size,
                                               .v = x + 2 * size,
@@ -456,7 +458,8 @@ static void run_delta(void *ctx, uint64_t i)
                                               .k_size = size,
                                               .v_size = size,
                                               .rows = t->rows,
-                                              .scale = 0.09f});
+                                              .scale = 0.09f,
+                                              .ahead = t->rows == 1 ? next : NULL});
     }
 }
 

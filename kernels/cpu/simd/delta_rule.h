@@ -94,9 +94,13 @@ static void d_one(const qk_delta_args *a, int64_t r)
         d_store(to + c, v_mul(scale, v_fma(decay, v_load(sq + c), v_mul(kq, d))), rest);
         v_store(sk + c, d);
     }
+    const int64_t line = 64 / (int64_t)sizeof(float);
     for (i = 0; i < a->k_size; i++) {
         float *s = a->state + i * a->state_stride;
         vf key = v_set1(k[i]);
+        /* this pass finds its numbers in a cache: memory is free to bring the next state */
+        for (int64_t c = 0; a->ahead && c < a->v_size; c += line)
+            __builtin_prefetch(a->ahead + i * a->state_stride + c, 0, 2);
         for (int64_t c = 0; c < a->v_size; c += V_LANES) {
             int64_t rest = a->v_size - c < V_LANES ? a->v_size - c : 0;
             d_store(s + c, v_fma(key, v_load(sk + c), v_mul(decay, d_load(s + c, rest))), rest);
