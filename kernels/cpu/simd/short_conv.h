@@ -4,10 +4,12 @@
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/simd/math.h"
 
+enum { C_FOUR = V_LANES == 16 ? 4 : 2 }; /* vectors at a time where the width is 4: what registers hold */
+
 /* Channels [c, c + vectors·V_LANES), or [c, c + part) where part > 0; loads past these are of zeros. */
 QK_INLINE void c_channels(const qk_short_conv_args *a, int64_t c, const int vectors, const int64_t part, const int width)
 {
-    enum { MOST = 2 };
+    enum { MOST = 4 };
     vf w[16 * MOST], past[16 * MOST], bias[MOST];
     const vf zero = v_zero();
     for (int j = 0; j < width; j++)
@@ -61,7 +63,7 @@ QK_INLINE void c_channels(const qk_short_conv_args *a, int64_t c, const int vect
 
 static void c_four(const qk_short_conv_args *a, int64_t c)
 {
-    c_channels(a, c, 2, 0, 4);
+    c_channels(a, c, C_FOUR, 0, 4);
 }
 
 static void c_any(const qk_short_conv_args *a, int64_t c, int64_t part)
@@ -75,7 +77,7 @@ static void c_any(const qk_short_conv_args *a, int64_t c, int64_t part)
 static void short_conv(const qk_short_conv_args *a)
 {
     int64_t c = 0;
-    for (; a->width == 4 && c + 2 * V_LANES <= a->channels; c += 2 * V_LANES)
+    for (; a->width == 4 && c + C_FOUR * V_LANES <= a->channels; c += C_FOUR * V_LANES)
         c_four(a, c);
     for (; c + V_LANES <= a->channels; c += V_LANES)
         c_any(a, c, 0);
