@@ -46,11 +46,21 @@ void cli_signals_catch(void)
     install(SA_RESTART);
 }
 
+/* A request to end (SIGTERM, SIGHUP) that came meanwhile stands: only a Ctrl-C is over with what it stopped. */
 void cli_signals_again(void)
 {
-    asked = 0;
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGHUP);
+    sigprocmask(SIG_BLOCK, &ours, &before); /* none between the look and the change */
     allowed = 2;
-    cli_stop = cli_stop_signal = 0;
+    if (!cli_stop || cli_stop_signal == SIGINT) {
+        asked = 0;
+        cli_stop = cli_stop_signal = 0;
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 void cli_signals_wake(int wake)
