@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { QK_SPLIT = 2, QK_PANELS = 1, QK_TOKENS = 3, QK_IN_PLACE = 3, QK_STRETCH = 32 };
+enum { QK_SPLIT = 2, QK_PANELS = 1, QK_TOKENS = 3, QK_IN_PLACE = 3, QK_STRETCH = 16 };
 
 typedef __m256i qk_raw;
 typedef uint16_t qk_sixteens __attribute__((vector_size(32)));

@@ -5,7 +5,7 @@
 #include "kernels/cpu/panel_formats.h"
 
 /* Four tokens keep half of the 32 registers as sums of a block; with more the compiler spills within it. */
-enum { QK_SPLIT = 2, QK_PANELS = 1, QK_TOKENS = 4, QK_IN_PLACE = 4, QK_STRETCH = 32 };
+enum { QK_SPLIT = 2, QK_PANELS = 1, QK_TOKENS = 4, QK_IN_PLACE = 4, QK_STRETCH = 16 };
 
 typedef struct qk_raw {
     uint8x16_t l, h;

@@ -4,8 +4,8 @@
  *
  * A query is one head of one row. A batch of queries goes through the cells together, so that K and V are read once for all of
  * them. Few queries (decode) take dot products straight from the cache; many (prefill) have K transposed and V converted into
- * scratch, so that scores come out as vectors along the cells and both products are register-blocked. A stretch that some row of a
- * batch covers only in part is done row by row: no row ever sees a cell outside its range, not even times zero. */
+ * scratch, so that scores come out as vectors along the cells and both products are register-blocked. Cells of a stretch that not
+ * all rows of a batch have in their range are done row by row: no row ever sees a cell outside its range, not even times zero. */
 #include "kernels/cpu/generic/convert.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/simd/math.h"
@@ -385,24 +385,41 @@ QK_INLINE void qk_attend_stretch(const qk_reader f, qk_batch *b, int64_t row, in
     }
 }
 
+QK_INLINE int64_t qk_clamp(int64_t x, int64_t low, int64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Some rows and heads, all their cells. What all rows cover of a stretch is in the middle: causal rows end a cell after each other. */
+QK_INLINE void qk_attend_rows(const qk_reader f, qk_batch *b, int64_t row, int64_t rows, int64_t head, int64_t heads)
+{
+    int64_t from = qk_row_begin(b->a, row), to = qk_row_end(b->a, row), common_from = from, common_to = to;
+    for (int64_t r = row + 1; r < row + rows; r++) {
+        int64_t begin = qk_row_begin(b->a, r), end = qk_row_end(b->a, r);
+        from = begin < from ? begin : from;
+        to = end > to ? end : to;
+        common_from = begin > common_from ? begin : common_from;
+        common_to = end < common_to ? end : common_to;
+    }
+    for (int64_t c = from; c < to; c += QK_CELLS) {
+        int64_t end = to - c < QK_CELLS ? to : c + QK_CELLS, first = qk_clamp(common_from, c, end),
+                last = qk_clamp(common_to, first, end);
+        const int64_t cuts[4] = {c, first, last, end};
+        for (int i = 0; i < 3; i++)
+            if (cuts[i] < cuts[i + 1])
+                qk_attend_stretch(f, b, row, rows, head, heads, cuts[i], cuts[i + 1]);
+    }
+}
+
 QK_INLINE void qk_attention(const qk_reader f, const qk_attention_args *a)
 {
     qk_batch b;
     b.a = a;
     int64_t total = a->rows > 1 ? a->rows : 1, heads = a->heads < QK_QUERIES ? a->heads : QK_QUERIES, batch = QK_QUERIES / a->heads;
     batch = batch < 1 ? 1 : batch;
-    for (int64_t row = 0; row < total; row += batch) {
-        int64_t rows = total - row < batch ? total - row : batch, from = qk_row_begin(a, row), to = qk_row_end(a, row);
-        for (int64_t r = row + 1; r < row + rows; r++) {
-            from = qk_row_begin(a, r) < from ? qk_row_begin(a, r) : from;
-            to = qk_row_end(a, r) > to ? qk_row_end(a, r) : to;
-        }
-        for (int64_t head = 0; head < a->heads; head += heads) {
-            for (int64_t c = from; c < to; c += QK_CELLS)
-                qk_attend_stretch(f, &b, row, rows, head, a->heads - head < heads ? a->heads - head : heads, c,
-                                  to - c < QK_CELLS ? to : c + QK_CELLS);
-        }
-    }
+    for (int64_t row = 0; row < total; row += batch)
+        for (int64_t head = 0; head < a->heads; head += heads)
+            qk_attend_rows(f, &b, row, total - row < batch ? total - row : batch, head, a->heads - head < heads ? a->heads - head : heads);
 }
 
 #define QK_ATTENTION_FORMAT(name)                                                                                                  \

@@ -28,7 +28,7 @@ enum {
     QK_MAGIC = 0x4b400000,        /* the bits of 1.5·2^23 */
     QK_AHEAD_FAR = 16384,         /* where panels stream from memory: prefetched so far into the second-level cache, */
     QK_AHEAD_NEAR = 2048,         /* so far into the first: see docs/performance.md */
-    QK_CHUNK = 64,                /* tokens gathered at a time */
+    QK_CHUNK = 128,               /* tokens gathered at a time */
     QK_LINE_BYTES = 64 / QK_SPLIT /* of a vector's part of a line */
 };
 
