@@ -86,7 +86,7 @@ typedef void (*qk_matmul_fn)(const qk_matmul_args *args);
 
 /* Attention of `heads` query heads that share one KV head, for one row, over cells [begin, end): an online softmax whose state
  * (m running maximum, l sum, acc weighted values) comes in and goes out, so that stretches of cells can be done one after another
- * or apart and merged. Start from m = −inf, l = 0, acc = 0. */
+ * or apart and merged. Start from m = −inf, l = 0, acc = 0. A cell whose weight is below e^-87 of the largest may count as none. */
 typedef struct qk_attention_args {
     const float *q;        /* heads × k_size, q_stride floats apart */
     int64_t q_stride;

@@ -209,6 +209,14 @@ QK_INLINE void qk_scores_many(const qk_reader f, qk_batch *b)
 
 /* ---- softmax ---- */
 
+/* exp of what is not positive. Below e^-87, next to a weight of 1, it is nothing: results that are no normal numbers cost more than
+ * a hundred cycles each. */
+QK_INLINE vf qk_weight(vf x)
+{
+    vf least = v_set1(-87), e = v_exp(v_max(least, x)); /* a NaN stays one */
+    return v_select(v_lt(x, least), v_zero(), e);
+}
+
 /* Scores to weights exp(score − maximum); what was gathered before is scaled to the new maximum. */
 QK_INLINE void qk_soften(qk_batch *b, int64_t q)
 {
@@ -228,7 +236,7 @@ QK_INLINE void qk_soften(qk_batch *b, int64_t q)
     }
     float max = v_largest(largest), base = max == -INFINITY ? 0 : max; /* nothing but −inf: weights 0, not NaN */
     for (int64_t c = 0; c < b->cells; c += V_LANES) {
-        vf e = v_exp(v_sub(v_load(p + c), v_set1(base)));
+        vf e = qk_weight(v_sub(v_load(p + c), v_set1(base)));
         v_store(p + c, e);
         sum = v_add(sum, e);
     }
@@ -236,7 +244,7 @@ QK_INLINE void qk_soften(qk_batch *b, int64_t q)
         *l += v_sum(sum);
         return;
     }
-    vf factor = v_exp(v_set1(*m - base));
+    vf factor = qk_weight(v_set1(*m - base));
     *m = max;
     *l = *l * v_first_lane(factor) + v_sum(sum);
     int64_t i = 0;

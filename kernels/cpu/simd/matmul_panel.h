@@ -308,6 +308,8 @@ QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_til
     for (int i = 0; i < QK_PANELS; i++) {
         qk_stretch packed = qk_stretch_at(f, a, p->panel + i, p->block, p->blocks);
         qk_widen(f, work, &packed, i);
+        for (int64_t j = 0; j < p->blocks * QK_BLOCK / f.unit * f.record; j += 64)
+            __builtin_prefetch((const char *)after.scales + i * panel_bytes + j, 0, 2);
     }
     wide.quants = f.bits < 8 ? work->quants[0] : wide.quants;
     wide.panel_quants = f.bits < 8 ? (int64_t)sizeof work->quants[0] : panel_bytes;
