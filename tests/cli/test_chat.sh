@@ -226,6 +226,8 @@ pty '> ' '\x03' 'once more' '' '> ' '\x03' -- "$QUERN" chat "$model" --temp 0
 is 0 "twice at the prompt leaves"
 pty '> ' 'Hi\n' 'de' '' '> ' '\x04' -- "$QUERN" chat "$work/escape.gguf" --temp 0
 check "what a terminal would obey does not reach it" sh -c 'grep -q "a\[31mbc" "$1" && ! grep -q "$(printf "a\033\[31mb")" "$1"' x "$out"
+pty '> ' 'h\xc3\xa9\xe4\xb8\x96!\n' 'é.' "/save $work/typed.json\n" 'saved' '' '> ' '\x04' -- "$QUERN" chat "$model" --temp 0
+check "characters of several bytes are typed whole" "$TOOLS/json_check" "$work/typed.json" "messages.0.content=hé世!"
 printf 'good line\n\033]0;evil\007\n\377\376\nlast line\n' >"$history"
 if ldd "$QUERN" 2>/dev/null | grep -q libedit; then
     pty '> ' '\x10' 'last line' '\n' 'é.' '' '> ' '\x04' -- "$QUERN" chat "$model" --temp 0
