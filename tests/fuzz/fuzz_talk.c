@@ -14,7 +14,7 @@
 /* What the files under test call beside libraries; the words are checked for being one line. */
 static int said;
 
-static void note(const char *format, va_list args)
+QUERN_PRINTF(1, 0) static void note(const char *format, va_list args)
 {
     char line[2048];
     promise(vsnprintf(line, sizeof line, format, args) > 0);
