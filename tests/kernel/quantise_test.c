@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tests/kernel/quantise_test.c: how good the quantisers of weights are, and what they make of numbers that are none. Errors on
- * Gaussian values are held against figures that were measured (docs/quantize.md), scales of short blocks against all there are. */
+ * Gaussian values are held against figures that were measured (docs/quantize.md), scales of short blocks against all there are, and
+ * whole blocks against those of tests/data/quantised.bin, which an independent reader has read (tools/make_quantised_reference.py). */
 #include "kernels/common/quantise.h"
 #include "kernels/ref/ref.h"
 #include "tests/tap.h"
@@ -295,8 +296,61 @@ static void test_powers(int f)
     ok(wrong == 0, "%s: a power of two more is a power of two more (%d differ)", figures[f].name, wrong);
 }
 
+/* ---- blocks that an independent reader has read ---- */
+
+static uint32_t u32(const unsigned char *p)
+{
+    uint32_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
+/* One format of the file: number, bytes, blocks, values. */
+static const unsigned char *test_known(const unsigned char *p, int n)
+{
+    qp_format format = u32(p);
+    uint32_t bytes = u32(p + 4);
+    const unsigned char *want = p + 8, *values = want + bytes;
+    int coded = 0, read = 0;
+    if (qk_encoder(format))
+        quantise(format, x, blocks, n);
+    else
+        coded = qr_quantise(format, x, blocks, n) != 0;
+    for (uint32_t i = 0; i < bytes; i++)
+        coded += blocks[i] != want[i];
+    qr_dequantise(format, want, y, n);
+    for (int i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, values + (size_t)i * 4, sizeof value);
+        read += value < y[i] || value > y[i];
+    }
+    ok(coded == 0, "format %u: the same blocks on every machine (%d bytes differ)", format, coded);
+    ok(read == 0, "format %u: they read as an independent reader has them (%d values differ)", format, read);
+    return values + (size_t)n * 4;
+}
+
+static void test_against_reader(void)
+{
+    static unsigned char data[1 << 17];
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/data/quantised.bin", getenv("QUERN_SOURCE") ? getenv("QUERN_SOURCE") : ".");
+    FILE *file = fopen(path, "rb");
+    size_t size = file ? fread(data, 1, sizeof data, file) : 0;
+    if (file)
+        fclose(file);
+    if (!ok(size > 12 && !memcmp(data, "QRW1", 4) && u32(data + 4) <= VALUES, "tests/data/quantised.bin can be read"))
+        return;
+    int n = (int)u32(data + 4);
+    memcpy(x, data + 12, (size_t)n * 4);
+    const unsigned char *p = data + 12 + (size_t)n * 4;
+    for (uint32_t i = 0; i < u32(data + 8); i++)
+        p = test_known(p, n);
+    ok(p == data + size && u32(data + 8) == FORMATS + 1, "the file ends where it should, with every format in it");
+}
+
 int main(void)
 {
+    test_against_reader();
     test_errors();
     test_all_scales(QP_FORMAT_Q4_0, "Q4_0");
     test_all_scales(QP_FORMAT_Q5_0, "Q5_0");
