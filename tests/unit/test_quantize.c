@@ -5,8 +5,17 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
 
 static char folder[64];
 static quern_device *device;
@@ -327,6 +336,98 @@ static void test_portions(void)
     builder_free(&b);
 }
 
+/* Memory is bounded by a portion, not by a tensor. */
+static void test_memory(void)
+{
+    enum { ROW = 4096, ROWS = 16384, MIB = 256 }; /* of F32, all zeros, of which the disk holds nothing */
+    builder b = {0};
+    quern_gguf *in = NULL;
+    quern_error error = {0};
+    struct rusage before, after;
+    put_header(&b, 3, 1, 0);
+    put_tensor(&b, "blk.0.ffn_up.weight", 2, (const uint64_t[]){ROW, ROWS}, QP_FORMAT_F32, 0);
+    put_padding(&b, 32);
+    int good = write_file(in_folder("in.gguf"), b.data, b.size) &&
+               !truncate(in_folder("in.gguf"), (off_t)(b.size + (size_t)ROW * ROWS * 4)) &&
+               !quern_gguf_open(in_folder("in.gguf"), &in, &error);
+    getrusage(RUSAGE_SELF, &before);
+    quern_quantize_options options = {.struct_size = sizeof options, .recipe = quern_recipe_find("Q4_K_M")};
+    quern_quantize_info info = {.struct_size = sizeof info};
+    good = good && !quern_quantize(device, in, in_folder("out.gguf"), &options, &info, &error);
+    getrusage(RUSAGE_SELF, &after);
+    long grown = (after.ru_maxrss - before.ru_maxrss) / 1024;
+    if (SANITIZED)
+        skip("memory of a sanitizer is not ours", "memory does not grow with the tensor");
+    else
+        ok(good && grown < 64, "a tensor of %d MiB takes %ld MiB of memory %s", MIB, grown, error.text);
+    ok(good && info.tensors == 1 && info.elements == (uint64_t)ROW * ROWS && info.input_bytes == info.elements * 4 &&
+           info.output_bytes == info.elements / 256 * 144 && info.formats[QP_FORMAT_Q4_K].tensors == 1 && !info.again &&
+           !info.fallback,
+       "and what was written is told");
+    quern_gguf_close(in);
+    builder_free(&b);
+}
+
+/* Rules, what they may not be, and a dry run. */
+static void test_rules(void)
+{
+    quern_gguf *in = open_model(TENSORS, -1);
+    quern_tensor_rule rules[] = {{"attn_q", QP_FORMAT_Q5_1}, {"blk.*", QP_FORMAT_Q8_0}, {"blk.0.odd.weight", QP_FORMAT_BF16}};
+    quern_quantize_options options = {.struct_size = sizeof options,
+                                      .flags = QUERN_QUANTIZE_DRY_RUN,
+                                      .recipe = quern_recipe_find("q4_k_m"),
+                                      .rules = rules,
+                                      .rule_count = 1};
+    quern_quantize_info info = {.struct_size = sizeof info};
+    quern_error error = {0};
+    int files = count_files();
+    ok(in && !quern_quantize(device, in, NULL, &options, &info, &error) && info.formats[QP_FORMAT_Q5_1].tensors == 1 &&
+           info.fallback == 3 && info.formats[QP_FORMAT_Q8_0].tensors == 2 && info.formats[QP_FORMAT_F16].tensors == 1 &&
+           count_files() == files,
+       "a rule, blocks of 32 for short rows, in a dry run %s", error.text);
+    options.rule_count = 2;
+    ok(quern_quantize(device, in, NULL, &options, &info, &error) == QP_ERR_INVALID && strstr(error.text, "blk.0.odd.weight"),
+       "a rule that cannot be: %s", error.text);
+    options.rule_count = 3;
+    rules[1].pattern = "blk.*attn_q*";
+    ok(!quern_quantize(device, in, NULL, &options, &info, &error) && info.formats[QP_FORMAT_Q5_1].tensors == 0 &&
+           info.formats[QP_FORMAT_BF16].tensors == 1,
+       "of two rules the last one counts %s", error.text);
+    rules[0].pattern = "norm"; /* vectors stay */
+    ok(quern_quantize(device, in, NULL, &options, &info, &error) == QP_ERR_INVALID && strstr(error.text, "'norm'"), "%s",
+       error.text);
+    options.flags = 2;
+    ok(quern_quantize(device, in, NULL, &options, &info, &error) == QP_ERR_INVALID && strstr(error.text, "0x2"), "%s", error.text);
+    ok(quern_quantize(device, in, NULL, NULL, &info, &error) == QP_ERR_INVALID, "%s", error.text);
+    quern_gguf_close(in);
+}
+
+/* 70000 is a weight of F32 and BF16, and no half. */
+static void test_large_weights(void)
+{
+    static const struct {
+        const char *recipe;
+        int fits;
+    } cases[] = {{"F16", 0}, {"Q4_K_M", 0}, {"Q8_0", 0}, {"BF16", 1}, {"F32", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        builder b = {0};
+        quern_gguf *in = NULL;
+        quern_error error = {0};
+        quern_quantize_options options = {.struct_size = sizeof options, .recipe = quern_recipe_find(cases[i].recipe)};
+        put_header(&b, 3, 1, 0);
+        put_tensor(&b, "blk.0.ffn_up.weight", 2, (const uint64_t[]){256, 3}, QP_FORMAT_F32, 0);
+        put_padding(&b, 32);
+        for (int n = 0; n < 256 * 3; n++)
+            put_f32(&b, n == 700 ? -70000 : 1);
+        quern_status status = quern_gguf_open_memory(b.data, b.size, "large", &in, &error);
+        status = status ? status : quern_quantize(device, in, in_folder("out.gguf"), &options, NULL, &error);
+        ok(cases[i].fits ? status == QP_OK : status == QP_ERR_FORMAT && strstr(error.text, "ffn_up") && strstr(error.text, "row 2"),
+           "%s of -70000: %s", cases[i].recipe, error.text);
+        quern_gguf_close(in);
+        builder_free(&b);
+    }
+}
+
 /* Another implementation wrote this file, from the F32 weights: ours come from the same in F16, so that a value may land on the
  * neighbouring step. */
 static int near(const unsigned char *x, const unsigned char *y, uint64_t bytes, qp_format format)
@@ -398,6 +499,9 @@ int main(void)
     test_back(QP_FORMAT_Q4_0);
     test_refusals();
     test_portions();
+    test_memory();
+    test_rules();
+    test_large_weights();
     test_reference();
     unlink(in_folder("in.gguf"));
     unlink(in_folder("out.gguf"));
