@@ -25,9 +25,15 @@ static int clamp(int x, int low, int high)
     return x < low ? low : x > high ? high : x;
 }
 
+/* A scale in units of the block's, far beyond any quant where that cannot be as large as it should. */
+static int whole(float x)
+{
+    return (int)(x < -1000 ? -1000 : x > 1000 ? 1000 : x);
+}
+
 static int nearest(float x)
 {
-    return (int)(x + (x < 0 ? -0.5f : 0.5f));
+    return whole(x + (x < 0 ? -0.5f : 0.5f));
 }
 
 /* Quants of all elements, for the reader's scales. */
@@ -112,8 +118,8 @@ static void choose_lines(block *b, int first)
     c.count = SIDE * SIDE;
     for (int g = 0; g < QK_LONGEST / b->group; g++) {
         int scales[QK_CANDIDATES], minima[QK_CANDIDATES];
-        int scale = first ? (int)(b->ideal[g] * qk_inverse(d)) : b->scale[g];
-        int minimum = first ? (int)(b->low[g] * qk_inverse(dmin)) : b->minimum[g];
+        int scale = first ? whole(b->ideal[g] * qk_inverse(d)) : b->scale[g];
+        int minimum = first ? whole(b->low[g] * qk_inverse(dmin)) : b->minimum[g];
         for (int i = 0; i < SIDE * SIDE; i++) {
             scales[i] = clamp(scale + i % SIDE - SIDE / 2 + 1, 0, b->most);
             minima[i] = clamp(minimum + i / SIDE - SIDE / 2 + 1, 0, b->most);

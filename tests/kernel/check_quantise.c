@@ -134,7 +134,7 @@ static void bench_quantise(const subject *s)
     static timing t;
     t.s = s;
     fill_floats(t.floats, 4096, FILL_NORMAL, 0);
-    bench(s, "n=4096", run_quantise, &t, 4096, "G elements/s");
+    bench(s, "n=4096", run_quantise, &t, 4096 * 1e3, "M weights/s");
 }
 
 const family quantise_families[2] = {
