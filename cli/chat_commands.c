@@ -53,8 +53,9 @@ static chat_next run_stats(const char *value, talk_model *m, talk *t)
                  (unsigned long long)m->answers, (unsigned long long)m->prompt_tokens, (unsigned long long)m->reused_tokens,
                  (unsigned long long)m->answer_tokens, m->prefill_seconds, m->decode_seconds);
     }
-    cli_note("memory: weights %s, KV cache %s, work space %s", cli_size(weights, m->model.info.weight_bytes),
-             cli_size(kv, s->kv_bytes), cli_size(work, s->arena_bytes + s->scratch_bytes + s->step_bytes + s->logits_bytes));
+    cli_note("memory: weights %s, KV cache and recurrent states %s, work space %s", cli_size(weights, m->model.info.weight_bytes),
+             cli_size(kv, s->kv_bytes + s->state_bytes),
+             cli_size(work, s->arena_bytes + s->scratch_bytes + s->step_bytes + s->logits_bytes));
     return CHAT_GO_ON;
 }
 

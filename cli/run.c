@@ -93,18 +93,22 @@ static void describe(void *ctx)
 static uint64_t device_memory(const cli_model *model)
 {
     const quern_session_info *s = &model->session_info;
-    return model->info.weight_bytes + s->kv_bytes + s->arena_bytes + s->scratch_bytes + s->step_bytes + s->logits_bytes;
+    return model->info.weight_bytes + s->kv_bytes + s->state_bytes + s->arena_bytes + s->scratch_bytes + s->step_bytes +
+           s->logits_bytes;
 }
 
 static void print_timings(const cli_model *model, const cli_generation *text)
 {
-    char all[32], weights[32], kv[32], peak[32], rate[48] = "";
+    char all[32], weights[32], kv[32], peak[32], state[32], rate[48] = "", states[64] = "";
+    const quern_session_info *session = &model->session_info;
+    if (session->state_bytes)
+        snprintf(states, sizeof states, ", recurrent states %s", cli_size(state, session->state_bytes));
     if (text->decode_steps) /* the first token comes with the prompt: one alone has no rate */
         snprintf(rate, sizeof rate, ", %.1f tok/s", cli_rate(text->decode_steps, text->decode_seconds));
-    cli_note("loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens%s; memory %s (weights %s, KV cache %s), peak %s",
+    cli_note("loaded in %.2f s; prompt %u tokens, %.1f tok/s; text %u tokens%s; memory %s (weights %s, KV cache %s%s), peak %s",
              model->load_seconds, text->prompt_tokens, cli_rate(text->prompt_tokens, text->prefill_seconds), text->count, rate,
-             cli_size(all, device_memory(model)), cli_size(weights, model->info.weight_bytes),
-             cli_size(kv, model->session_info.kv_bytes), cli_size(peak, cli_peak_memory()));
+             cli_size(all, device_memory(model)), cli_size(weights, model->info.weight_bytes), cli_size(kv, session->kv_bytes),
+             states, cli_size(peak, cli_peak_memory()));
 }
 
 static void print_json(const cli_model *model, const cli_generation *text, uint64_t seed)
@@ -132,6 +136,7 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object *memory = json_object_new_object();
     json_object_object_add(memory, "weights", json_object_new_uint64(model->info.weight_bytes));
     json_object_object_add(memory, "kv_cache", json_object_new_uint64(session->kv_bytes));
+    json_object_object_add(memory, "recurrent_states", json_object_new_uint64(session->state_bytes));
     json_object_object_add(memory, "arena", json_object_new_uint64(session->arena_bytes));
     json_object_object_add(memory, "scratch", json_object_new_uint64(session->scratch_bytes));
     json_object_object_add(memory, "device_total", json_object_new_uint64(device_memory(model)));
