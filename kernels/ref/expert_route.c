@@ -111,7 +111,7 @@ static double raw_weight(const router *r, const qk_tensor *dst, const char *numb
 
 static void weigh(const router *r, const qk_tensor *dst, char *weights, const char *numbers)
 {
-    double sum = 0, most = -INFINITY;
+    double sum = 0, most = -(double)INFINITY;
     int divide = r->p->gate == QP_GATE_SOFTMAX_CHOSEN || r->p->flags & QP_EXPERT_NORMALISE;
     for (int64_t i = 0; i < dst->ne[0]; i++)
         most = fmax(most, logit(r, (int64_t)qr_f32(dst, numbers, i)));

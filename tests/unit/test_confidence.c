@@ -16,7 +16,7 @@ static double uniform(void)
 /* By the book: p = e^x / Σ e^x. */
 static void plainly(const float *x, uint32_t n, int32_t token, long double *logprob, long double *entropy, uint32_t *rank)
 {
-    long double most = -HUGE_VALL, z = 0;
+    long double most = -(long double)INFINITY, z = 0;
     *entropy = 0;
     *rank = 0;
     for (uint32_t i = 0; i < n; i++)
