@@ -47,7 +47,7 @@ typedef struct qk_stretch {
     const void *scales;   /* records, or floats of a wide stretch */
     const uint8_t *ahead; /* to be fetched, `ahead_step` bytes a block: what comes after a wide stretch */
     int64_t ahead_step;
-    int64_t panel_quants; /* bytes between the panels of a wide stretch */
+    int64_t panel_bytes; /* between the quants of a tile's panels; in place, between panels */
     int64_t blocks;
     float *y;
     int64_t y_stride;
@@ -68,7 +68,8 @@ QK_INLINE float qk_read_f32(const void *p)
     return f;
 }
 
-/* Streaming: far ahead one walk through quants and scales alike, at their common pace; near, the quants alone. */
+/* Streaming: far ahead one walk through quants and scales alike, at their common pace; near, the quants alone. The scales lie at the
+ * end of a panel, but are needed from its start on: those of the next one are fetched with this one's. */
 QK_INLINE void qk_prefetch_stream(const qk_format f, const qk_stretch *s, int64_t b)
 {
     const int blocks = f.unit / QK_BLOCK, bytes = f.quant_bytes + f.record / blocks;
@@ -79,7 +80,9 @@ QK_INLINE void qk_prefetch_stream(const qk_format f, const qk_stretch *s, int64_
     QK_UNROLL
     for (int i = 0; i < f.quant_bytes; i += 64)
         __builtin_prefetch(near + i);
-    __builtin_prefetch((const uint8_t *)s->scales + b * f.record / blocks + 256);
+    const uint8_t *scales = (const uint8_t *)s->scales + b * f.record / blocks;
+    __builtin_prefetch(scales + 256);
+    __builtin_prefetch(scales + s->panel_bytes, 0, 2);
 }
 
 /* ---- scales of a block ---- */
@@ -146,7 +149,7 @@ QK_INLINE void qk_tile(const qk_format f, const int T, const int wide, const qk_
                 QK_UNROLL
                 for (int v = 0; v < N; v++) {
                     qk_raw raw[2];
-                    qk_unpack(f, w + v / QK_SPLIT * s->panel_quants, pair, v % QK_SPLIT * QK_LINE_BYTES, raw);
+                    qk_unpack(f, w + v / QK_SPLIT * s->panel_bytes, pair, v % QK_SPLIT * QK_LINE_BYTES, raw);
                     line[v][0] = qk_line_of(f, raw[0]), line[v][1] = qk_line_of(f, raw[1]);
                 }
                 QK_UNROLL
@@ -271,6 +274,7 @@ QK_INLINE qk_stretch qk_stretch_at(const qk_format f, const qk_matmul_args *a, i
     const uint8_t *w = (const uint8_t *)a->w + (uint64_t)panel * qk_panel_bytes(f.format, a->k);
     return (qk_stretch){.quants = w + block * f.quant_bytes,
                         .scales = w + qk_panel_scales(f.format, a->k) + block / (f.unit / QK_BLOCK) * f.record,
+                        .panel_bytes = (int64_t)qk_panel_bytes(f.format, a->k),
                         .blocks = blocks,
                         .y = a->y + panel * QK_PANEL_ROWS,
                         .y_stride = a->y_stride,
@@ -312,7 +316,7 @@ QK_INLINE void qk_strip(const qk_format f, const qk_matmul_args *a, const qk_til
             __builtin_prefetch((const char *)after.scales + i * panel_bytes + j, 0, 2);
     }
     wide.quants = f.bits < 8 ? work->quants[0] : wide.quants;
-    wide.panel_quants = f.bits < 8 ? (int64_t)sizeof work->quants[0] : panel_bytes;
+    wide.panel_bytes = f.bits < 8 ? (int64_t)sizeof work->quants[0] : panel_bytes;
     wide.scales = work->scales;
     wide.ahead_step = (part / p->blocks + 63) / 64 * 64;
     float *y = wide.y;
