@@ -7,7 +7,8 @@
 #include <quern/engine.h>
 #include <stdio.h>
 
-static const char *const roles[QUERN_ROLES] = {"output", "embeddings", "attn_v", "attn_output", "ffn_down", "experts", "other"};
+static const char *const roles[QUERN_ROLES] = {"output",   "embeddings", "attn_v",     "attn_output",
+                                               "ffn_down", "experts",    "their down", "other"};
 static const char *const layers[] = {"none", "first", "spread"};
 
 /* "Q4_K", "Q4_K, first Q5_K" */
@@ -28,7 +29,7 @@ static void print_table(void)
     cli_print("| TYPE |");
     for (int role = 0; role < QUERN_ROLES; role++)
         cli_print(" %s |", roles[role]);
-    cli_print(" attn_k, attn_v of mixtures |\n|---|---|---|---|---|---|---|---|---|\n");
+    cli_print(" attn_k, attn_v of mixtures |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for (uint32_t i = 0; quern_recipe_at(i); i++) {
         const quern_recipe *recipe = quern_recipe_at(i);
         cli_print("| %s |", recipe->name);

@@ -14,44 +14,44 @@
 #define ALL(a) {F(a), F(a), QUERN_LAYERS_NONE}
 #define FIRST(a, b) {F(a), F(b), QUERN_LAYERS_FIRST}
 #define SPREAD(a, b) {F(a), F(b), QUERN_LAYERS_SPREAD}
-#define SAME(a) {ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a)}
+#define SAME(a) {ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a), ALL(a)}
 
 static const quern_recipe recipes[] = {
-    /* roles: output, embeddings, attn_v, attn_output, ffn_down, experts, other */
+    /* roles: output, embeddings, attn_v, attn_output, ffn_down, experts, their down, other */
     {"TQ1_0", "for models trained to weights of −1, 0 and 1, and no others", 36,
-     {ALL(Q6_K), ALL(Q6_K), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0)}, F(TQ1_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0), ALL(TQ1_0)}, F(TQ1_0)},
     {"TQ2_0", "the same, in a layout that is quicker to read", 37,
-     {ALL(Q6_K), ALL(Q6_K), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0)}, F(TQ2_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0), ALL(TQ2_0)}, F(TQ2_0)},
     {"Q2_K", "smallest, with a loss that everybody sees", 10,
-     {ALL(Q6_K), ALL(Q6_K), ALL(Q4_K), ALL(Q3_K), ALL(Q3_K), ALL(Q2_K), ALL(Q2_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(Q4_K), ALL(Q3_K), ALL(Q3_K), ALL(Q2_K), ALL(Q3_K), ALL(Q2_K)}, F(Q8_0)},
     {"Q3_K_S", "very small", 11,
-     {ALL(Q6_K), ALL(Q6_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K), ALL(Q3_K)}, F(Q8_0)},
     {"Q3_K_M", "very small, with more where it counts", 12,
-     {ALL(Q6_K), ALL(Q6_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), FIRST(Q4_K, Q5_K), ALL(Q3_K), ALL(Q3_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), FIRST(Q4_K, Q5_K), ALL(Q3_K), FIRST(Q4_K, Q5_K), ALL(Q3_K)}, F(Q8_0)},
     {"Q3_K_L", "very small, with still more there", 13,
-     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q3_K), ALL(Q3_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q3_K), ALL(Q5_K), ALL(Q3_K)}, F(Q8_0)},
     {"MXFP4", "experts in MXFP4, as some models were trained; the rest Q8_0", 38,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(MXFP4), ALL(Q8_0)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(Q8_0), ALL(MXFP4), ALL(MXFP4), ALL(Q8_0)}, F(Q8_0)},
     {"IQ4_XS", "the least of four bits", 30,
-     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(IQ4_XS), FIRST(IQ4_XS, Q5_K), ALL(IQ4_XS), ALL(IQ4_XS)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(IQ4_XS), FIRST(IQ4_XS, Q5_K), ALL(IQ4_XS), FIRST(IQ4_XS, Q5_K), ALL(IQ4_XS)}, F(Q8_0)},
     {"IQ4_NL", "four bits, any row of 32", 25,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_0), ALL(IQ4_NL), FIRST(IQ4_NL, Q5_0), ALL(IQ4_NL), ALL(IQ4_NL)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_0), ALL(IQ4_NL), FIRST(IQ4_NL, Q5_0), ALL(IQ4_NL), FIRST(IQ4_NL, Q5_0), ALL(IQ4_NL)}, F(Q8_0)},
     {"Q4_0", "four bits in the plainest blocks, quick everywhere", 2,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0), ALL(Q4_0)}, F(Q8_0)},
     {"Q4_K_S", "four bits", 14,
-     {ALL(Q6_K), ALL(Q6_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), ALL(Q4_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), FIRST(Q4_K, Q5_K), ALL(Q4_K), FIRST(Q4_K, Q5_K), ALL(Q4_K)}, F(Q8_0)},
     {"Q4_K_M", "four bits, with more where it counts: what to take when in doubt", 15,
-     {ALL(Q6_K), ALL(Q6_K), SPREAD(Q4_K, Q6_K), ALL(Q4_K), SPREAD(Q4_K, Q6_K), ALL(Q4_K), ALL(Q4_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), SPREAD(Q4_K, Q6_K), ALL(Q4_K), SPREAD(Q4_K, Q6_K), ALL(Q4_K), SPREAD(Q4_K, Q6_K), ALL(Q4_K)}, F(Q8_0)},
     {"Q4_1", "four bits and a minimum", 3,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1), ALL(Q4_1)}, F(Q8_0)},
     {"Q5_0", "five bits in plain blocks", 8,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0), ALL(Q5_0)}, F(Q8_0)},
     {"Q5_K_S", "five bits", 16,
-     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K), ALL(Q5_K)}, F(Q8_0)},
     {"Q5_K_M", "five bits, with more where it counts", 17,
-     {ALL(Q6_K), ALL(Q6_K), SPREAD(Q5_K, Q6_K), ALL(Q5_K), SPREAD(Q5_K, Q6_K), ALL(Q5_K), ALL(Q5_K)}, F(Q8_0)},
+     {ALL(Q6_K), ALL(Q6_K), SPREAD(Q5_K, Q6_K), ALL(Q5_K), SPREAD(Q5_K, Q6_K), ALL(Q5_K), SPREAD(Q5_K, Q6_K), ALL(Q5_K)}, F(Q8_0)},
     {"Q5_1", "five bits and a minimum", 9,
-     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1)}, F(Q8_0)},
+     {ALL(Q8_0), ALL(Q8_0), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1), ALL(Q5_1)}, F(Q8_0)},
     {"Q6_K", "six bits: a loss that is hard to see", 18, SAME(Q6_K), F(Q8_0)},
     {"Q8_0", "eight bits: next to no loss", 7, SAME(Q8_0), F(Q8_0)},
     {"BF16", "16 bits, the range of F32", 32, SAME(BF16), F(BF16)},
@@ -74,7 +74,8 @@ static const struct { const char *pattern; quern_role role; } roles[] = {
     {"attn_v_b.weight", QUERN_ROLE_ATTN_V},
     {"attn_kv_b.weight", QUERN_ROLE_ATTN_V},
     {"attn_output.weight", QUERN_ROLE_ATTN_OUTPUT},
-    {"ffn_down*.weight", QUERN_ROLE_FFN_DOWN},
+    {"ffn_down_exps.weight", QUERN_ROLE_EXPERTS_DOWN},
+    {"ffn_down*.weight", QUERN_ROLE_FFN_DOWN}, /* also of experts that all tokens share */
     {"*_exps.weight", QUERN_ROLE_EXPERTS},
 };
 

@@ -316,8 +316,9 @@ typedef enum quern_role {
     QUERN_ROLE_EMBEDDINGS, /* tables of token embeddings */
     QUERN_ROLE_ATTN_V,     /* values, alone or with queries and keys */
     QUERN_ROLE_ATTN_OUTPUT,
-    QUERN_ROLE_FFN_DOWN,   /* also of experts */
-    QUERN_ROLE_EXPERTS,    /* the other matrices of experts */
+    QUERN_ROLE_FFN_DOWN,
+    QUERN_ROLE_EXPERTS,    /* gate and up of experts */
+    QUERN_ROLE_EXPERTS_DOWN,
     QUERN_ROLE_OTHER,
     QUERN_ROLES,
 } quern_role;

@@ -402,6 +402,67 @@ static void test_rules(void)
     quern_gguf_close(in);
 }
 
+/* ---- recipes ---- */
+
+static const struct wanted {
+    const char *name;
+    const char *q4_k_m, *mxfp4;
+} wanted[] = {
+    {"token_embd.weight", "Q6_K", "Q8_0"},           {"output.weight", "Q6_K", "Q8_0"},
+    {"blk.0.attn_q.weight", "Q4_K", "Q8_0"},         {"blk.0.attn_k.weight", "Q8_0", "Q8_0"}, /* small beside experts */
+    {"blk.0.attn_v.weight", "Q8_0", "Q8_0"},         {"blk.0.attn_output.weight", "Q4_K", "Q8_0"},
+    {"blk.0.ffn_gate_inp.weight", "F32", "F32"},     {"blk.0.ffn_gate_exps.weight", "Q4_K", "MXFP4"},
+    {"blk.0.ffn_down_exps.weight", "Q6_K", "MXFP4"}, /* the first of eight layers has more, the fourth too */
+    {"blk.1.ffn_down_exps.weight", "Q4_K", "MXFP4"}, {"blk.3.ffn_down_exps.weight", "Q6_K", "MXFP4"},
+    {"blk.7.ffn_down_exps.weight", "Q6_K", "MXFP4"}, {"blk.1.ffn_down_shexp.weight", "Q4_K", "Q8_0"},
+    {"blk.1.ssm_conv1d.weight", "F32", "F32"},       {"blk.1.ssm_alpha.weight", "F32", "F32"},
+    {"blk.1.ssm_out.weight", "Q4_K", "Q8_0"},        {"blk.1.attn_q_norm.weight", "F32", "F32"},
+    {"blk.1.attn_qkv.weight", "Q4_K", "Q8_0"},       {"blk.1.attn_q.bias", "F32", "F32"},
+};
+enum { WANTED = sizeof wanted / sizeof *wanted };
+
+typedef struct seen {
+    int mxfp4, wrong;
+    size_t at;
+} seen;
+
+static void see_tensor(void *ctx, const quern_gguf_tensor *t, qp_format to)
+{
+    seen *s = ctx;
+    const char *want = s->mxfp4 ? wanted[s->at].mxfp4 : wanted[s->at].q4_k_m, *got = quern_format_get(to)->name;
+    if (strcmp(t->name.data, wanted[s->at].name) || strcmp(got, want)) {
+        diag("%s becomes %s, not %s", t->name.data, got, want);
+        s->wrong++;
+    }
+    s->at++;
+}
+
+static void test_mixture(void)
+{
+    builder b = {0};
+    quern_gguf *in = NULL;
+    quern_error error = {0};
+    put_header(&b, 3, WANTED, 0);
+    for (size_t i = 0; i < WANTED; i++)
+        put_tensor(&b, wanted[i].name, 2, (const uint64_t[]){256, 2}, QP_FORMAT_F32, i * 2048);
+    put_padding(&b, 32);
+    for (size_t i = 0; i < WANTED * 512; i++)
+        put_f32(&b, 1);
+    int good = !quern_gguf_open_memory(b.data, b.size, "mixture", &in, &error);
+    for (int mxfp4 = 0; mxfp4 < 2; mxfp4++) {
+        seen s = {.mxfp4 = mxfp4};
+        quern_quantize_options options = {.struct_size = sizeof options,
+                                          .flags = QUERN_QUANTIZE_DRY_RUN,
+                                          .recipe = quern_recipe_find(mxfp4 ? "MXFP4" : "Q4_K_M"),
+                                          .tensor = see_tensor,
+                                          .tensor_ctx = &s};
+        good = good && !quern_quantize(device, in, NULL, &options, NULL, &error);
+        ok(good && s.at == WANTED && !s.wrong, "%s of a mixture with recurrent layers %s", options.recipe->name, error.text);
+    }
+    quern_gguf_close(in);
+    builder_free(&b);
+}
+
 /* 70000 is a weight of F32 and BF16, and no half. */
 static void test_large_weights(void)
 {
@@ -501,6 +562,7 @@ int main(void)
     test_portions();
     test_memory();
     test_rules();
+    test_mixture();
     test_large_weights();
     test_reference();
     unlink(in_folder("in.gguf"));
