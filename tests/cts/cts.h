@@ -105,6 +105,7 @@ void test_op_rope(cts *t);
 void test_op_kv_append(cts *t);
 void test_op_elementwise(cts *t);
 void test_op_copy(cts *t);
+void test_op_copy_search(cts *t);
 void test_op_sample(cts *t);
 void test_op_matmul(cts *t);
 void test_op_matmul_epilogue(cts *t);

@@ -47,6 +47,7 @@ static const cts_test tests[] = {
     {"op.kv_append", test_op_kv_append},
     {"op.elementwise", test_op_elementwise},
     {"op.copy", test_op_copy},
+    {"op.copy_search", test_op_copy_search},
     {"op.sample", test_op_sample},
     {"op.matmul", test_op_matmul},
     {"op.matmul.epilogue", test_op_matmul_epilogue},

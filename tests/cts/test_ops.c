@@ -291,7 +291,7 @@ void test_op_elementwise(cts *t)
 
 /* ---- copy ---- */
 
-static cts_case *copy_case(cts *t, qp_format from, qp_format to, int *dst)
+static cts_case *copy_case(cts *t, qp_format from, qp_format to, uint32_t search, int *dst)
 {
     cts_case *c = case_new(t);
     if (!c)
@@ -302,7 +302,7 @@ static cts_case *copy_case(cts *t, qp_format from, qp_format to, int *dst)
     int src = case_tensor(c, from, n, heads, rows, any_style(t));
     case_fill(c, src, NORMAL);
     *dst = case_tensor(c, to, n, heads, rows, any_style(t));
-    case_op(c, QP_OP_COPY, *dst, &src, 1);
+    case_op(c, QP_OP_COPY, *dst, &src, 1)->p.copy.search = search;
     case_random_live(c, rows);
     return c;
 }
@@ -316,7 +316,7 @@ void test_op_copy(cts *t)
         tally y = {0};
         for (int round = 0; round < 8; round++) {
             int dst = 0;
-            cts_case *c = copy_case(t, from, to, &dst);
+            cts_case *c = copy_case(t, from, to, 0, &dst);
             if (from == to)
                 tally_exact(&y, c, dst);
             else
@@ -324,6 +324,33 @@ void test_op_copy(cts *t)
         }
         tally_point(t, &y, qk_block_elements(from) == 1 && qk_block_elements(to) == 1, "copy of %s to %s", format_name(from),
                     format_name(to));
+    }
+}
+
+/* Two quantisers of weights need not find the same scales: they may differ by twice the error that a good one makes. */
+static double search_bound(qp_format format)
+{
+    uint32_t bits = qk_block_bytes(format) * 80 / qk_block_elements(format); /* tenths */
+    return bits < 25 ? 0.7 : bits < 30 ? 0.3 : bits < 40 ? 0.09 : bits < 52 ? 0.03 : bits < 62 ? 0.008 : 0.002;
+}
+
+void test_op_copy_search(cts *t)
+{
+    static const qp_format formats[] = {QP_FORMAT_Q4_0, QP_FORMAT_Q4_1,   QP_FORMAT_Q5_0,   QP_FORMAT_Q5_1,  QP_FORMAT_Q8_0,
+                                        QP_FORMAT_Q2_K, QP_FORMAT_Q3_K,   QP_FORMAT_Q4_K,   QP_FORMAT_Q5_K,  QP_FORMAT_Q6_K,
+                                        QP_FORMAT_F16,  QP_FORMAT_IQ4_NL, QP_FORMAT_IQ4_XS, QP_FORMAT_MXFP4, QP_FORMAT_TQ2_0};
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        tally y = {0};
+        for (int round = 0; round < 4; round++) {
+            int dst = 0;
+            cts_case *c = copy_case(t, round ? QP_FORMAT_F32 : QP_FORMAT_Q6_K, formats[i], 1, &dst);
+            int same = formats[i] == QP_FORMAT_Q6_K && !round;
+            if (same)
+                tally_exact(&y, c, dst);
+            else
+                tally_case(&y, c, dst, formats[i] == QP_FORMAT_F16 ? conversion_bound(formats[i]) : search_bound(formats[i]), 0);
+        }
+        tally_point(t, &y, 0, "copy to %s with a search for scales", format_name(formats[i]));
     }
 }
 
