@@ -112,20 +112,23 @@ static uint64_t guess_rate(VkPhysicalDeviceType type)
     }
 }
 
-/* One set of kernels so far: plain floats, for any device. */
-static qp_status check_variant(const qp_device_options *options, qp_text *error)
+/* Kernels in plain floats for any device, and those that hand values around in small subgroups. */
+static qp_status check_variant(const qv_physical *physical, const qp_device_options *options, int *plain, qp_text *error)
 {
     const char *variant = options && QP_HAS(options, variant) ? options->variant : NULL;
-    if (!variant || !strcmp(variant, "plain"))
+    *plain = variant && !strcmp(variant, "plain");
+    if (!variant || *plain || (physical->lanes && !strcmp(variant, "lanes")))
         return QP_OK;
-    return qv_fail(error, QP_ERR_NOT_FOUND, "there are no kernels '%s' here; there is: plain", variant);
+    return qv_fail(error, QP_ERR_NOT_FOUND, "there are no kernels '%s' for this device; there are: plain%s", variant,
+                   physical->lanes ? " lanes" : "");
 }
 
 qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error)
 {
+    int plain = 0;
     qp_status status = check_index(index, error);
     if (!status)
-        status = check_variant(options, error);
+        status = check_variant(&devices[index], options, &plain, error);
     if (status)
         return status;
     qp_device *device = qv_alloc_zeroed(sizeof *device);
@@ -133,6 +136,7 @@ qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_de
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a device");
     device->physical = &devices[index];
     device->loader = &loader;
+    device->plain = plain;
     device->max_submit_ms = options && QP_HAS(options, max_submit_ms) ? options->max_submit_ms : 0;
     if (!device->max_submit_ms)
         device->max_submit_ms = DEFAULT_SUBMIT_MS;

@@ -245,7 +245,7 @@ qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_o
     qp_text text = {words, sizeof words};
     qp_status status = check_common(device, row, op, placed, &text);
     if (!status)
-        status = row->check(op, info, &text);
+        status = row->check(device, op, info, &text);
     if (status)
         return qv_fail(reason, status, "%s: %s", row->name, words);
     describe(row, op, info);
@@ -268,6 +268,14 @@ qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_t
     found.struct_size = info->struct_size;
     memcpy(info, &found, info->struct_size < sizeof found ? info->struct_size : sizeof found);
     return QP_OK;
+}
+
+qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text *error)
+{
+    uint32_t bytes = 0;
+    uint64_t offset;
+    const void *points = qv_grid_of(format, &bytes);
+    return points ? qv_plan_shared(plan, place, points, bytes, &offset, error) : QP_OK;
 }
 
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)

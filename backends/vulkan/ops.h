@@ -13,7 +13,7 @@ typedef struct qv_op_row {
     uint32_t required, optional;        /* sets of sources: bit i for src[i] */
     uint32_t weights;                   /* those that may lie in planes, and whose rows may be any distance apart */
     /* Shapes, formats and parameters, after what is true of every op; names the kernel and counts operations in info. */
-    qp_status (*check)(const qp_op *op, qp_op_info *info, qp_text *reason);
+    qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
     qp_status (*launch)(qv_plan *plan, const qp_op *op, qp_text *error);
 } qv_op_row;
 
@@ -58,6 +58,9 @@ static inline uint64_t qv_groups(uint64_t n, uint64_t size)
 {
     return (n + size - 1) / size;
 }
+
+/* For formats whose blocks choose points of a grid: their address goes to `place` in the push constants of the dispatch added last. */
+qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text *error);
 
 /* Rows of W that one dispatch of a matmul may take: a submission holds at least one dispatch, so none may be longer than one should be. */
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m);

@@ -27,8 +27,9 @@ static qp_status check_caches(const qp_tensor *k, const qp_tensor *v, qp_text *r
     return qv_need_shape(v, "the V cache", v->ne[0], k->ne[1], k->ne[2], reason);
 }
 
-static qp_status check_attention(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_attention(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
     qp_status status = qv_need_floats(q, "q", q->ne[0], q->ne[1], q->ne[2], reason);
     if (!status)

@@ -54,8 +54,9 @@ static qp_status launch_rows(qv_plan *plan, const qp_op *op, const qp_tensor *ce
 
 /* ---- copy ---- */
 
-static qp_status check_copy(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_copy(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     if (memcmp(op->src[0].ne, op->dst.ne, sizeof op->dst.ne) != 0)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "source and destination differ in shape");
     if (op->dst.ne[3] > 64)
@@ -76,8 +77,9 @@ const qv_op_row qv_copy_row = {
 
 /* ---- KV append ---- */
 
-static qp_status check_kv_append(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_kv_append(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *x = &op->src[QP_KV_APPEND_X];
     qp_status status = qv_need_floats(x, "x", x->ne[0], x->ne[1], x->ne[2], reason);
     if (!status)
@@ -101,8 +103,9 @@ const qv_op_row qv_kv_append_row = {.kind = QP_OP_KV_APPEND,
 
 /* ---- rows of a table ---- */
 
-static qp_status check_get_rows(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_get_rows(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *table = &op->src[QP_GET_ROWS_TABLE], *dst = &op->dst;
     if (!qv_is_weight_format(table->format))
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no kernel for tables in %s yet", qv_format_name(table->format));
@@ -132,7 +135,9 @@ static qp_status launch_get_rows(qv_plan *plan, const qp_op *op, qp_text *error)
     snprintf(name, sizeof name, "get_rows_%s", qv_format_name(table->format));
     qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{10, (uint32_t)planes}});
     uint32_t unit = qv_has_planes(table->format) ? 32 : 1;
-    return qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(p.n / unit, QV_GROUP), p.rows, (uint64_t)p.n * p.rows, error);
+    qp_status status =
+        qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(p.n / unit, QV_GROUP), p.rows, (uint64_t)p.n * p.rows, error);
+    return status ? status : qv_attach_grid(plan, table->format, offsetof(struct qv_get_rows_params, grid), error);
 }
 
 const qv_op_row qv_get_rows_row = {.kind = QP_OP_GET_ROWS,

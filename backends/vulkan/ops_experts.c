@@ -12,8 +12,9 @@ enum { MAX_GROUPS = 256 }; /* of expert_route.comp */
 
 /* ---- route ---- */
 
-static qp_status check_route(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_route(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *logits = &op->src[QP_EXPERT_ROUTE_LOGITS];
     const qp_expert_route_params *p = &op->p.expert_route;
     int64_t groups = p->groups > 1 ? p->groups : 1, used = groups > 1 ? p->groups_used : 1;
@@ -109,8 +110,9 @@ static qp_status check_params(const qp_op *op, qp_text *reason)
     return QP_OK;
 }
 
-static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X], *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
     const qp_tensor *residual = &op->src[QP_EXPERT_MATMUL_RESIDUAL];
     int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0;
@@ -185,7 +187,10 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     uint64_t work_of_row = (uint64_t)params.k * params.rows * params.chosen * (gated ? 2 : 1);
     uint64_t items = (uint64_t)params.rows * (sum ? 1 : params.chosen);
     uint32_t m = (uint32_t)w->ne[1], step = qv_rows_at_once(plan->device, work_of_row, m);
-    qp_status status = QP_OK;
+    uint32_t grid_bytes = 0;
+    uint64_t grid = 0;
+    const void *points = qv_grid_of(w->format, &grid_bytes);
+    qp_status status = points ? qv_plan_shared(plan, UINT32_MAX, points, grid_bytes, &grid, error) : QP_OK;
     for (uint32_t first = 0; first < m && !status; first += step) {
         uint32_t count = m - first < step ? m - first : step;
         struct qv_expert_matmul_push push = {.first = first, .m = first + count};
@@ -193,8 +198,10 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
         status = qv_plan_dispatch(plan, name, &c, &push, sizeof push, qv_groups(count, QV_GROUP), items, work_of_row * count, error);
         if (!status)
             status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof params, &memory, error);
-        if (!status)
+        if (!status) {
+            params.grid = grid - plan->list[plan->count - 1].constant_offset;
             memcpy(memory, &params, sizeof params);
+        }
     }
     return status;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/weights.h"
@@ -19,7 +20,25 @@ static qp_status check_weights(const qp_op *op, qp_text *reason)
     return qv_need_shape(w2, "W2", w->ne[0], w->ne[1], 1, reason);
 }
 
-static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason)
+/* How a matmul is cut up for the device. */
+typedef struct shape {
+    const char *kernel;
+    uint32_t lanes;        /* of a subgroup; 0: the kernel for any device */
+    uint32_t rows, tokens; /* of W and of x that one invocation takes */
+} shape;
+
+/* On devices with small subgroups, which load lane by lane, one that loads seldom and hands around; it takes whole pieces of 32. */
+static shape choose(const qp_device *device, const qp_op *op)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
+    uint32_t lanes = device->plain ? 0 : device->physical->lanes;
+    int even = (x->offset | (uint64_t)x->nb[2]) % 8 == 0;
+    if ((lanes == 8 || lanes == 16) && w->ne[0] % 32 == 0 && even && (w->layout == QV_LAYOUT_PLANES || !qv_has_planes(w->format)))
+        return (shape){"matmul_lanes", lanes, 4, x->ne[2] > 1 ? 8 : 1};
+    return (shape){"matmul", 0, 1, x->ne[2] > 1 ? 4 : 1};
+}
+
+static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
     int64_t k = w->ne[0], m = w->ne[1], rows = x->ne[2];
@@ -42,7 +61,8 @@ static qp_status check_matmul(const qp_op *op, qp_op_info *info, qp_text *reason
     if (!status && qv_present(residual))
         status = qv_need_floats(residual, "the residual", m, 1, rows, reason);
     info->operations = 2 * (uint64_t)k * (uint64_t)m * (uint64_t)rows * (gated ? 2 : 1);
-    snprintf(info->kernel, sizeof info->kernel, "matmul_%s.plain", qv_format_name(w->format));
+    snprintf(info->kernel, sizeof info->kernel, "matmul_%s.%s", qv_format_name(w->format),
+             choose(device, op).lanes ? "lanes" : "plain");
     return status;
 }
 
@@ -74,10 +94,15 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     if (w_row > UINT32_MAX)
         return qv_fail(error, QP_ERR_UNSUPPORTED, "W has rows of %llu bytes; below 4 GiB are served", (unsigned long long)w_row);
     char name[48];
-    snprintf(name, sizeof name, "matmul_%s", qv_format_name(w->format));
-    uint32_t tokens = p.rows > 1 ? 4 : 1, m = (uint32_t)w->ne[1];
-    qv_constants c = qv_make_constants(
-        QV_GROUP, 3, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)gated}, {10, (uint32_t)planes}});
+    shape s = choose(plan->device, op);
+    snprintf(name, sizeof name, "%s_%s", s.kernel, qv_format_name(w->format));
+    uint32_t m = (uint32_t)w->ne[1];
+    qv_constants c = qv_make_constants(QV_GROUP, s.lanes ? 5 : 3,
+                                       (const uint32_t[][2]){{1, s.tokens},
+                                                             {2, (uint32_t)gated},
+                                                             {10, (uint32_t)planes},
+                                                             {3, s.rows},
+                                                             {4, s.lanes}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows * (gated ? 2 : 1);
     uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
     qp_status status = QP_OK;
@@ -85,8 +110,10 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
         uint32_t count = m - first < step ? m - first : step;
         p.first = first;
         p.m = first + count;
-        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, QV_GROUP), qv_groups(p.rows, tokens),
+        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, QV_GROUP * s.rows), qv_groups(p.rows, s.tokens),
                                   work_of_row * count, error);
+        if (!status)
+            status = qv_attach_grid(plan, w->format, offsetof(struct qv_matmul_params, grid), error);
     }
     return status;
 }

@@ -8,8 +8,9 @@
 
 /* ---- short convolution ---- */
 
-static qp_status check_short_conv(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_short_conv(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *x = &op->src[QP_SHORT_CONV_X], *w = &op->src[QP_SHORT_CONV_W];
     int64_t channels = x->ne[0], width = w->ne[0];
     if (op->p.short_conv.act > QP_ACT_SOFTPLUS)
@@ -63,8 +64,9 @@ const qv_op_row qv_short_conv_row = {.kind = QP_OP_SHORT_CONV,
 
 /* ---- gated delta rule ---- */
 
-static qp_status check_delta_rule(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_delta_rule(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *k = &op->src[QP_DELTA_RULE_K], *v = &op->src[QP_DELTA_RULE_V];
     int64_t rows = k->ne[2], heads = v->ne[1];
     if (op->p.delta_rule.flags & ~(uint32_t)QP_DELTA_GROUPED)

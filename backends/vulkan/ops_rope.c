@@ -6,8 +6,9 @@
 
 #include <math.h>
 
-static qp_status check_rope(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_rope(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *x = &op->src[QP_ROPE_X];
     const qp_rope_params *p = &op->p.rope;
     if (p->mode > QP_ROPE_NEOX)

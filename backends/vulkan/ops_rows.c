@@ -6,8 +6,9 @@
 
 /* ---- norm ---- */
 
-static qp_status check_norm(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_norm(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *x = &op->src[QP_NORM_X];
     if (op->p.norm.kind > QP_NORM_L2)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no norm of kind %u", op->p.norm.kind);
@@ -52,8 +53,9 @@ const qv_op_row qv_norm_row = {.kind = QP_OP_NORM,
 
 /* ---- elementwise ---- */
 
-static qp_status check_elementwise(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_elementwise(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *a = &op->src[QP_ELEMENTWISE_A], *b = &op->src[QP_ELEMENTWISE_B];
     uint32_t f = op->p.elementwise.function;
     int two = f == QP_ELEMENTWISE_ADD || f == QP_ELEMENTWISE_MUL || f == QP_ELEMENTWISE_GLU;
@@ -108,8 +110,9 @@ const qv_op_row qv_elementwise_row = {.kind = QP_OP_ELEMENTWISE,
 
 /* ---- sample ---- */
 
-static qp_status check_sample(const qp_op *op, qp_op_info *info, qp_text *reason)
+static qp_status check_sample(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *logits = &op->src[0];
     if (op->p.sample.kind != QP_SAMPLE_GREEDY)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no way of sampling %u", op->p.sample.kind);

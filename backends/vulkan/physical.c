@@ -61,6 +61,9 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
     p->properties = all.properties;
     memcpy(p->uuid, eleven.deviceUUID, sizeof p->uuid);
     p->subgroup = eleven.subgroupSize;
+    int hands = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
+                eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
+    p->lanes = hands && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
     snprintf(p->driver, sizeof p->driver, "%.63s %.63s", driver.driverName, driver.driverInfo);
     p->import_alignment = (uint32_t)host.minImportedHostPointerAlignment;
     const uint32_t address[4] = {pci.pciDomain, pci.pciBus, pci.pciDevice, pci.pciFunction};

@@ -21,6 +21,7 @@ typedef struct qv_physical {
     uint64_t max_allocation;
     uint32_t queue_family;
     uint32_t subgroup;                   /* invocations of a subgroup */
+    uint32_t lanes;                      /* the same where it is small and values can be handed around, else 0 */
     uint32_t import_alignment;           /* 0: host memory cannot be imported */
     int has_budget, has_pci, has_maintenance4;
     uint32_t pci[4];                     /* domain, bus, device, function */

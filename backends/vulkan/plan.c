@@ -41,7 +41,8 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
     return QP_OK;
 }
 
-qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error)
+/* Room for so many bytes more, zeroed; their offset. */
+static qp_status add_constants(qv_plan *plan, uint64_t bytes, uint64_t *offset, qp_text *error)
 {
     uint64_t padded = (bytes + 15) / 16 * 16;
     if (plan->constant_bytes + padded > plan->constant_room) {
@@ -53,12 +54,53 @@ qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **
         plan->constants = constants;
         plan->constant_room = room;
     }
-    qv_dispatch *last = &plan->list[plan->count - 1];
-    last->constant_place = (uint32_t)place;
-    last->constant_offset = plan->constant_bytes;
-    *out = memset(plan->constants + plan->constant_bytes, 0, padded);
+    *offset = plan->constant_bytes;
+    memset(plan->constants + plan->constant_bytes, 0, padded);
     plan->constant_bytes += padded;
     return QP_OK;
+}
+
+/* The dispatch added last finds these at `place`. */
+static void attach(qv_plan *plan, size_t place, uint64_t offset)
+{
+    qv_dispatch *last = &plan->list[plan->count - 1];
+    last->constant_place = (uint32_t)place;
+    last->constant_offset = offset;
+}
+
+qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error)
+{
+    uint64_t offset;
+    qp_status status = add_constants(plan, bytes, &offset, error);
+    if (status)
+        return status;
+    attach(plan, place, offset);
+    *out = plan->constants + offset;
+    return QP_OK;
+}
+
+qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t bytes, uint64_t *offset, qp_text *error)
+{
+    qp_status status = QP_OK;
+    uint32_t i = 0, room = sizeof plan->shared / sizeof *plan->shared;
+    while (i < plan->shared_count && plan->shared[i].data != data)
+        i++;
+    if (i < plan->shared_count) {
+        *offset = plan->shared[i].offset;
+    } else {
+        status = add_constants(plan, bytes, offset, error);
+        if (status)
+            return status;
+        memcpy(plan->constants + *offset, data, bytes);
+        if (i < room) {
+            plan->shared[i].data = data;
+            plan->shared[i].offset = *offset;
+            plan->shared_count++;
+        }
+    }
+    if (place != UINT32_MAX)
+        attach(plan, place, *offset);
+    return status;
 }
 
 void qv_plan_free(qv_plan *plan)

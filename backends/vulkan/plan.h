@@ -26,6 +26,11 @@ typedef struct qv_plan {
     uint32_t op; /* the one that is being written down */
     char *constants;
     uint64_t constant_bytes, constant_room;
+    struct {
+        const void *data;
+        uint64_t offset;
+    } shared[8]; /* constants that several dispatches read */
+    uint32_t shared_count;
 } qv_plan;
 
 /* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut: kernels loop. */
@@ -35,6 +40,10 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
 /* Memory of that many bytes that the dispatch added last finds at the 64-bit address in its push constants at `place`. It may move
  * when the next is asked for. */
 qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error);
+
+/* The same for constants that never change: they are there once for all that ask for the same address, and stay where they are.
+ * place UINT32_MAX: only *offset, from the start of all constants, is wanted. */
+qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t bytes, uint64_t *offset, qp_text *error);
 
 void qv_plan_free(qv_plan *plan);
 

@@ -5,6 +5,7 @@
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/status.h"
 #include "kernels/common/formats.h"
+#include "kernels/common/grids.h"
 #include "kernels/vulkan/fields.h"
 
 #include <string.h>
@@ -17,7 +18,8 @@ typedef struct planes {
 
 /* Formats in blocks that kernels/vulkan/weights.glsl knows. */
 #define BLOCK_FORMATS(X)                                                                                                           \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0)
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) \
+    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
 
 static const planes table[QP_FORMAT_LIMIT] = {
 #define ROW(name) [QP_FORMAT_##name] = {{QV_##name##_OFFSETS}, {QV_##name##_SIZES}},
@@ -40,6 +42,22 @@ int qv_has_planes(qp_format format)
 int qv_is_weight_format(qp_format format)
 {
     return format == QP_FORMAT_F32 || format == QP_FORMAT_F16 || format == QP_FORMAT_BF16 || qv_has_planes(format);
+}
+
+const void *qv_grid_of(qp_format format, uint32_t *bytes)
+{
+#define GRID(points) return *bytes = sizeof points, points
+    switch (format) {
+    case QP_FORMAT_IQ1_S:
+    case QP_FORMAT_IQ1_M: GRID(qk_grid_iq1_s);
+    case QP_FORMAT_IQ2_XXS: GRID(qk_grid_iq2_xxs);
+    case QP_FORMAT_IQ2_XS: GRID(qk_grid_iq2_xs);
+    case QP_FORMAT_IQ2_S: GRID(qk_grid_iq2_s);
+    case QP_FORMAT_IQ3_XXS: GRID(qk_grid_iq3_xxs);
+    case QP_FORMAT_IQ3_S: GRID(qk_grid_iq3_s);
+    default: return NULL;
+    }
+#undef GRID
 }
 
 static uint64_t plane_bytes(uint32_t size, uint64_t blocks)

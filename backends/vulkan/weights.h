@@ -11,6 +11,9 @@ enum { QV_LAYOUT_PLANES = 1 };
 int qv_is_weight_format(qp_format format);
 int qv_has_planes(qp_format format);
 
+/* The points that the blocks of a format choose from, or NULL. */
+const void *qv_grid_of(qp_format format, uint32_t *bytes);
+
 /* Bytes of a row of n elements; 0 when they overflow. */
 uint64_t qv_weight_row(qp_format format, uint32_t layout, int64_t n);
 

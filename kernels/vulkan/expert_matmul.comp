@@ -57,6 +57,9 @@ uint expert(params a, uint row, uint i)
 void main()
 {
     params a = params(push.params);
+#ifdef QV_GRID
+    grid = push.params + a.p.grid;
+#endif
     uint m = push.first + gl_GlobalInvocationID.x, each = SUM != 0 ? 1 : a.p.chosen;
     uint items = live_rows(a.p.live, a.p.rows) * each;
     if (m >= push.m)

@@ -10,6 +10,9 @@ layout(push_constant, scalar) uniform block { qv_get_rows_params p; };
 
 void main()
 {
+#ifdef QV_GRID
+    grid = p.grid;
+#endif
     uint rows = live_rows(p.live, p.rows);
     for (uint row = gl_WorkGroupID.y; row < rows; row += gl_NumWorkGroups.y) {
         f32s to = f32s(p.dst + uint64_t(row) * p.dst_row);

@@ -56,6 +56,9 @@ void finish(uint m, uint row, float sum, float sum2)
 
 void main()
 {
+#ifdef QV_GRID
+    grid = p.grid;
+#endif
     uint rows = live_rows(p.live, p.rows), groups = (rows + TOKENS - 1) / TOKENS;
     uint m = p.first + gl_GlobalInvocationID.x;
     if (m >= p.m)

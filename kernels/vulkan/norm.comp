@@ -27,15 +27,17 @@ float total(float part)
 
 void norm_row(f32s x, f32s to)
 {
-    float centre = 0.0, sum = 0.0;
+    /* The mean is told from the first number on: far from zero the numbers' differences are exact, their sum is not. */
+    float origin = 0.0, centre = 0.0, sum = 0.0;
     if (KIND == 1u) {
+        origin = x.v[0];
         for (uint i = gl_LocalInvocationID.x; i < p.n; i += gl_WorkGroupSize.x)
-            sum += x.v[i];
+            sum += x.v[i] - origin;
         centre = total(sum) / float(p.n);
         sum = 0.0;
     }
     for (uint i = gl_LocalInvocationID.x; i < p.n; i += gl_WorkGroupSize.x) {
-        float d = x.v[i] - centre;
+        float d = x.v[i] - origin - centre;
         sum += d * d;
     }
     float squares = total(sum), divisor;
@@ -47,7 +49,7 @@ void norm_row(f32s x, f32s to)
     }
     float factor = 1.0 / divisor;
     for (uint i = gl_LocalInvocationID.x; i < p.n; i += gl_WorkGroupSize.x) {
-        float y = (x.v[i] - centre) * factor;
+        float y = (x.v[i] - origin - centre) * factor;
         if (p.weight != 0)
             y *= f32s(p.weight).v[i] + p.weight_offset;
         if (p.bias != 0)

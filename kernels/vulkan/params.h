@@ -34,7 +34,7 @@ struct qv_copy_params {
 };
 
 struct qv_get_rows_params {
-    uint64_t table, ids, dst, live, table_row;
+    uint64_t table, ids, dst, live, table_row, grid; /* grid: the points of formats that have them */
     uint32_t n, rows, table_rows, dst_row;
     float scale;
     uint32_t unused;
@@ -55,7 +55,7 @@ struct qv_sample_params {
 };
 
 struct qv_matmul_params {
-    uint64_t w, x, bias, residual, w2, bias2, dst, live;
+    uint64_t w, x, bias, residual, w2, bias2, dst, live, grid;
     uint32_t k, m, rows, w_row;
     uint32_t x_row, residual_row, dst_row, first; /* first: the row of W that this dispatch begins with */
     float scale, bias_scale, scale2, bias_scale2;
@@ -81,6 +81,7 @@ struct qv_expert_route_params {
 /* More than push constants hold: these lie in memory, at the address in qv_expert_matmul_push. */
 struct qv_expert_matmul_params {
     uint64_t w, x, bias, residual, w2, bias2, route, scales, dst, live;
+    uint64_t grid; /* from the address of this on: both lie in the program's constants */
     uint64_t w_row, w_expert, w2_row, w2_expert, bias_expert, bias2_expert;
     uint32_t k, rows, chosen, experts;
     uint32_t x_head, x_row, residual_row, route_head, route_row, dst_head, dst_row;

@@ -61,11 +61,9 @@ uint byte_at(uint64_t at, uint j)
     return uint(u8s(at).v[j]);
 }
 
-/* Word j of a part. */
-uint word_at(uint64_t at, uint j)
+/* Word j of a part on disk. */
+uint disk_word(uint64_t at, uint j)
 {
-    if (PACKED != 0)
-        return u32s(at).v[j];
 #ifdef QV_FORMAT_MXFP4
     u8s b = u8s(at + 4 * j);
     return uint(b.v[0]) | uint(b.v[1]) << 8 | uint(b.v[2]) << 16 | uint(b.v[3]) << 24;
@@ -73,6 +71,36 @@ uint word_at(uint64_t at, uint j)
     u16s h = u16s(at + 4 * j);
     return uint(h.v[0]) | uint(h.v[1]) << 16;
 #endif
+}
+
+uint word_at(uint64_t at, uint j)
+{
+    return PACKED != 0 ? u32s(at).v[j] : disk_word(at, j);
+}
+
+/* 16 bytes of a part, or 32: in planes these begin at a multiple of 16. Loads of 64 bits: devices that load lane by lane count loads. */
+void words_16(uint64_t at, out uint w[4])
+{
+    [[unroll]] for (uint j = 0; j < 2; j++) {
+        uvec2 two = PACKED != 0 ? unpackUint2x32(u64s(at).v[j]) : uvec2(disk_word(at, 2 * j), disk_word(at, 2 * j + 1));
+        w[2 * j] = two.x;
+        w[2 * j + 1] = two.y;
+    }
+}
+
+void words_32(uint64_t at, out uint w[8])
+{
+    [[unroll]] for (uint j = 0; j < 4; j++) {
+        uvec2 two = PACKED != 0 ? unpackUint2x32(u64s(at).v[j]) : uvec2(disk_word(at, 2 * j), disk_word(at, 2 * j + 1));
+        w[2 * j] = two.x;
+        w[2 * j + 1] = two.y;
+    }
+}
+
+/* Two halves that lie together: a scale and a minimum. */
+vec2 halves_at(uint64_t at)
+{
+    return unpackHalf2x16(word_at(at, 0));
 }
 
 /* Four numbers of some bits each, one in each byte of a word, from bit `shift` of the byte. */
@@ -97,11 +125,14 @@ vec4 signed_bytes(uint word)
 /* Sixteen bytes of nibbles: the low ones are the first half of the block. */
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
-    uint64_t qs = part(row, blocks, i, 0);
+    uint words[4];
+    words_16(part(row, blocks, i, 0), words);
 #if defined(QV_FORMAT_Q4_1)
-    float d = f32_from_f16(half_at(part(row, blocks, i, 1))), m = f32_from_f16(half_at(part(row, blocks, i, 1) + 2));
+    vec2 dm = halves_at(part(row, blocks, i, 1));
+    float d = dm.x, m = dm.y;
 #elif defined(QV_FORMAT_Q5_1)
-    float d = f32_from_f16(half_at(part(row, blocks, i, 2))), m = f32_from_f16(half_at(part(row, blocks, i, 2) + 2));
+    vec2 dm = halves_at(part(row, blocks, i, 2));
+    float d = dm.x, m = dm.y;
 #elif defined(QV_FORMAT_Q5_0)
     float d = f32_from_f16(half_at(part(row, blocks, i, 2)));
 #elif defined(QV_FORMAT_MXFP4)
@@ -114,9 +145,8 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
     uint qh = word_at(part(row, blocks, i, 1), 0);
 #endif
     [[unroll]] for (uint j = 0; j < 4; j++) {
-        uint word = word_at(qs, j);
         [[unroll]] for (uint upper = 0; upper < 2; upper++) {
-            uvec4 q = bytes_of(word, 4 * upper, 15u);
+            uvec4 q = bytes_of(words[j], 4 * upper, 15u);
             uint to = j + 4 * upper;
 #if defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1)
             q |= (uvec4(qh, qh >> 1, qh >> 2, qh >> 3) >> 4 * to & 1u) << 4;
@@ -139,9 +169,10 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     float d = f32_from_f16(half_at(part(row, blocks, i, 1)));
-    uint64_t qs = part(row, blocks, i, 0);
+    uint words[8];
+    words_32(part(row, blocks, i, 0), words);
     [[unroll]] for (uint j = 0; j < 8; j++)
-        w[j] = d * signed_bytes(word_at(qs, j));
+        w[j] = d * signed_bytes(words[j]);
 }
 
 #elif defined(QV_FORMAT_Q2_K)
@@ -149,11 +180,12 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32, scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
-    float d = f32_from_f16(half_at(ds)), dmin = f32_from_f16(half_at(ds + 2));
+    uint words[8], both = half_at(part(row, blocks, b, 1) + piece * 2);
+    words_32(part(row, blocks, b, 0) + piece / 4 * 32, words);
+    vec2 d = halves_at(part(row, blocks, b, 2));
     [[unroll]] for (uint j = 0; j < 8; j++) {
-        uint s = byte_at(scales, piece * 2 + j / 4);
-        w[j] = d * float(s & 15u) * vec4(bytes_of(word_at(qs, j), piece % 4 * 2, 3u)) - dmin * float(s >> 4);
+        uint s = both >> j / 4 * 8 & 255u;
+        w[j] = d.x * float(s & 15u) * vec4(bytes_of(words[j], piece % 4 * 2, 3u)) - d.y * float(s >> 4);
     }
 }
 
@@ -161,11 +193,15 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32, hmask = part(row, blocks, b, 1), scales = part(row, blocks, b, 2);
+    uint words[8], masks[8];
+    words_32(part(row, blocks, b, 0) + piece / 4 * 32, words);
+    words_32(part(row, blocks, b, 1), masks);
+    uint64_t scales = part(row, blocks, b, 2);
+    uint lows = half_at(scales + piece * 2 % 8) >> piece / 4 * 4, highs = half_at(scales + 8 + piece * 2 % 4) >> piece / 2 * 2;
     float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
     [[unroll]] for (uint j = 0; j < 8; j++) {
-        uint s = piece * 2 + j / 4, low = byte_at(scales, s % 8) >> s / 8 * 4 & 15u, high = byte_at(scales, 8 + s % 4) >> s / 4 * 2 & 3u;
-        uvec4 q = bytes_of(word_at(qs, j), piece % 4 * 2, 3u) | bytes_of(word_at(hmask, j), piece, 1u) << 2;
+        uint low = lows >> j / 4 * 8 & 15u, high = highs >> j / 4 * 8 & 3u;
+        uvec4 q = bytes_of(words[j], piece % 4 * 2, 3u) | bytes_of(masks[j], piece, 1u) << 2;
         w[j] = d * float(int(low | high << 4) - 32) * vec4(ivec4(q) - 4);
     }
 }
@@ -180,7 +216,12 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 #else
     uint64_t qh = part(row, blocks, b, 1), scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
 #endif
-    uint64_t qs = part(row, blocks, b, 0) + piece / 2 * 32;
+    uint words[8];
+    words_32(part(row, blocks, b, 0) + piece / 2 * 32, words);
+#ifdef QV_FORMAT_Q5_K
+    uint fifths[8];
+    words_32(qh, fifths);
+#endif
     uint s, m, k = piece % 4;
     uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u, last = word_at(scales, 2) >> 8 * k & 255u;
     if (piece < 4) {
@@ -190,11 +231,12 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
         s = last & 15u | low >> 6 << 4;
         m = last >> 4 | middle >> 6 << 4;
     }
-    float scale = f32_from_f16(half_at(ds)) * float(s), minimum = f32_from_f16(half_at(ds + 2)) * float(m);
+    vec2 d = halves_at(ds);
+    float scale = d.x * float(s), minimum = d.y * float(m);
     [[unroll]] for (uint j = 0; j < 8; j++) {
-        uvec4 q = bytes_of(word_at(qs, j), piece % 2 * 4, 15u);
+        uvec4 q = bytes_of(words[j], piece % 2 * 4, 15u);
 #ifdef QV_FORMAT_Q5_K
-        q |= bytes_of(word_at(qh, j), piece, 1u) << 4;
+        q |= bytes_of(fifths[j], piece, 1u) << 4;
 #endif
         w[j] = scale * vec4(q) - minimum;
     }
@@ -204,13 +246,14 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t ql = part(row, blocks, b, 0) + piece / 4 * 64 + piece % 2 * 32, qh = part(row, blocks, b, 1) + piece / 4 * 32;
-    uint64_t scales = part(row, blocks, b, 2);
+    uint lows[8], highs[8], both = half_at(part(row, blocks, b, 2) + piece * 2);
+    words_32(part(row, blocks, b, 0) + piece / 4 * 64 + piece % 2 * 32, lows);
+    words_32(part(row, blocks, b, 1) + piece / 4 * 32, highs);
     float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
     [[unroll]] for (uint j = 0; j < 8; j++) {
-        uint s = byte_at(scales, piece * 2 + j / 4);
-        uvec4 q = bytes_of(word_at(ql, j), piece / 2 % 2 * 4, 15u) | bytes_of(word_at(qh, j), piece % 4 * 2, 3u) << 4;
-        w[j] = d * float(int(s << 24) >> 24) * vec4(ivec4(q) - 32);
+        int s = int(both << (j < 4 ? 24 : 16)) >> 24;
+        uvec4 q = bytes_of(lows[j], piece / 2 % 2 * 4, 15u) | bytes_of(highs[j], piece % 4 * 2, 3u) << 4;
+        w[j] = d * float(s) * vec4(ivec4(q) - 32);
     }
 }
 
@@ -219,12 +262,14 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     const float steps[16] = float[](-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0) + piece * 16, ds = part(row, blocks, b, 2);
+    uint words[4];
+    words_16(part(row, blocks, b, 0) + piece * 16, words);
+    uint64_t ds = part(row, blocks, b, 2);
     uint low = byte_at(part(row, blocks, b, 1), piece / 2) >> piece % 2 * 4 & 15u, high = half_at(ds + 2) >> 2 * piece & 3u;
     float scale = f32_from_f16(half_at(ds)) * float(int(low | high << 4) - 32);
     [[unroll]] for (uint j = 0; j < 4; j++)
         [[unroll]] for (uint upper = 0; upper < 2; upper++) {
-            uvec4 q = bytes_of(word_at(qs, j), 4 * upper, 15u);
+            uvec4 q = bytes_of(words[j], 4 * upper, 15u);
             w[j + 4 * upper] = scale * vec4(steps[q.x], steps[q.y], steps[q.z], steps[q.w]);
         }
 }
@@ -256,10 +301,15 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0) + piece / 4 * 32;
+    uint words[8];
+    words_32(part(row, blocks, b, 0) + piece / 4 * 32, words);
     float d = f32_from_f16(half_at(part(row, blocks, b, 1)));
     [[unroll]] for (uint j = 0; j < 8; j++)
-        w[j] = d * vec4(ivec4(bytes_of(word_at(qs, j), piece % 4 * 2, 3u)) - 1);
+        w[j] = d * vec4(ivec4(bytes_of(words[j], piece % 4 * 2, 3u)) - 1);
 }
+
+#else
+#define QV_GRID 1
+#include "grids.glsl"
 #endif
 #endif
