@@ -37,9 +37,8 @@ static qp_status create_handle(qp_buffer *buffer, int imported, qp_text *error)
 static qp_status bind_memory(qp_buffer *buffer, uint32_t type, uint64_t size, const void *next, int map, qp_text *error)
 {
     qp_device *device = buffer->device;
-    VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
-                                       .pNext = next,
-                                       .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
+    VkMemoryAllocateFlagsInfo flags = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO, .pNext = next, .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
     VkMemoryAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = &flags, .allocationSize = size, .memoryTypeIndex = type};
     VkResult result = device->vk.AllocateMemory(device->handle, &info, NULL, &buffer->memory);
@@ -55,7 +54,8 @@ static qp_status bind_memory(qp_buffer *buffer, uint32_t type, uint64_t size, co
     }
     buffer->mapped = mapped;
     buffer->address = device->vk.GetBufferDeviceAddress(
-        device->handle, &(VkBufferDeviceAddressInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO, .buffer = buffer->handle});
+        device->handle,
+        &(VkBufferDeviceAddressInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO, .buffer = buffer->handle});
     return QP_OK;
 }
 
@@ -110,8 +110,8 @@ static uint32_t import_type(const qp_device *device, VkBuffer handle, void *memo
 {
     VkMemoryHostPointerPropertiesEXT properties = {.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
     VkMemoryRequirements needs;
-    if (device->vk.GetMemoryHostPointerPropertiesEXT(
-            device->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, memory, &properties))
+    if (device->vk.GetMemoryHostPointerPropertiesEXT(device->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, memory,
+                                                     &properties))
         return UINT32_MAX;
     device->vk.GetBufferMemoryRequirements(device->handle, handle, &needs);
     for (uint32_t i = 0; i < device->physical->memory.memoryTypeCount; i++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/buffer.h: a stretch of device memory with an address. The host makes few and large ones, so each has an allocation
- * of its own. */
+ * backends/vulkan/buffer.h: a stretch of device memory with an address. The host makes few and large ones, so each has an
+ * allocation of its own. */
 #ifndef QUERN_BACKENDS_VULKAN_BUFFER_H
 #define QUERN_BACKENDS_VULKAN_BUFFER_H
 

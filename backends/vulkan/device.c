@@ -86,9 +86,8 @@ static qp_status create_device(qp_device *device, qp_text *error)
                                                .timelineSemaphore = VK_TRUE,
                                                .scalarBlockLayout = VK_TRUE,
                                                .storageBuffer8BitAccess = VK_TRUE};
-    VkPhysicalDeviceVulkan11Features eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
-                                               .pNext = &twelve,
-                                               .storageBuffer16BitAccess = VK_TRUE};
+    VkPhysicalDeviceVulkan11Features eleven = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &twelve, .storageBuffer16BitAccess = VK_TRUE};
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                .pNext = &eleven,
                                .queueCreateInfoCount = 1,

@@ -20,7 +20,7 @@ struct qp_device {
     qv_functions vk;
     atomic_int lost; /* sticky */
     uint32_t max_submit_ms;
-    int plain; /* only kernels for any device */
+    int plain;     /* only kernels for any device */
     uint64_t rate; /* multiply-adds a second, a low guess: bounds submissions */
     qv_queue queue;
     qv_pipelines pipelines;

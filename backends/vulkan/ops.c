@@ -12,9 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const qv_op_row *const op_rows[] = {&qv_get_rows_row,  &qv_norm_row,        &qv_matmul_row, &qv_rope_row,  &qv_kv_append_row,
-                                           &qv_attention_row, &qv_elementwise_row, &qv_copy_row,   &qv_sample_row,
-                                           &qv_expert_route_row, &qv_expert_matmul_row, &qv_short_conv_row, &qv_delta_rule_row};
+static const qv_op_row *const op_rows[] = {&qv_get_rows_row,  &qv_norm_row,         &qv_matmul_row,        &qv_rope_row,
+                                           &qv_kv_append_row, &qv_attention_row,    &qv_elementwise_row,   &qv_copy_row,
+                                           &qv_sample_row,    &qv_expert_route_row, &qv_expert_matmul_row, &qv_short_conv_row,
+                                           &qv_delta_rule_row};
 
 static const qv_op_row *find_row(qp_op_kind kind)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/ops.h: one row an op. What `check` says is what `launch` does. A new op is a row in a file of its own or of its kin,
- * and its name in the list of ops.c. */
+ * backends/vulkan/ops.h: one row an op. What `check` says is what `launch` does. A new op is a row in a file of its own or of its
+ * kin, and its name in the list of ops.c. */
 #ifndef QUERN_BACKENDS_VULKAN_OPS_H
 #define QUERN_BACKENDS_VULKAN_OPS_H
 
@@ -37,17 +37,17 @@ static inline int qv_present(const qp_tensor *t)
 }
 
 const char *qv_format_name(qp_format format);
-uint64_t qv_tensor_bytes(const qp_tensor *t); /* from its start to the end of its last block; of a checked tensor */
-uint64_t qv_address(const qp_tensor *t);      /* 0: not there */
+uint64_t qv_tensor_bytes(const qp_tensor *t);          /* from its start to the end of its last block; of a checked tensor */
+uint64_t qv_address(const qp_tensor *t);               /* 0: not there */
 uint32_t qv_stride(const qp_tensor *t, int dimension); /* bytes; 0 where there is one index only */
-int64_t qv_rows(const qp_op *op);             /* that the live count counts */
+int64_t qv_rows(const qp_op *op);                      /* that the live count counts */
 
 /* ---- pieces of checks: QP_OK, or QP_ERR_UNSUPPORTED in words ---- */
 
 qp_status qv_need_format(const qp_tensor *t, const char *name, qp_format format, qp_text *reason);
 qp_status qv_need_shape(const qp_tensor *t, const char *name, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason);
 qp_status qv_need_floats(const qp_tensor *t, const char *name, int64_t ne0, int64_t ne1, int64_t ne2, qp_text *reason); /* F32 */
-qp_status qv_need_vector(const qp_tensor *t, const char *name, int64_t n, qp_text *reason); /* F32 {n}, or absent */
+qp_status qv_need_vector(const qp_tensor *t, const char *name, int64_t n, qp_text *reason);  /* F32 {n}, or absent */
 qp_status qv_need_numbers(const qp_tensor *t, const char *name, int64_t n, qp_text *reason); /* I32 {n}, contiguous */
 
 /* ---- pieces of launches ---- */
@@ -59,10 +59,12 @@ static inline uint64_t qv_groups(uint64_t n, uint64_t size)
     return (n + size - 1) / size;
 }
 
-/* For formats whose blocks choose points of a grid: their address goes to `place` in the push constants of the dispatch added last. */
+/* For formats whose blocks choose points of a grid: their address goes to `place` in the push constants of the dispatch added last.
+ */
 qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text *error);
 
-/* Rows of W that one dispatch of a matmul may take: a submission holds at least one dispatch, so none may be longer than one should be. */
+/* Rows of W that one dispatch of a matmul may take: a submission holds at least one dispatch, so none may be longer than one should
+ * be. */
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m);
 
 /* Constant 0 is the size of a workgroup; `more` pairs of id and value follow. */

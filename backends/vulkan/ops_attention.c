@@ -75,10 +75,9 @@ static qp_status launch_attention(qv_plan *plan, const qp_op *op, qp_text *error
                                     .scale = op->p.attention.scale,
                                     .softcap = op->p.attention.softcap,
                                     .window = op->p.attention.window};
-    qv_constants c = qv_make_constants(QV_GROUP, 3,
-                                       (const uint32_t[][2]){{1, k->format},
-                                                             {2, qk_block_bytes(k->format)},
-                                                             {3, (uint32_t)qv_groups(p.v_size, QV_GROUP)}});
+    qv_constants c = qv_make_constants(
+        QV_GROUP, 3,
+        (const uint32_t[][2]){{1, k->format}, {2, qk_block_bytes(k->format)}, {3, (uint32_t)qv_groups(p.v_size, QV_GROUP)}});
     uint64_t items = (uint64_t)p.heads * p.rows;
     return qv_plan_dispatch(plan, "attention", &c, &p, sizeof p, items, 1, items * p.cells * (p.k_size + p.v_size) / 2, error);
 }

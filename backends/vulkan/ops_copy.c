@@ -19,7 +19,8 @@ static int converts(qp_format format)
 static qp_status check_pair(const qp_tensor *src, const qp_tensor *dst, qp_op_info *info, const char *name, qp_text *reason)
 {
     if (src->format != dst->format && (!converts(src->format) || !converts(dst->format)))
-        return qv_fail(reason, QP_ERR_UNSUPPORTED, "%s is not converted to %s here: F32, F16, BF16, Q8_0 and Q4_0 are, each to each",
+        return qv_fail(reason, QP_ERR_UNSUPPORTED,
+                       "%s is not converted to %s here: F32, F16, BF16, Q8_0 and Q4_0 are, each to each",
                        qv_format_name(src->format), qv_format_name(dst->format));
     snprintf(info->kernel, sizeof info->kernel, "%s_%s_%s.plain", name, qv_format_name(src->format), qv_format_name(dst->format));
     return QP_OK;
@@ -124,8 +125,8 @@ static qp_status launch_get_rows(qv_plan *plan, const qp_op *op, qp_text *error)
                                    .ids = qv_address(&op->src[QP_GET_ROWS_IDS]),
                                    .dst = qv_address(dst),
                                    .live = qv_address(&op->live),
-                                   .table_row = planes ? qv_weight_row(table->format, table->layout, table->ne[0])
-                                                       : (uint64_t)table->nb[1],
+                                   .table_row =
+                                       planes ? qv_weight_row(table->format, table->layout, table->ne[0]) : (uint64_t)table->nb[1],
                                    .n = (uint32_t)dst->ne[0],
                                    .rows = (uint32_t)dst->ne[2],
                                    .table_rows = (uint32_t)table->ne[1],

@@ -54,9 +54,10 @@ static qp_status launch_route(qv_plan *plan, const qp_op *op, qp_text *error)
                                        .dst_head = qv_stride(&op->dst, 1),
                                        .dst_row = qv_stride(&op->dst, 2),
                                        .scale = from->scale};
-    qv_constants c = qv_make_constants(
-        QV_GROUP, 2, (const uint32_t[][2]){{1, from->gate}, {2, (from->flags & QP_EXPERT_NORMALISE) != 0}});
-    return qv_plan_dispatch(plan, "expert_route", &c, &p, sizeof p, p.rows, 1, (uint64_t)p.rows * p.experts * (p.chosen + 2), error);
+    qv_constants c =
+        qv_make_constants(QV_GROUP, 2, (const uint32_t[][2]){{1, from->gate}, {2, (from->flags & QP_EXPERT_NORMALISE) != 0}});
+    return qv_plan_dispatch(plan, "expert_route", &c, &p, sizeof p, p.rows, 1, (uint64_t)p.rows * p.experts * (p.chosen + 2),
+                            error);
 }
 
 const qv_op_row qv_expert_route_row = {.kind = QP_OP_EXPERT_ROUTE,
@@ -195,7 +196,8 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
         uint32_t count = m - first < step ? m - first : step;
         struct qv_expert_matmul_push push = {.first = first, .m = first + count};
         void *memory = NULL;
-        status = qv_plan_dispatch(plan, name, &c, &push, sizeof push, qv_groups(count, QV_GROUP), items, work_of_row * count, error);
+        status =
+            qv_plan_dispatch(plan, name, &c, &push, sizeof push, qv_groups(count, QV_GROUP), items, work_of_row * count, error);
         if (!status)
             status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof params, &memory, error);
         if (!status) {

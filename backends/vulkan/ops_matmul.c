@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+_Static_assert(sizeof(struct qv_matmul_params) <= QV_PUSH_BYTES, "parameters of a matmul fit the push constants");
+
 static qp_status check_weights(const qp_op *op, qp_text *reason)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2];
@@ -97,12 +99,9 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     shape s = choose(plan->device, op);
     snprintf(name, sizeof name, "%s_%s", s.kernel, qv_format_name(w->format));
     uint32_t m = (uint32_t)w->ne[1];
-    qv_constants c = qv_make_constants(QV_GROUP, s.lanes ? 5 : 3,
-                                       (const uint32_t[][2]){{1, s.tokens},
-                                                             {2, (uint32_t)gated},
-                                                             {10, (uint32_t)planes},
-                                                             {3, s.rows},
-                                                             {4, s.lanes}});
+    qv_constants c = qv_make_constants(
+        QV_GROUP, s.lanes ? 5 : 3,
+        (const uint32_t[][2]){{1, s.tokens}, {2, (uint32_t)gated}, {10, (uint32_t)planes}, {3, s.rows}, {4, s.lanes}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows * (gated ? 2 : 1);
     uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
     qp_status status = QP_OK;
@@ -122,8 +121,8 @@ const qv_op_row qv_matmul_row = {.kind = QP_OP_MATMUL,
                                  .name = "matmul",
                                  .sources = {"W", "x", "the bias", "the residual", "W2", "the second bias"},
                                  .required = 1u << QP_MATMUL_W | 1u << QP_MATMUL_X,
-                                 .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 |
-                                             1u << QP_MATMUL_BIAS2,
+                                 .optional =
+                                     1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
                                  .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
                                  .check = check_matmul,
                                  .launch = launch_matmul};

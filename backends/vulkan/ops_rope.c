@@ -68,7 +68,8 @@ static qp_status launch_rope(qv_plan *plan, const qp_op *op, qp_text *error)
                                .magnitude = (float)(from->attn_factor < 0 ? -magnitude : magnitude)};
     qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{1, from->mode == QP_ROPE_NEOX}});
     uint64_t items = (uint64_t)p.heads * p.rows, pairs = from->n_dims / 2;
-    qp_status status = qv_plan_dispatch(plan, "rope", &c, &p, sizeof p, qv_groups(p.n - pairs, QV_GROUP), items, 10 * items * p.n, error);
+    qp_status status =
+        qv_plan_dispatch(plan, "rope", &c, &p, sizeof p, qv_groups(p.n - pairs, QV_GROUP), items, 10 * items * p.n, error);
     void *table = NULL;
     if (!status)
         status = qv_plan_constants(plan, offsetof(struct qv_rope_params, table), pairs * sizeof(uint64_t), &table, error);

@@ -37,12 +37,13 @@ static int has_extension(const extensions *e, const char *name)
 
 static void read_properties(const qv_loader *loader, qv_physical *p, const extensions *e)
 {
-    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host = {.sType =
-                                                                VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
     VkPhysicalDevicePCIBusInfoPropertiesEXT pci = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PCI_BUS_INFO_PROPERTIES_EXT};
     VkPhysicalDeviceMaintenance4Properties four = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES};
     VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-    VkPhysicalDeviceVulkan11Properties eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &driver};
+    VkPhysicalDeviceVulkan11Properties eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
+                                                 .pNext = &driver};
     VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &eleven};
     void **end = &driver.pNext;
     if (has_extension(e, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
@@ -106,7 +107,8 @@ static void read_queues(const qv_loader *loader, qv_physical *p)
     for (uint32_t i = 0; i < count; i++) {
         if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT))
             continue;
-        int score = families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT ? 1 : 2; /* one for computing alone does not wait for a desktop */
+        int score =
+            families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT ? 1 : 2; /* one for computing alone does not wait for a desktop */
         if (score > best) {
             best = score;
             p->queue_family = i;
@@ -125,8 +127,8 @@ static uint32_t find_type(const VkPhysicalDeviceMemoryProperties *m, uint32_t wa
         uint32_t flags = m->memoryTypes[i].propertyFlags;
         if ((flags & want) != want || flags & avoid)
             continue;
-        if (best == UINT32_MAX || m->memoryHeaps[m->memoryTypes[i].heapIndex].size >
-                                      m->memoryHeaps[m->memoryTypes[best].heapIndex].size)
+        if (best == UINT32_MAX ||
+            m->memoryHeaps[m->memoryTypes[i].heapIndex].size > m->memoryHeaps[m->memoryTypes[best].heapIndex].size)
             best = i;
     }
     return best;
@@ -156,9 +158,9 @@ static uint32_t add_heap(qv_physical *p, uint32_t type, int unified)
     return p->heap_count++;
 }
 
-/* Two heaps at most: one for weights and one for what the host reads and writes. Where the device's memory is the host's (integrated,
- * or a processor) and one type is both, there is one. A discrete card's window of visible memory is part of the first: not listed, so
- * that nothing is counted twice. Visible memory must be coherent: mappings are never flushed. */
+/* Two heaps at most: one for weights and one for what the host reads and writes. Where the device's memory is the host's
+ * (integrated, or a processor) and one type is both, there is one. A discrete card's window of visible memory is part of the first:
+ * not listed, so that nothing is counted twice. Visible memory must be coherent: mappings are never flushed. */
 static void choose_heaps(qv_physical *p)
 {
     enum {
@@ -183,7 +185,8 @@ static void choose_heaps(qv_physical *p)
     int one = p->memory.memoryTypes[weight].propertyFlags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT || weight == host;
     p->weight_heap = p->host_heap = add_heap(p, weight, shared);
     if (staged || !one)
-        p->host_heap = add_heap(p, host, shared || !(p->memory.memoryTypes[host].propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT));
+        p->host_heap =
+            add_heap(p, host, shared || !(p->memory.memoryTypes[host].propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT));
     if (staged)
         p->heaps[p->weight_heap].flags &= ~(uint32_t)(QP_HEAP_HOST_VISIBLE | QP_HEAP_HOST_CACHED);
 }
@@ -253,7 +256,8 @@ static void fill_features(const qv_physical *p, char *words, size_t size)
 {
     snprintf(words, size, "vulkan%u.%u subgroup%u%s%s%s%s", VK_API_VERSION_MAJOR(p->properties.apiVersion),
              VK_API_VERSION_MINOR(p->properties.apiVersion), p->subgroup, p->float16 ? " float16" : "",
-             p->integer_dot ? " integer_dot" : "", p->has_budget ? " memory_budget" : "", p->import_alignment ? " host_import" : "");
+             p->integer_dot ? " integer_dot" : "", p->has_budget ? " memory_budget" : "",
+             p->import_alignment ? " host_import" : "");
 }
 
 void qv_physical_info(const qv_loader *loader, const qv_physical *p, qp_device_info *info)

@@ -7,9 +7,9 @@
 
 /* One heap as the host sees it: a memory type, the best of its kind. */
 typedef struct qv_heap {
-    uint32_t type;       /* memory type */
+    uint32_t type; /* memory type */
     uint32_t driver_heap;
-    uint32_t flags;      /* QP_HEAP_* */
+    uint32_t flags; /* QP_HEAP_* */
 } qv_heap;
 
 typedef struct qv_physical {
@@ -20,13 +20,13 @@ typedef struct qv_physical {
     char driver[128];
     uint64_t max_allocation;
     uint32_t queue_family;
-    uint32_t subgroup;                   /* invocations of a subgroup */
-    uint32_t lanes;                      /* the same where it is small and values can be handed around, else 0 */
-    uint32_t import_alignment;           /* 0: host memory cannot be imported */
+    uint32_t subgroup;         /* invocations of a subgroup */
+    uint32_t lanes;            /* the same where it is small and values can be handed around, else 0 */
+    uint32_t import_alignment; /* 0: host memory cannot be imported */
     int has_budget, has_pci, has_maintenance4;
-    uint32_t pci[4];                     /* domain, bus, device, function */
-    int integer_dot, float16;            /* kernels may use them */
-    char unusable[256];                  /* why it cannot be used; "": it can */
+    uint32_t pci[4];          /* domain, bus, device, function */
+    int integer_dot, float16; /* kernels may use them */
+    char unusable[256];       /* why it cannot be used; "": it can */
     uint32_t heap_count, weight_heap, host_heap;
     qv_heap heaps[QP_MAX_HEAPS];
 } qv_physical;

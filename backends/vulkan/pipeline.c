@@ -13,9 +13,8 @@ qp_status qv_pipelines_init(qp_device *device, qp_text *error)
 {
     qv_pipelines *p = &device->pipelines;
     VkPushConstantRange range = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = PUSH_BYTES};
-    VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
-                                         .pushConstantRangeCount = 1,
-                                         .pPushConstantRanges = &range};
+    VkPipelineLayoutCreateInfo layout = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     VkResult result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
     if (!result)

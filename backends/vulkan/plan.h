@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/plan.h: a program before it is recorded: its dispatches in order, and the constants that they read from memory. Ops
- * write themselves down here; recording puts barriers where ranges meet and cuts where a submission would get too long. */
+ * backends/vulkan/plan.h: a program before it is recorded: its dispatches in order, and the constants that they read from memory.
+ * Ops write themselves down here; recording puts barriers where ranges meet and cuts where a submission would get too long. */
 #ifndef QUERN_BACKENDS_VULKAN_PLAN_H
 #define QUERN_BACKENDS_VULKAN_PLAN_H
 
@@ -10,13 +10,13 @@ enum { QV_PUSH_BYTES = 128, QV_MAX_GROUPS = 65535 }; /* both promised by every d
 
 typedef struct qv_dispatch {
     VkPipeline pipeline;
-    uint32_t op;        /* its number in the program */
+    uint32_t op; /* its number in the program */
     uint32_t groups[2];
     uint32_t push_bytes;
     uint32_t push[QV_PUSH_BYTES / 4];
     uint32_t constant_place; /* where in push the address of its constants goes, in bytes; UINT32_MAX: nowhere */
     uint64_t constant_offset;
-    uint64_t work;      /* multiply-adds or so, at full rows */
+    uint64_t work; /* multiply-adds or so, at full rows */
 } qv_dispatch;
 
 typedef struct qv_plan {

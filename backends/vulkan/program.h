@@ -13,7 +13,7 @@ struct qp_program {
     VkCommandBuffer *commands; /* the recording's */
     uint32_t command_count;
     qp_range step;
-    qp_buffer *slots;     /* QV_SLOTS step blocks, mapped; NULL: the program has none */
+    qp_buffer *slots; /* QV_SLOTS step blocks, mapped; NULL: the program has none */
     uint64_t slot_stride;
     VkCommandPool step_pool;
     VkCommandBuffer step_commands[QV_SLOTS]; /* each copies its slot to the step block */

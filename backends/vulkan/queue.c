@@ -36,9 +36,8 @@ void qv_queue_destroy(qp_device *device)
 
 VkResult qv_semaphore_create(qp_device *device, uint64_t value, VkSemaphore *out)
 {
-    VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
-                                      .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
-                                      .initialValue = value};
+    VkSemaphoreTypeCreateInfo type = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO, .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE, .initialValue = value};
     VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
     return device->vk.CreateSemaphore(device->handle, &info, NULL, out);
 }
@@ -160,7 +159,8 @@ qp_status qv_queue_submit_locked(qp_device *device, const VkCommandBuffer *comma
 
 /* ---- running a program ---- */
 
-static qp_status check_signals(const qp_program *program, const qp_signal *signals, uint32_t count, const char *what, qp_text *error)
+static qp_status check_signals(const qp_program *program, const qp_signal *signals, uint32_t count, const char *what,
+                               qp_text *error)
 {
     if (count && !signals)
         return qv_fail(error, QP_ERR_INVALID, "%u %s are announced, and there are none", count, what);
@@ -178,8 +178,8 @@ static void take_marks(qv_marks *marks, const qp_signal *signals, uint32_t *at, 
     }
 }
 
-/* The waits in front (more than MARKS of them need submissions of their own), one submission for each part of the program, the signals
- * at the end. */
+/* The waits in front (more than MARKS of them need submissions of their own), one submission for each part of the program, the
+ * signals at the end. */
 static qp_status submit_run_locked(qp_program *program, const qp_run *run, VkCommandBuffer step, qp_text *error)
 {
     qp_device *device = program->device;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/queue.h: the device's one queue. Every submission gets the next number of one timeline, `done`, so that whoever must
- * know whether something has ended asks for its number. */
+ * backends/vulkan/queue.h: the device's one queue. Every submission gets the next number of one timeline, `done`, so that whoever
+ * must know whether something has ended asks for its number. */
 #ifndef QUERN_BACKENDS_VULKAN_QUEUE_H
 #define QUERN_BACKENDS_VULKAN_QUEUE_H
 
@@ -11,8 +11,8 @@
 typedef struct qv_queue {
     VkQueue handle;
     VkSemaphore done;
-    uint64_t submitted; /* the last number given out */
-    uint64_t unsettled; /* of the last upload through the staging ring */
+    uint64_t submitted;     /* the last number given out */
+    uint64_t unsettled;     /* of the last upload through the staging ring */
     qp_timeline *graveyard; /* timelines that the host has destroyed and submissions still name */
     pthread_mutex_t lock;
     int ready;

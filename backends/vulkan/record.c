@@ -55,8 +55,8 @@ static void record_dispatch(const qv_plan *plan, const qv_dispatch *d, const qv_
     vk->CmdDispatch(commands, d->groups[0], d->groups[1], 1);
 }
 
-/* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what it
- * leaves can be seen by the host. */
+/* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what
+ * it leaves can be seen by the host. */
 static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, const qv_recording *to, VkCommandBuffer commands,
                              uint32_t *at, qv_hazards *hazards, qp_text *error)
 {

@@ -24,7 +24,8 @@ qp_status qv_fail(qp_text *error, qp_status status, const char *format, ...)
 const char *qv_result_name(VkResult result)
 {
     switch (result) {
-#define NAME(code, words) case code: return #code ": " words;
+#define NAME(code, words)                                                                                                          \
+    case code: return #code ": " words;
         NAME(VK_ERROR_OUT_OF_HOST_MEMORY, "the host's memory is used up")
         NAME(VK_ERROR_OUT_OF_DEVICE_MEMORY, "the device's memory is used up")
         NAME(VK_ERROR_INITIALIZATION_FAILED, "the driver does not start")

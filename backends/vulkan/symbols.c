@@ -33,7 +33,8 @@ static qp_status create_instance(qv_loader *loader, qp_text *error)
     if (version)
         version(&loader->version);
     if (!create || loader->version < VK_API_VERSION_1_2)
-        return qv_fail(error, QP_ERR_UNSUPPORTED, "the Vulkan loader is of version %u.%u; 1.2 is needed: install a newer libvulkan1",
+        return qv_fail(error, QP_ERR_UNSUPPORTED,
+                       "the Vulkan loader is of version %u.%u; 1.2 is needed: install a newer libvulkan1",
                        VK_API_VERSION_MAJOR(loader->version), VK_API_VERSION_MINOR(loader->version));
     VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                                      .pApplicationName = "quern",
@@ -42,9 +43,10 @@ static qp_status create_instance(qv_loader *loader, qp_text *error)
     VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
     VkResult result = create(&info, NULL, &loader->instance);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
-        return qv_fail(error, QP_ERR_UNSUPPORTED,
-                       "the Vulkan loader finds no driver; install the graphics card's (for AMD, Intel and the processor itself the "
-                       "package mesa-vulkan-drivers)");
+        return qv_fail(
+            error, QP_ERR_UNSUPPORTED,
+            "the Vulkan loader finds no driver; install the graphics card's (for AMD, Intel and the processor itself the "
+            "package mesa-vulkan-drivers)");
     if (result)
         return qv_fail(error, QP_ERR_DRIVER, "no Vulkan instance can be made: %s", qv_result_name(result));
     return QP_OK;

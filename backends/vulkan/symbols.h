@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/symbols.h: the Vulkan loader, opened at run time, and the functions that we call. One list each for the instance and
- * a device; a new function is a word in one of them. */
+ * backends/vulkan/symbols.h: the Vulkan loader, opened at run time, and the functions that we call. One list each for the instance
+ * and a device; a new function is a word in one of them. */
 #ifndef QUERN_BACKENDS_VULKAN_SYMBOLS_H
 #define QUERN_BACKENDS_VULKAN_SYMBOLS_H
 
@@ -8,21 +8,24 @@
 #include <quern/plugin.h>
 #include <vulkan/vulkan_core.h>
 
-#define QV_INSTANCE_FUNCTIONS(X)                                                                                                   \
-    X(DestroyInstance) X(EnumeratePhysicalDevices) X(GetPhysicalDeviceProperties2) X(GetPhysicalDeviceProperties)                  \
-    X(GetPhysicalDeviceFeatures2) X(GetPhysicalDeviceMemoryProperties2) X(GetPhysicalDeviceQueueFamilyProperties)                  \
-    X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(GetDeviceProcAddr)
+/* clang-format off */
+#define QV_INSTANCE_FUNCTIONS(X)                                                                                \
+    X(DestroyInstance) X(EnumeratePhysicalDevices) X(GetPhysicalDeviceProperties2)                              \
+    X(GetPhysicalDeviceProperties) X(GetPhysicalDeviceFeatures2) X(GetPhysicalDeviceMemoryProperties2)          \
+    X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties) X(CreateDevice)             \
+    X(GetDeviceProcAddr)
 
-#define QV_DEVICE_FUNCTIONS(X)                                                                                                     \
-    X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(QueueSubmit)                                                            \
-    X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(BindBufferMemory)                  \
-    X(AllocateMemory) X(FreeMemory) X(MapMemory)                                                                                   \
-    X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(SignalSemaphore)                        \
-    X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)                                  \
-    X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                                    \
-    X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers) X(FreeCommandBuffers)                                     \
-    X(BeginCommandBuffer) X(EndCommandBuffer) X(ResetCommandBuffer)                                                                \
+#define QV_DEVICE_FUNCTIONS(X)                                                                                  \
+    X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(QueueSubmit)                                         \
+    X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress)                   \
+    X(BindBufferMemory) X(AllocateMemory) X(FreeMemory) X(MapMemory)                                            \
+    X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(SignalSemaphore)     \
+    X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)               \
+    X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                 \
+    X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                                        \
+    X(BeginCommandBuffer) X(EndCommandBuffer)                                                                   \
     X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CmdPipelineBarrier) X(CmdCopyBuffer)
+/* clang-format on */
 
 typedef struct qv_loader {
     void *library;

@@ -18,8 +18,9 @@ typedef struct planes {
 
 /* Formats in blocks that kernels/vulkan/weights.glsl knows. */
 #define BLOCK_FORMATS(X)                                                                                                           \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) \
-    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
+    X(Q4_0)                                                                                                                        \
+    X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0)         \
+        X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
 
 static const planes table[QP_FORMAT_LIMIT] = {
 #define ROW(name) [QP_FORMAT_##name] = {{QV_##name##_OFFSETS}, {QV_##name##_SIZES}},
@@ -96,14 +97,14 @@ static qp_status measure(const qp_weight_desc *desc, shape *out, qp_text *error)
     if (desc->ne[0] % elements)
         return qv_fail(error, QP_ERR_UNSUPPORTED, "rows of %lld elements are not whole blocks of %u", (long long)desc->ne[0],
                        elements);
-    int in_planes = desc->uses & (QP_WEIGHT_MATMUL | QP_WEIGHT_ROWS) && !(desc->uses & QP_WEIGHT_PLAIN) && qv_has_planes(desc->format);
+    int in_planes =
+        desc->uses & (QP_WEIGHT_MATMUL | QP_WEIGHT_ROWS) && !(desc->uses & QP_WEIGHT_PLAIN) && qv_has_planes(desc->format);
     out->layout = in_planes ? QV_LAYOUT_PLANES : QP_LAYOUT_GGUF;
     out->disk_row = qv_weight_row(desc->format, QP_LAYOUT_GGUF, desc->ne[0]);
     out->row = qv_weight_row(desc->format, out->layout, desc->ne[0]);
     int64_t all;
     if (!out->row || __builtin_mul_overflow(desc->ne[1], desc->ne[2], &out->rows) ||
-        __builtin_mul_overflow(out->rows, desc->ne[3], &out->rows) ||
-        __builtin_mul_overflow((int64_t)out->row, out->rows, &all))
+        __builtin_mul_overflow(out->rows, desc->ne[3], &out->rows) || __builtin_mul_overflow((int64_t)out->row, out->rows, &all))
         return qv_fail(error, QP_ERR_UNSUPPORTED, "a weight is larger than can be addressed");
     return QP_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/activations.glsl: functions of one number; numbers as in quern/plugin.h. GLSL promises little for tanh near zero and
- * has no erf, so these are our own; exp is the device's. Polynomials as in kernels/cpu/polynomials.h, fitted there. */
+ * kernels/vulkan/activations.glsl: functions of one number; numbers as in quern/plugin.h. GLSL promises little for tanh near
+ * zero and has no erf, so these are our own; exp is the device's. Polynomials as in kernels/cpu/polynomials.h, fitted there. */
 
 float exact_tanh(float x)
 {

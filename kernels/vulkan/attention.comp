@@ -1,8 +1,9 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/attention.comp: causal attention with grouped heads, window, soft cap and sinks (online softmax: Milakov & Gimelshein
- * 2018, arXiv:1805.02867). One workgroup a row of a query head. It goes through the cells in tiles of its own size: each invocation
- * scores one cell, then each adds up some features of the values. The order of all sums depends on shapes and positions alone. */
+ * kernels/vulkan/attention.comp: causal attention with grouped heads, window, soft cap and sinks (online softmax: Milakov &
+ * Gimelshein 2018, arXiv:1805.02867). One workgroup a row of a query head. It goes through the cells in tiles of its own size:
+ * each invocation scores one cell, then each adds up some features of the values. The order of all sums depends on shapes and
+ * positions alone. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/convert.glsl: formats that are read and written: those of KV caches and copies. The format is a specialisation
- * constant at the place of use, so that nothing but its own branch is left in the pipeline. Blocks lie as on disk, `block` bytes apart.
+ * kernels/vulkan/convert.glsl: formats that are read and written: those of KV caches and copies. The format is a
+ * specialisation constant at the place of use, so that nothing but its own branch is left in the pipeline. Blocks lie as on
+ * disk, `block` bytes apart.
  *
  * Elements come in pieces of 32, eight vectors of four; what is left of a row of plain numbers comes one by one. */
 const uint F32 = 0, F16 = 1, Q4_0 = 2, Q8_0 = 8, BF16 = 30;

@@ -1,7 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/delta_rule.comp: the gated delta rule, row after row. One invocation a feature of the value (a column of the state, which
- * no other column meets), neighbours beside each other in memory. The state is read twice and written once a row. */
+ * kernels/vulkan/delta_rule.comp: the gated delta rule, row after row. One invocation a feature of the value (a column of the
+ * state, which no other column meets), neighbours beside each other in memory. The state is read twice and written once a row. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -17,7 +17,8 @@ void do_row(params a, uint64_t column, uint head, uint key_head, uint feature, u
 {
     f32s k = f32s(row_of(a.p.k, key_head, a.p.k_head, r, a.p.k_row)), q = f32s(row_of(a.p.q, key_head, a.p.q_head, r, a.p.q_row));
     float value = f32s(row_of(a.p.v, head, a.p.v_head, r, a.p.v_row)).v[feature];
-    float decay = exp(f32s(a.p.gate + uint64_t(r) * a.p.gate_row).v[head]), beta = f32s(a.p.beta + uint64_t(r) * a.p.beta_row).v[head];
+    float decay = exp(f32s(a.p.gate + uint64_t(r) * a.p.gate_row).v[head]);
+    float beta = f32s(a.p.beta + uint64_t(r) * a.p.beta_row).v[head];
     bool begins = i32s(a.p.positions).v[r] == 0;
     uint size = a.p.k_size, step = a.p.state_row;
     float known = 0.0, sum = 0.0;

@@ -1,6 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/elementwise.comp: functions of one or two tensors, element by element. x: elements of a row; y: rows of all heads. */
+ * kernels/vulkan/elementwise.comp: functions of one or two tensors, element by element. x: elements of a row; y: rows of all
+ * heads. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"

@@ -1,7 +1,8 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/expert_matmul.comp: W x with the matrix of each row's chosen experts, in plain float. Each invocation computes one row of
- * W for one token: for one of its experts, or for all of them in turn where they are added up. x: rows of W; y: tokens and experts. */
+ * kernels/vulkan/expert_matmul.comp: W x with the matrix of each row's chosen experts, in plain float. Each invocation
+ * computes one row of W for one token: for one of its experts, or for all of them in turn where they are added up. x: rows of
+ * W; y: tokens and experts. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"

@@ -1,7 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/expert_route.comp: which experts a row goes to, and with what weight. One workgroup a row; the best expert that is left is
- * found once for each that is chosen. */
+ * kernels/vulkan/expert_route.comp: which experts a row goes to, and with what weight. One workgroup a row; the best expert
+ * that is left is found once for each that is chosen. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -22,8 +22,8 @@ shared uint taken[MAX_GROUPS];
 f32s logits;
 float most, sum;
 
-/* e^x, where it would be subnormal 0 (some drivers flush such numbers and some do not), and exactly 1 where it rounds to that: what is
- * equal must be for all. */
+/* e^x, where it would be subnormal 0 (some drivers flush such numbers and some do not), and exactly 1 where it rounds to that:
+ * what is equal must be for all. */
 float small_exp(float x)
 {
     return x < -87.0 ? 0.0 : abs(x) < 2.9e-8 ? 1.0 : exp(x);
@@ -136,15 +136,16 @@ void choose_groups()
     barrier();
 }
 
-/* The best of those after `last`, the one chosen before, whose score is as this loop computed it: another place in the code may round
- * otherwise, and would put an expert before or after itself. */
+/* The best of those after `last`, the one chosen before, whose score is as this loop computed it: another place in the code
+ * may round otherwise, and would put an expert before or after itself. */
 uint next_best(bool is_first, inout float last_score, uint last)
 {
     uint mine = gl_LocalInvocationID.x, size = p.experts / p.groups, best = 0xffffffffu;
     float best_score = MINUS_INFINITY;
     for (uint e = mine; e < p.experts; e += gl_WorkGroupSize.x) {
         float s = score(e);
-        if (taken[e / size] != 0 && (is_first || e != last && before(last_score, last, s, e)) && (best == 0xffffffffu || before(s, e, best_score, best))) {
+        bool left = taken[e / size] != 0 && (is_first || e != last && before(last_score, last, s, e));
+        if (left && (best == 0xffffffffu || before(s, e, best_score, best))) {
             best = e;
             best_score = s;
         }
@@ -158,8 +159,9 @@ uint next_best(bool is_first, inout float last_score, uint last)
     return best;
 }
 
-/* The weights of the chosen, whose numbers are written already. A softmax that is divided by the sum of the chosen is the softmax of the
- * chosen, which does not vanish with them; sigmoids far below zero are exponentials, too. But where doubles would vanish, it is 0. */
+/* The weights of the chosen, whose numbers are written already. A softmax that is divided by the sum of the chosen is the
+ * softmax of the chosen, which does not vanish with them; sigmoids far below zero are exponentials, too. But where doubles
+ * would vanish, it is 0. */
 void weigh(f32s weights, f32s chosen)
 {
     float total = 0.0, highest = MINUS_INFINITY;
@@ -185,7 +187,8 @@ void main()
     bool writes = gl_LocalInvocationID.x == 0;
     for (uint row = gl_WorkGroupID.x; row < rows; row += gl_NumWorkGroups.x) {
         logits = f32s(p.logits + uint64_t(row) * p.logits_row);
-        f32s weights = f32s(row_of(p.dst, 0, p.dst_head, row, p.dst_row)), chosen = f32s(row_of(p.dst, 1, p.dst_head, row, p.dst_row));
+        f32s weights = f32s(row_of(p.dst, 0, p.dst_head, row, p.dst_row));
+        f32s chosen = f32s(row_of(p.dst, 1, p.dst_head, row, p.dst_row));
         bool sound = measure();
         if (sound)
             choose_groups();

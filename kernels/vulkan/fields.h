@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * kernels/vulkan/fields.h: the parts of a block of each format, read by C and GLSL alike.
  *
- * Blocks of 18, 34 or 210 bytes are only 2-byte aligned on disk, which costs a GPU several loads for each. On the device a row of a
- * weight is laid out in planes (layout 1): first the first part of all its blocks, then the second, and so on, each plane beginning at
- * a multiple of 16 bytes from the row's start. A block's parts are named in the order of their planes, the largest first, by offset in
- * the block on disk and size. Kernels read either layout with the same code: part f of block b is at base(f) + b·stride(f). */
+ * Blocks of 18, 34 or 210 bytes are only 2-byte aligned on disk, which costs a GPU several loads for each. On the device a row
+ * of a weight is laid out in planes (layout 1): first the first part of all its blocks, then the second, and so on, each plane
+ * beginning at a multiple of 16 bytes from the row's start. A block's parts are named in the order of their planes, the
+ * largest first, by offset in the block on disk and size. Kernels read either layout with the same code: part f of block b is
+ * at base(f) + b·stride(f). */
 #ifndef QUERN_KERNELS_VULKAN_FIELDS_H
 #define QUERN_KERNELS_VULKAN_FIELDS_H
 

@@ -1,7 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/get_rows.comp: rows of a table by number; a number outside the table gives zeros. Each invocation takes 32 elements
- * (of plain numbers: one). x: pieces of a row; y: rows. */
+ * kernels/vulkan/get_rows.comp: rows of a table by number; a number outside the table gives zeros. Each invocation takes 32
+ * elements (of plain numbers: one). x: pieces of a row; y: rows. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "weights.glsl"

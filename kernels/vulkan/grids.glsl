@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/grids.glsl: the formats whose elements are points of a grid. The points are too many for constants of a kernel: they are
- * in memory, at `grid`, as in kernels/common/grids.h. */
+ * kernels/vulkan/grids.glsl: the formats whose elements are points of a grid. The points are too many for constants of a
+ * kernel: they are in memory, at `grid`, as in kernels/common/grids.h. */
 
 uint64_t grid; /* kernels set it from their parameters */
 

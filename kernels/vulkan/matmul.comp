@@ -1,7 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/matmul.comp: W x with the epilogue, in plain float: the kernel for any device. Each invocation computes one row of W
- * for TOKENS tokens, so that a weight is unpacked once for all of them. x: rows of W; y: groups of tokens. */
+ * kernels/vulkan/matmul.comp: W x with the epilogue, in plain float: the kernel for any device. Each invocation computes one
+ * row of W for TOKENS tokens, so that a weight is unpacked once for all of them. x: rows of W; y: groups of tokens. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"

@@ -1,8 +1,9 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/matmul_lanes.comp: W x with the epilogue, in plain float, for devices with small subgroups on which a load costs as much
- * as dozens of multiplications. A subgroup loads 32 activations of a token once, a few by each invocation, and hands them around; each
- * invocation keeps ROWS rows of W and TOKENS tokens. K is a multiple of 32. x: rows of W; y: groups of tokens. */
+ * kernels/vulkan/matmul_lanes.comp: W x with the epilogue, in plain float, for devices with small subgroups on which a load
+ * costs as much as dozens of multiplications. A subgroup loads 32 activations of a token once, a few by each invocation, and
+ * hands them around; each invocation keeps ROWS rows of W and TOKENS tokens. K is a multiple of 32. x: rows of W; y: groups of
+ * tokens. */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_ballot : require

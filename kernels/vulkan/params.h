@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/params.h: what a dispatch is told, in 128 bytes of push constants at most. Read by the C compiler and, with the
- * same text, by the GLSL one: 64-bit members first, then 32-bit ones, so that both lay them out alike.
+ * kernels/vulkan/params.h: what a dispatch is told, in 128 bytes of push constants at most. Read by the C compiler and, with
+ * the same text, by the GLSL one: 64-bit members first, then 32-bit ones, so that both lay them out alike.
  *
- * Tensors are device addresses; 0: not there. Strides are bytes: _head of dimension 1, _row of dimension 2. `live` is the address of
- * the live row count. Kernels loop over rows, heads and elements, so that any number of workgroups is right. */
+ * Tensors are device addresses; 0: not there. Strides are bytes: _head of dimension 1, _row of dimension 2. `live` is the
+ * address of the live row count. Kernels loop over rows, heads and elements, so that any number of workgroups is right. */
 #ifndef QUERN_KERNELS_VULKAN_PARAMS_H
 #define QUERN_KERNELS_VULKAN_PARAMS_H
 
@@ -25,7 +25,8 @@ struct qv_norm_params {
     float eps, weight_offset;
 };
 
-/* Rows are rows of dimension 2, heads of dimension 1; n counts elements. Blocks of a row are src_block and dst_block bytes apart. */
+/* Rows are rows of dimension 2, heads of dimension 1; n counts elements. Blocks of a row are src_block and dst_block bytes
+ * apart. */
 struct qv_copy_params {
     uint64_t src, dst, live, cells; /* cells: I32, row r goes to row cells[r] of dst; 0: to row r */
     uint32_t n, heads, rows, dst_rows;

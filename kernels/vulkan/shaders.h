@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/shaders.h: the compiled kernels, by name: the kernel's, and for kernels that read weights the format's after a line,
- * such as "norm" or "matmul_Q4_0". */
+ * kernels/vulkan/shaders.h: the compiled kernels, by name: the kernel's, and for kernels that read weights the format's after
+ * a line, such as "norm" or "matmul_Q4_0". */
 #ifndef QUERN_KERNELS_VULKAN_SHADERS_H
 #define QUERN_KERNELS_VULKAN_SHADERS_H
 

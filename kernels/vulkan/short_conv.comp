@@ -1,7 +1,7 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/short_conv.comp: causal convolution of each channel with a few weights, and the rows that the next run will look back on.
- * One invocation a channel, row after row. */
+ * kernels/vulkan/short_conv.comp: causal convolution of each channel with a few weights, and the rows that the next run will
+ * look back on. One invocation a channel, row after row. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/weights.glsl: the values of a row of weights, 32 at a time. The format is the macro QV_FORMAT_<name>, one module each;
- * QV_ELEMENTS, QV_BYTES, QV_OFFSETS and QV_SIZES tell its blocks (fields.h). What the blocks mean is told in kernels/common/dequantise.c; the names here are
- * the same. Weights lie as on disk or in planes, by the constant PACKED. */
+ * kernels/vulkan/weights.glsl: the values of a row of weights, 32 at a time. The format is the macro QV_FORMAT_<name>, one
+ * module each; QV_ELEMENTS, QV_BYTES, QV_OFFSETS and QV_SIZES tell its blocks (fields.h). What the blocks mean is told in
+ * kernels/common/dequantise.c; the names here are the same. Weights lie as on disk or in planes, by the constant PACKED. */
 #include "fields.h"
 
 layout(constant_id = 10) const uint PACKED = 0;
@@ -78,7 +78,8 @@ uint word_at(uint64_t at, uint j)
     return PACKED != 0 ? u32s(at).v[j] : disk_word(at, j);
 }
 
-/* 16 bytes of a part, or 32: in planes these begin at a multiple of 16. Loads of 64 bits: devices that load lane by lane count loads. */
+/* 16 bytes of a part, or 32: in planes these begin at a multiple of 16. Loads of 64 bits: devices that load lane by lane count
+ * loads. */
 void words_16(uint64_t at, out uint w[4])
 {
     [[unroll]] for (uint j = 0; j < 2; j++) {
@@ -114,7 +115,7 @@ vec4 signed_bytes(uint word)
     return vec4(int(word << 24) >> 24, int(word << 16) >> 24, int(word << 8) >> 24, int(word) >> 24);
 }
 
-#if defined(QV_FORMAT_Q4_0) || defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1) ||                     \
+#if defined(QV_FORMAT_Q4_0) || defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1) || \
     defined(QV_FORMAT_IQ4_NL) || defined(QV_FORMAT_MXFP4)
 #if defined(QV_FORMAT_IQ4_NL)
 #define QV_STEPS float[](-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -223,7 +224,8 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
     words_32(qh, fifths);
 #endif
     uint s, m, k = piece % 4;
-    uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u, last = word_at(scales, 2) >> 8 * k & 255u;
+    uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u;
+    uint last = word_at(scales, 2) >> 8 * k & 255u;
     if (piece < 4) {
         s = low & 63u;
         m = middle & 63u;

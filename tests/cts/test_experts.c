@@ -23,8 +23,8 @@ static void route_outcome(tally *y, cts_case *c, int dst)
     tally_split(y, c, weights, 1e-10, numbers);
 }
 
-/* Devices may take subnormal numbers for zero: no probability of a softmax is to be one, so that a logit far below the largest is moved so
- * far that its probability is zero for everybody. */
+/* Devices may take subnormal numbers for zero: no probability of a softmax is to be one, so that a logit far below the largest is
+ * moved so far that its probability is zero for everybody. */
 static void keep_normal(cts_case *c, int logits)
 {
     const qp_tensor *t = &c->tensors[logits].tensor;
@@ -37,8 +37,8 @@ static void keep_normal(cts_case *c, int logits)
     }
 }
 
-/* Logits of which many are equal, but no two different pairs of which have the same sum of sigmoids: what is equal by rounding alone
- * may be otherwise on a device. */
+/* Logits of which many are equal, but no two different pairs of which have the same sum of sigmoids: what is equal by rounding
+ * alone may be otherwise on a device. */
 static float one_of_few(cts *t)
 {
     static const float few[] = {-2, -0.9f, 0.3f, 1.1f, 2};
