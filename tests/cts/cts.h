@@ -114,6 +114,7 @@ void test_op_expert_route(cts *t);
 void test_op_expert_matmul(cts *t);
 void test_op_expert_matmul_epilogue(cts *t);
 void test_op_expert_matmul_extreme(cts *t);
+void test_op_expert_matmul_chain(cts *t);
 void test_op_attention(cts *t);
 void test_op_attention_extreme(cts *t);
 void test_op_short_conv(cts *t);

@@ -56,6 +56,7 @@ static const cts_test tests[] = {
     {"op.expert_matmul", test_op_expert_matmul},
     {"op.expert_matmul.epilogue", test_op_expert_matmul_epilogue},
     {"op.expert_matmul.extreme", test_op_expert_matmul_extreme},
+    {"op.expert_matmul.chain", test_op_expert_matmul_chain},
     {"op.attention", test_op_attention},
     {"op.attention.extreme", test_op_attention_extreme},
     {"op.short_conv", test_op_short_conv},

@@ -285,3 +285,68 @@ void test_op_expert_matmul_extreme(cts *t)
         spoilt_row(t, some[f], 1);
     }
 }
+
+/* ---- several ops of one program ---- */
+
+static int stack_op(cts_case *c, int w, int x, int route, int dst, uint32_t flags)
+{
+    int src[QP_OP_SOURCES] = {w, x, -1, -1, -1, -1, route, -1};
+    if (flags & QP_EXPERT_SUM)
+        src[QP_EXPERT_MATMUL_RESIDUAL] = dst;
+    case_op(c, QP_OP_EXPERT_MATMUL, dst, src, QP_OP_SOURCES)->p.expert_matmul.flags = flags;
+    return dst;
+}
+
+/* Two layers' worth of ops on one route tensor and one x, both of which change in between: what a device keeps of them (a sorted
+ * route, quantised activations) must not outlive them. */
+static cts_case *chain_case(cts *t, qp_format format, int *results)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    int64_t n = 64, experts = cts_between(t, 1, 6), used = cts_between(t, 1, experts), rows = cts_between(t, 1, 12);
+    int w = case_experts(c, format, n, n, experts, QP_WEIGHT_MATMUL),
+        down = case_experts(c, format, n, n, experts, QP_WEIGHT_MATMUL);
+    int dense = case_weight(c, format, n, n, QP_WEIGHT_MATMUL), x = floats(c, n, 1, rows, any_style(t));
+    int logits[2] = {floats(c, experts, 1, rows, PLAIN), floats(c, experts, 1, rows, PLAIN)};
+    int route = case_tensor(c, QP_FORMAT_F32, used, 2, rows, any_style(t)), sum = floats(c, n, 1, rows, PLAIN);
+    qp_expert_route_params p = {.gate = QP_GATE_SOFTMAX, .flags = QP_EXPERT_NORMALISE, .scale = 1};
+    for (int i = 0; i < 4; i++)
+        results[i] = case_tensor(c, QP_FORMAT_F32, n, i == 3 ? 1 : used, rows, any_style(t));
+    case_op(c, QP_OP_EXPERT_ROUTE, route, &logits[0], 1)->p.expert_route = p;
+    stack_op(c, w, x, route, results[0], 0);
+    case_op(c, QP_OP_ELEMENTWISE, x, &x, 1)->p.elementwise =
+        (qp_elementwise_params){.function = QP_ELEMENTWISE_SCALE, .scale = -0.5f, .offset = 0.25f};
+    case_op(c, QP_OP_MATMUL, results[3], (int[]){dense, x}, 2)->p.matmul.scale = 1;
+    stack_op(c, w, x, route, results[1], 0);
+    stack_op(c, down, results[1], route, sum, QP_EXPERT_SUM);
+    case_op(c, QP_OP_EXPERT_ROUTE, route, &logits[1], 1)->p.expert_route = p;
+    stack_op(c, w, x, route, results[2], 0);
+    stack_op(c, down, results[2], route, sum, QP_EXPERT_SUM);
+    results[4] = sum;
+    if (cts_between(t, 0, 1)) { /* the same count of live rows for all */
+        int32_t live = (int32_t)cts_between(t, 0, rows);
+        int tensor = case_ints(c, &live, 1);
+        for (int i = 0; i < c->op_count; i++) {
+            c->live[i] = tensor;
+            c->ops[i].live = c->tensors[tensor].tensor;
+        }
+    }
+    return c;
+}
+
+void test_op_expert_matmul_chain(cts *t)
+{
+    static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
+    for (size_t f = 0; f < sizeof some / sizeof *some; f++)
+        for (int which = 0; which < 5; which++) {
+            static const char *const names[] = {"before", "x changed", "route changed", "a dense product between", "the sums"};
+            tally y = {0};
+            for (int i = 0; i < rounds(t, ROUNDS); i++) {
+                int results[5] = {0};
+                cts_case *c = chain_case(t, some[f], results);
+                tally_case(&y, c, results[which], 4 * bound(some[f]), 8);
+            }
+            tally_point(t, &y, 1, "%s, %s", format_name(some[f]), names[which]);
+        }
+}
