@@ -246,7 +246,7 @@ const cli_command cli_quantize = {
     .summary = "write a model with its weights in other formats",
     .synopsis = "IN OUT TYPE",
     .about = "Writes the model IN to OUT with its weights as TYPE, of which these are the usual ones (--list tells all):\n"
-             "  Q4_K_M   about 4.9 bits a weight: what to take when in doubt\n"
+             "  Q4_K_M   about 5 bits a weight: what to take when in doubt\n"
              "  Q3_K_M   about 4: smaller, with a loss that shows\n"
              "  Q5_K_M, Q6_K, Q8_0   5.7, 6.6 and 8.5: with less and less loss\n"
              "  BF16, F16, F32   16 or 32 bits\n"

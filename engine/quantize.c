@@ -30,6 +30,7 @@ typedef struct quantizer {
     const quern_gguf *in;
     const quern_quantize_options *options;
     quern_quantize_info info;
+    int mixture;                  /* the model has experts */
     const quern_gguf_tensor *odd; /* the first whose rows are not whole blocks */
     gguf_writer *writer;
     qp_format *formats; /* one for each tensor */
@@ -117,6 +118,7 @@ static void count_tensor(quantizer *q, const quern_gguf_tensor *t, qp_format for
 static quern_status plan_tensors(quantizer *q)
 {
     recipe_model model = recipe_model_of(q->in, q->options->recipe);
+    q->mixture = model.mixture;
     quern_status status = check_rules(q);
     for (uint64_t i = 0; status == QP_OK && i < q->in->tensor_count; i++) {
         const quern_gguf_tensor *t = &q->in->tensors[i];
@@ -138,6 +140,11 @@ static quern_status plan_tensors(quantizer *q)
 /* When all went well: an error is to stand alone. A line for all tensors of a kind. */
 static void warn(const quantizer *q)
 {
+    const quern_recipe *recipe = q->options->recipe;
+    qp_format experts = recipe->roles[QUERN_ROLE_EXPERTS].usual, other = recipe->roles[QUERN_ROLE_OTHER].usual;
+    if (!q->mixture && experts != other)
+        quern_log(QUERN_LOG_WARN, "the model has no experts, and %s is a choice for those: its matrices are %s", recipe->name,
+                  quern_format_get(other)->name);
     if (q->odd)
         quern_log(QUERN_LOG_WARN,
                   "%" PRIu64

@@ -67,6 +67,9 @@ run quantize "$model" Q4_0
 check "no output is a usage error" test "$status" -eq 2
 run quantize --dry-run "$model" "$work/new.gguf" Q4_0
 check "an output of a dry run, too" test "$status" -eq 2
+run quantize -n "$model" MXFP4
+is 0 "MXFP4 of a model without experts"
+check "is warned of" said "no experts"
 run quantize "$model" "$work/again.gguf" Q6_K
 check "quantised input is warned of" said "quantised already"
 run quantize "$work/none.gguf" "$work/new.gguf" Q8_0
