@@ -238,7 +238,8 @@ DELTA = {
 }
 # names that the package's map does not have, and experts, of which transformers keeps gate and up in one tensor
 SPLIT = {"mlp.experts.gate_up_proj": (T.FFN_GATE_EXP, T.FFN_UP_EXP), "mlp.experts.down_proj": (T.FFN_DOWN_EXP,),
-         "mlp.gate.weight": (T.FFN_GATE_INP,), "linear_attn.dt_bias": (T.SSM_DT,), "linear_attn.A_log": (T.SSM_A,)}
+         "moe.experts.gate_up_proj": (T.FFN_GATE_EXP, T.FFN_UP_EXP), "moe.experts.down_proj": (T.FFN_DOWN_EXP,),
+         "mlp.gate.weight": (T.FFN_GATE_INP,), "moe.router.weight": (T.FFN_GATE_INP,), "linear_attn.dt_bias": (T.SSM_DT,), "linear_attn.A_log": (T.SSM_A,)}
 
 
 def expert_parts(x, transposed):
@@ -384,6 +385,9 @@ CASES = {
     "granite": case("granite", "Granite", sizes(32, 40, 2, 4, 2, attention_bias=True, mlp_bias=True, embedding_multiplier=6.0,
                                                 residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=3.0),
                     change=NEIGHBOURS, write=write_granite),
+    "granitemoe": case("granitemoe", "GraniteMoe", sizes(
+        32, 20, 2, 4, 2, num_local_experts=5, num_experts_per_tok=2, embedding_multiplier=6.0, residual_multiplier=0.4,
+        attention_multiplier=0.2, logits_scaling=3.0), change=NEIGHBOURS, write=write_granite),
     "starcoder2": case("starcoder2", "Starcoder2", sizes(30, 50, 3, 5, 1, tie_word_embeddings=True, sliding_window=11,
                                                          norm_epsilon=0.03)),
     "gemma": case("gemma", "Gemma", sizes(27, 34, 3, 3, 1, head_dim=18, tie_word_embeddings=True), change=GEMMA),

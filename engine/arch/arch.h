@@ -33,6 +33,7 @@ const char *arch_names(char *dst, size_t size);
     X(qwen35moe)                                                                                                                   \
     X(gpt_oss)                                                                                                                     \
     X(granite)                                                                                                                     \
+    X(granitemoe)                                                                                                                  \
     X(smollm3)                                                                                                                     \
     X(gemma)                                                                                                                       \
     X(gemma2)                                                                                                                      \

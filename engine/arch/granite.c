@@ -22,14 +22,25 @@ static void read_metadata(metadata *md, hparams *hp)
         hp->layer[i].rope = HPARAMS_NO_ROPE;
 }
 
+/* The experts' weights add up to 1; some models have a shared expert, without a gate. */
+static void read_moe_metadata(metadata *md, hparams *hp)
+{
+    hp->mixture = 1;
+    read_metadata(md, hp);
+    int shared = metadata_count(md, "expert_shared_feed_forward_length", KEY_OPTIONAL, 1, 0) > 0;
+    hparams_read_experts(md, hp,
+                         &(expert_defaults){.required = 1, .gate = QP_GATE_SOFTMAX, .normalise = 1, .shared = shared, .all = 1});
+}
+
 static void declare(weight_set *set, const hparams *hp, model_weights *weights)
 {
     declare_ends(set, hp, weights);
     weights->rope_factors = declare_vector(set, TENSOR_OPTIONAL, hp->rope[0].n_dims / 2, "rope_freqs.weight");
     for (uint32_t i = 0; i < hp->layers; i++) {
         declare_attention(set, hp, i, &weights->layer[i].attention);
-        declare_mlp(set, hp, i, LINEAR_UNSCALED, &weights->layer[i].mlp);
+        declare_feed_forward(set, hp, i, LINEAR_UNSCALED, &weights->layer[i]);
     }
 }
 
 const arch arch_granite = {"granite", read_metadata, declare, block_dense};
+const arch arch_granitemoe = {"granitemoe", read_moe_metadata, declare, block_dense};

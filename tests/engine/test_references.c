@@ -12,11 +12,11 @@ typedef struct pair {
 } pair;
 
 static const pair pairs[] = {
-    {"llama3"},  {"llama-linear"}, {"llama-yarn"},        {"llama-yarn-log"}, {"mistral"}, {"qwen2"},
-    {"qwen3"},   {"smollm3"},      {"granite"},           {"starcoder2"},     {"gemma"},   {"gemma2"},
-    {"gemma3"},  {"phi3"},         {"phi3-long", "phi3"}, /* longer than the context that the model was made for: the other set of
-                                                             rope factors */
-    {"mixtral"}, {"qwen2moe"},     {"qwen3moe"},          {"gpt-oss"},        {"qwen35"},  {"qwen35moe"},
+    {"llama3"},  {"llama-linear"}, {"llama-yarn"}, {"llama-yarn-log"},    {"mistral"},    {"qwen2"},
+    {"qwen3"},   {"smollm3"},      {"granite"},    {"granitemoe"},        {"starcoder2"}, {"gemma"},
+    {"gemma2"},  {"gemma3"},       {"phi3"},       {"phi3-long", "phi3"}, /* longer than the context that the model was made for:
+                                                                             the other set of rope factors */
+    {"mixtral"}, {"qwen2moe"},     {"qwen3moe"},   {"gpt-oss"},           {"qwen35"},     {"qwen35moe"},
 };
 
 static const char *reference_path(const char *name, const char *ending)
