@@ -62,6 +62,10 @@ static qp_status check_copy(const qp_device *device, const qp_op *op, qp_op_info
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "source and destination differ in shape");
     if (op->dst.ne[3] > 64)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "it has %lld in the last dimension; 64 are served", (long long)op->dst.ne[3]);
+    if (op->p.copy.search && op->dst.format != op->src[0].format && qk_block_elements(op->dst.format) > 1 &&
+        op->dst.format != QP_FORMAT_Q8_0)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no search for the scales of %s here: the CPU has one",
+                       qv_format_name(op->dst.format));
     return check_pair(&op->src[0], &op->dst, info, "copy", reason);
 }
 
