@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/vulkan/pipeline.h"
 
+#include "backends/vulkan/cache.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/status.h"
 
@@ -16,15 +17,32 @@ qp_status qv_pipelines_init(qp_device *device, qp_text *error)
     VkPipelineLayoutCreateInfo layout = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    void *kept = qv_cache_load(device->physical, &cache.initialDataSize);
+    cache.pInitialData = kept;
     VkResult result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
     if (!result)
         result = device->vk.CreatePipelineCache(device->handle, &cache, NULL, &p->cache);
+    qv_free(kept);
     return result ? qv_failed(device, result, error, "making the pipelines' layout") : QP_OK;
+}
+
+static void keep_cache(qp_device *device)
+{
+    size_t size = 0;
+    void *data = NULL;
+    if (!device->pipelines.compiled || atomic_load(&device->lost))
+        return;
+    if (!device->vk.GetPipelineCacheData(device->handle, device->pipelines.cache, &size, NULL) && size)
+        data = qv_alloc(size);
+    if (data && !device->vk.GetPipelineCacheData(device->handle, device->pipelines.cache, &size, data))
+        qv_cache_save(device->physical, data, size);
+    qv_free(data);
 }
 
 void qv_pipelines_destroy(qp_device *device)
 {
     qv_pipelines *p = &device->pipelines;
+    keep_cache(device);
     while (p->first) {
         qv_pipeline *pipeline = p->first;
         p->first = pipeline->next;
@@ -92,6 +110,7 @@ qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_consta
         qv_free(pipeline);
         return status;
     }
+    device->pipelines.compiled = 1;
     pipeline->next = device->pipelines.first;
     device->pipelines.first = pipeline;
     *out = pipeline->handle;

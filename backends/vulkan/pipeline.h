@@ -27,6 +27,7 @@ typedef struct qv_pipelines {
     VkPipelineLayout layout; /* 128 bytes of push constants and nothing else */
     VkPipelineCache cache;
     qv_pipeline *first;
+    int compiled; /* something that the cache on disk did not have, perhaps */
 } qv_pipelines;
 
 qp_status qv_pipelines_init(qp_device *device, qp_text *error);

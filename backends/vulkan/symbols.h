@@ -22,6 +22,7 @@
     X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(SignalSemaphore)     \
     X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)               \
     X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                 \
+    X(GetPipelineCacheData)                                                                                     \
     X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                                        \
     X(BeginCommandBuffer) X(EndCommandBuffer)                                                                   \
     X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CmdPipelineBarrier) X(CmdCopyBuffer)

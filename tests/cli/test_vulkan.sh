@@ -19,13 +19,13 @@ if [ "$status" -ne 0 ]; then
     tap_done
 fi
 
-# same MODEL PROMPT ARGUMENTS…: the same greedy text as the CPU's
+# same MODEL PROMPT ARGUMENTS…: the same greedy text as the reference on the CPU, which computes in floats, too
 same()
 {
     model=$1
     prompt=$2
     shift 2
-    run run "$model" -p "$prompt" -n 40 --temp 0 --device cpu
+    run run "$model" -p "$prompt" -n 40 --temp 0 --device cpu --variant ref
     cp "$out" "$work/cpu"
     run run "$model" -p "$prompt" -n 40 --temp 0 --device vulkan "$@"
     check "$(basename "$model") $*: the CPU's greedy text" cmp -s "$out" "$work/cpu"
@@ -36,6 +36,22 @@ QUERN_VULKAN_STAGED=1
 export QUERN_VULKAN_STAGED
 same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
 unset QUERN_VULKAN_STAGED
+
+# What the driver compiled is kept in the user's cache; a damaged file is as good as none.
+XDG_CACHE_HOME=$work/cache
+export XDG_CACHE_HOME
+same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
+kept=$(find "$work/cache/quern" -name 'vulkan-*.bin' 2>/dev/null | head -n 1)
+check "compiled kernels are kept in a file" test -s "$kept"
+check "and nothing else is left there" test "$(find "$work/cache/quern" -type f | wc -l)" -eq 1
+same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
+printf 'x' | dd of="$kept" bs=1 seek=30 conv=notrunc 2>/dev/null
+same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
+: >"$kept"
+same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
+XDG_CACHE_HOME=/proc/nowhere
+same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
+unset XDG_CACHE_HOME
 if ! fixture logits/llama.gguf; then
     skip "logits" "no fixtures here"
     tap_done
