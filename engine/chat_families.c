@@ -113,7 +113,7 @@ static char *without(quern_string text, const char *a, const char *b, size_t *si
 
 static int contains(quern_string text, const char *word)
 {
-    return text.size && memmem(text.data, text.size, word, strlen(word)) != NULL;
+    return text.data && text.size && memmem(text.data, text.size, word, strlen(word)) != NULL;
 }
 
 /* The system's text can switch thinking off by "/no_think", and take the place of all of it by "/system_override". */
