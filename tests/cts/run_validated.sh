@@ -15,7 +15,7 @@ if [ -z "$found" ]; then
     exit 0
 fi
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log" "$log.said"' EXIT
 VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation \
     VK_LAYER_ENABLES=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT \
     "$cts" "$plugin" "$@" >"$log" 2>&1
@@ -31,11 +31,15 @@ else
     grep '^not ok' "$log" | sed 's/^/# /'
     echo "not ok 1 - the suite under the validation layer: exit $status"
 fi
-said=$(grep -cE 'VUID|UNASSIGNED|SYNC-|Validation (Error|Warning)' "$log")
+# Of this message the layer itself says that it is most likely a validation bug: it gives up waiting for its own book-keeping of a
+# timeline when the machine is busy. A wait of ours that really hangs fails the suite's own points.
+known='UNASSIGNED-VkSemaphore-state-timeout'
+grep -v "$known" "$log" | grep -E 'VUID|UNASSIGNED|SYNC-|Validation (Error|Warning)' >"$log.said"
+said=$(wc -l <"$log.said")
 if [ "$said" = 0 ]; then
     echo "ok 2 - the layer has nothing to say"
 else
-    grep -E 'VUID|UNASSIGNED|SYNC-|Validation (Error|Warning)' "$log" | cut -c1-400 | head -n 20 | sed 's/^/# /'
+    cut -c1-400 "$log.said" | head -n 20 | sed 's/^/# /'
     echo "not ok 2 - the layer says $said things"
 fi
 echo "1..2"
