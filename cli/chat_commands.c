@@ -86,7 +86,7 @@ static chat_next run_retry(const char *value, talk_model *m, talk *t)
         cli_note("/retry: there is no answer yet");
         return CHAT_FAILED;
     }
-    talk_drop_last(t);
+    talk_set_aside(t);
     return CHAT_ANSWER;
 }
 

@@ -88,6 +88,23 @@ void talk_drop_last(talk *t)
         drop_at(t, t->count - 1);
 }
 
+void talk_set_aside(talk *t)
+{
+    free_message(&t->aside);
+    t->aside = t->messages[--t->count];
+}
+
+void talk_settle(talk *t, int answered)
+{
+    if (answered)
+        free_message(&t->aside);
+    else if (t->aside.text)
+        t->messages[t->count++] = t->aside; /* in the place it had */
+    else
+        talk_drop_last(t);
+    t->aside = (talk_message){0};
+}
+
 void talk_drop_oldest(talk *t)
 {
     size_t first = talk_system(t) != NULL;
@@ -105,6 +122,7 @@ void talk_free(talk *t)
 {
     while (t->count)
         talk_drop_last(t);
+    free_message(&t->aside);
     free(t->messages);
     *t = (talk){0};
 }

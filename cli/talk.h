@@ -19,6 +19,7 @@ typedef struct talk_message {
 typedef struct talk {
     talk_message *messages;
     size_t count, capacity;
+    talk_message aside; /* the answer that another one is tried in place of; text NULL: none */
 } talk;
 
 /* These give an exit status. Text is copied. */
@@ -29,6 +30,11 @@ const talk_message *talk_system(const talk *t); /* NULL: none */
 /* Turns of the user that have been answered, or wait for an answer. */
 size_t talk_turns(const talk *t);
 void talk_drop_last(talk *t);
+/* Puts the answer at the end aside, for another try. */
+void talk_set_aside(talk *t);
+/* After a try: the answer that was put aside goes when there is a new one. Else it comes back; where there was none, the user's message at
+ * the end is taken back. */
+void talk_settle(talk *t, int answered);
 /* The oldest turn of the user and its answer. */
 void talk_drop_oldest(talk *t);
 /* All but the system message. */
@@ -55,7 +61,8 @@ typedef struct talk_model {
 } talk_model;
 
 /* Answers the user's message at the end of t and adds the answer, also one that was stopped. Where there is none (an error, which
- * has been said; Ctrl-C before the first token) the user's message is taken back. Gives an exit status. */
+ * has been said; Ctrl-C before the first token) the user's message is taken back, or the answer put aside stands again. Gives an
+ * exit status. */
 int talk_answer(talk_model *m, talk *t);
 
 /* ---- as files (talk_file.c) ---- */

@@ -31,7 +31,7 @@ static int fit(talk_model *m, talk *t, quern_token_list *tokens)
     uint32_t context = m->model.session_info.context, spare = m->count < context / 4 ? m->count : context / 4;
     uint64_t dropped = 0;
     int status = tokenize(m, t, tokens);
-    while (status == CLI_OK && m->shift && tokens->count + spare > context && talk_turns(t) > 1) {
+    while (status == CLI_OK && !cli_stop && m->shift && tokens->count + spare > context && talk_turns(t) > 1) {
         talk_drop_oldest(t);
         dropped++;
         status = tokenize(m, t, tokens);
@@ -180,10 +180,9 @@ int talk_answer(talk_model *m, talk *t)
     if (status == CLI_OK)
         status = cli_generate(&m->model, m->sampler, &tokens, &g);
     int answered = status == CLI_OK && (g.count || g.stop == CLI_STOP_EOS || (g.stop == CLI_STOP_COUNT && !m->count));
+    talk_settle(t, answered);
     if (answered)
         status = keep_answer(m, t, &g);
-    else
-        talk_drop_last(t);
     if (answered && status == CLI_OK && m->json)
         print_json(m, &t->messages[t->count - 1], &g);
     if (status == CLI_OK) {

@@ -69,10 +69,13 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
     kv_cache kv;
     recurrent_state state = {0};
     uint64_t bytes, state_bytes;
-    uint32_t context = options->context ? options->context : e->model->hp.context;
+    uint32_t context = options->context ? options->context : model_default_context(e->model);
     uint32_t chunk = options->chunk ? options->chunk : DEFAULT_CHUNK;
     int select = !(options->flags & QUERN_SESSION_ALL_LOGITS);
     qp_format k = options->kv_set ? options->kv_k : QP_FORMAT_F16, v = options->kv_set ? options->kv_v : QP_FORMAT_F16;
+    if (context > INT32_MAX)
+        return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count", context,
+                          INT32_MAX);
     quern_status status = kv_cache_init(&kv, &e->model->hp, k, v, error);
     if (status == QP_OK)
         status = kv_cache_shape(&kv, &e->model->hp, context, &bytes, error);

@@ -68,6 +68,9 @@ static int wanted_alike(metadata *md, const char *suffix, int required)
     char key[METADATA_KEY_SIZE];
     const quern_gguf_kv *kv = wanted(md, suffix, required) ? quern_gguf_find(md->gguf, metadata_key(md, suffix, key)) : NULL;
     double first = 0, other = 0;
+    if (kv && kv->count > quern_gguf_tensor_count(md->gguf)) /* each layer has a tensor; longer ones only cost time */
+        metadata_fail(md, QP_ERR_FORMAT, "%s has %llu entries, but the file holds only %llu tensors", key,
+                      (unsigned long long)kv->count, (unsigned long long)quern_gguf_tensor_count(md->gguf));
     for (uint64_t i = 0; kv && i < kv->count && md->status == QP_OK; i++) {
         md->status = quern_gguf_get_f64(md->gguf, key, i, &other, md->error);
         first = i ? first : other;
@@ -127,6 +130,8 @@ uint32_t metadata_layer_count(metadata *md, const char *suffix, uint32_t layer, 
 
 /* ---- shape ---- */
 
+enum { MOST_HEAD_SIZE = 1 << 16 };
+
 static void read_layer_count(metadata *md, hparams *hp)
 {
     hp->layers = metadata_count(md, "block_count", KEY_REQUIRED, 0, 0);
@@ -134,11 +139,11 @@ static void read_layer_count(metadata *md, hparams *hp)
     if (md->status == QP_OK && hp->layers > quern_gguf_tensor_count(md->gguf))
         metadata_fail(md, QP_ERR_FORMAT, "%s.block_count is %u, but the file holds only %llu tensors", md->architecture, hp->layers,
                       (unsigned long long)quern_gguf_tensor_count(md->gguf));
-    if (md->status != QP_OK)
-        return;
-    hp->layer = calloc(hp->layers, sizeof *hp->layer);
-    if (!hp->layer)
-        metadata_fail(md, QP_ERR_OUT_OF_MEMORY, "no host memory for %u layers", hp->layers);
+    hp->layer = md->status == QP_OK ? calloc(hp->layers, sizeof *hp->layer) : NULL;
+    if (!hp->layer) {
+        metadata_fail(md, QP_ERR_OUT_OF_MEMORY, "no host memory for %u layers", hp->layers); /* unless it failed before */
+        hp->layers = 0; /* so that a loop over layers is safe after a failure */
+    }
 }
 
 /* The head size where no key tells it: the embedding split over the heads. */
@@ -164,6 +169,9 @@ static void read_layer(metadata *md, hparams *hp, uint32_t index)
         metadata_count(md, "attention.value_length", KEY_OPTIONAL, 0, default_head_size(md, hp, layer, "attention.value_length"));
     if (md->status != QP_OK)
         return;
+    if (layer->head_k > MOST_HEAD_SIZE || layer->head_v > MOST_HEAD_SIZE) /* sums of head counts times sizes stay in 63 bits */
+        metadata_fail(md, QP_ERR_FORMAT, "layer %u: heads of %u and %u numbers; at most %d are supported", index, layer->head_k,
+                      layer->head_v, MOST_HEAD_SIZE);
     if (layer->kv_heads > layer->heads || layer->heads % layer->kv_heads)
         metadata_fail(md, QP_ERR_FORMAT, "layer %u: %s.attention.head_count %u is not a multiple of head_count_kv %u", index,
                       md->architecture, layer->heads, layer->kv_heads);

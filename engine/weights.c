@@ -293,6 +293,13 @@ static void declare_shared(weight_set *set, const hparams *hp, uint32_t layer, i
 void declare_experts(weight_set *set, const hparams *hp, uint32_t layer, int kind, expert_weights *weights)
 {
     int64_t e = hp->embedding, f = hp->experts.feed_forward, n = hp->experts.count;
+    char first[NAME_SIZE];
+    snprintf(first, sizeof first, "blk.%u.ffn_gate.0.weight", layer);
+    if (set->status == QP_OK && quern_gguf_tensor_find(set->gguf, first))
+        set_fail(set, QP_ERR_UNSUPPORTED,
+                 "tensor %s: each expert has tensors of its own, as in files of early 2024 and before: convert the "
+                 "model again",
+                 first);
     weights->router = declare_linear(set, TENSOR_REQUIRED, LINEAR_UNSCALED, e, n, "blk.%u.ffn_gate_inp", layer);
     weights->router_bias = declare_vector(set, TENSOR_OPTIONAL, n, "blk.%u.exp_probs_b.bias", layer);
     weights->gate = declare_stack(set, hp, layer, kind, e, f, "ffn_gate_exps");
@@ -316,7 +323,7 @@ void declare_feed_forward(weight_set *set, const hparams *hp, uint32_t layer, in
 
 void declare_unused(weight_set *set, const char *prefix)
 {
-    for (uint64_t i = 0; i < set->count; i++)
+    for (uint64_t i = 0; i < set->count && set->status == QP_OK; i++)
         if (!strncmp(set->weight[i].tensor->name.data, prefix, strlen(prefix)))
             set->weight[i].read = 1;
 }

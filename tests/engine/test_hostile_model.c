@@ -610,6 +610,11 @@ static void check_sizes(quern_device *device)
 {
     TRY("no layers", QP_ERR_FORMAT, "llama.block_count is 0", s.layers = 0;)
     TRY("more layers than tensors", QP_ERR_FORMAT, "llama.block_count is 1000, but the file holds only", s.layers = 1000;)
+    for (uint32_t i = 0; quern_architecture_at(i); i++) {
+        char words[64];
+        snprintf(words, sizeof words, "%s.block_count is 1000, but the file holds only", quern_architecture_at(i));
+        TRY(quern_architecture_at(i), QP_ERR_FORMAT, words, s.layers = 1000; s.architecture = quern_architecture_at(i);)
+    }
     TRY("four billion layers", QP_ERR_FORMAT, "llama.block_count is 4294967295", s.layers = UINT32_MAX;)
     TRY("one layer too many", QP_ERR_FORMAT, "tensor blk.2.attn_norm.weight is missing", s.layers = 3;)
     TRY("one layer fewer than there are", QP_ERR_UNSUPPORTED,
@@ -629,7 +634,7 @@ static void check_heads(quern_device *device)
         s.layer_heads = odd_heads;)
     TRY("heads that do not divide the embedding", QP_ERR_FORMAT, "embedding_length 32 is not a multiple of", s.heads = 6;
         s.omit_shape_keys = 1;)
-    TRY("two billion heads of two billion numbers", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape", s.heads = INT32_MAX;
+    TRY("two billion heads of two billion numbers", QP_ERR_FORMAT, "heads of 2147483646 and 8 numbers", s.heads = INT32_MAX;
         s.kv_heads = 1; s.head_k = INT32_MAX - 1;)
     TRY("another number of heads", QP_ERR_FORMAT, "tensor blk.0.attn_q.weight has the shape 32 x 32, expected 32 x 64",
         s.heads = 8;)
