@@ -77,6 +77,20 @@ static qp_status check_size(const qp_device *device, uint32_t heap, uint64_t siz
     return QP_OK;
 }
 
+/* The heap's memory type, or where buffers may not be of it one that is its like: drivers list several for that. UINT32_MAX: none.
+ */
+static uint32_t type_for(const qv_physical *p, uint32_t wanted, uint32_t allowed)
+{
+    const VkMemoryType *types = p->memory.memoryTypes;
+    if (allowed >> wanted & 1)
+        return wanted;
+    for (uint32_t i = 0; i < p->memory.memoryTypeCount; i++)
+        if (allowed >> i & 1 && types[i].heapIndex == types[wanted].heapIndex &&
+            types[i].propertyFlags == types[wanted].propertyFlags)
+            return i;
+    return UINT32_MAX;
+}
+
 qp_status qv_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_buffer **out, qp_text *error)
 {
     qp_status status = qv_lost(device, error);
@@ -93,10 +107,11 @@ qp_status qv_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
         const qv_heap *from = &device->physical->heaps[heap];
         VkMemoryRequirements needs;
         device->vk.GetBufferMemoryRequirements(device->handle, buffer->handle, &needs);
-        if (!(needs.memoryTypeBits >> from->type & 1))
+        uint32_t type = type_for(device->physical, from->type, needs.memoryTypeBits);
+        if (type == UINT32_MAX)
             status = qv_fail(error, QP_ERR_DRIVER, "the driver takes no buffers in heap %u", heap);
         else
-            status = bind_memory(buffer, from->type, needs.size, NULL, (from->flags & QP_HEAP_HOST_VISIBLE) != 0, error);
+            status = bind_memory(buffer, type, needs.size, NULL, (from->flags & QP_HEAP_HOST_VISIBLE) != 0, error);
     }
     if (status)
         qv_buffer_destroy(buffer);
@@ -105,7 +120,7 @@ qp_status qv_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
     return status;
 }
 
-/* A memory type that the driver gives host memory, and that we may map: it is already. UINT32_MAX: none. */
+/* A memory type that the driver gives host memory, coherent because nothing here flushes. UINT32_MAX: none. */
 static uint32_t import_type(const qp_device *device, VkBuffer handle, void *memory)
 {
     VkMemoryHostPointerPropertiesEXT properties = {.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
@@ -115,7 +130,8 @@ static uint32_t import_type(const qp_device *device, VkBuffer handle, void *memo
         return UINT32_MAX;
     device->vk.GetBufferMemoryRequirements(device->handle, handle, &needs);
     for (uint32_t i = 0; i < device->physical->memory.memoryTypeCount; i++)
-        if (properties.memoryTypeBits >> i & needs.memoryTypeBits >> i & 1)
+        if (properties.memoryTypeBits >> i & needs.memoryTypeBits >> i & 1 &&
+            device->physical->memory.memoryTypes[i].propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
             return i;
     return UINT32_MAX;
 }

@@ -82,6 +82,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                               .subgroupBroadcastDynamicId = p->lanes != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,
                                                .scalarBlockLayout = VK_TRUE,
@@ -98,7 +99,13 @@ static qp_status create_device(qp_device *device, qp_text *error)
     VkResult result = device->loader->CreateDevice(p->handle, &info, NULL, &device->handle);
     if (result)
         return qv_failed(NULL, result, error, "opening the device");
-    return qv_functions_get(device->loader, device->handle, p->import_alignment != 0, &device->vk, error);
+    qp_status status = qv_functions_get(device->loader, device->handle, p->import_alignment != 0, &device->vk, error);
+    if (status) { /* nothing else may be called then */
+        if (device->vk.DestroyDevice)
+            device->vk.DestroyDevice(device->handle, NULL);
+        device->handle = NULL;
+    }
+    return status;
 }
 
 /* What a device of this kind surely does: submissions are cut by it, so too low is harmless and too high is not. */

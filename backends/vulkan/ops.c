@@ -96,7 +96,7 @@ static uint32_t alignment_of(qp_format format)
     case QP_FORMAT_I64: return 4;
     case QP_FORMAT_I8:
     case QP_FORMAT_MXFP4: return 1;
-    default: return 2;
+    default: return qk_block_bytes(format) % 4 ? 2 : 4; /* blocks of whole words are moved by words */
     }
 }
 
@@ -203,6 +203,16 @@ static qp_status check_source(const qp_device *device, const qv_op_row *row, con
     return status || !placed ? status : check_place(device, t, row->sources[i], reason);
 }
 
+/* Kernels count heads times rows in 32 bits; of a KV cache and of tokens that are picked those of src[0] count. */
+static qp_status check_items(const qp_op *op, qp_text *reason)
+{
+    const qp_tensor *t = op->kind == QP_OP_KV_APPEND || op->kind == QP_OP_SAMPLE ? &op->src[0] : &op->dst;
+    if (t->ne[1] <= INT32_MAX / t->ne[2])
+        return QP_OK;
+    return qv_fail(reason, QP_ERR_UNSUPPORTED, "it has %lld heads in %lld rows; at most %d together are served",
+                   (long long)t->ne[1], (long long)t->ne[2], INT32_MAX);
+}
+
 static qp_status check_common(const qp_device *device, const qv_op_row *row, const qp_op *op, int placed, qp_text *reason)
 {
     qp_status status = QP_OK;
@@ -211,6 +221,8 @@ static qp_status check_common(const qp_device *device, const qv_op_row *row, con
     if (!status)
         status = qv_present(&op->dst) ? check_tensor(&op->dst, "dst", 0, 1, reason)
                                       : qv_fail(reason, QP_ERR_UNSUPPORTED, "dst is missing");
+    if (!status)
+        status = check_items(op, reason);
     if (!status && placed)
         status = check_place(device, &op->dst, "dst", reason);
     if (status || !qv_present(&op->live))

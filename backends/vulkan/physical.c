@@ -45,7 +45,13 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
     VkPhysicalDeviceVulkan11Properties eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
                                                  .pNext = &driver};
     VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &eleven};
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT};
     void **end = &driver.pNext;
+    if (has_extension(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) {
+        *end = &sizes;
+        end = &sizes.pNext;
+    }
     if (has_extension(e, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
         *end = &host;
         end = &host.pNext;
@@ -64,7 +70,9 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
     p->subgroup = eleven.subgroupSize;
     int hands = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
                 eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
-    p->lanes = hands && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
+    /* where the driver may choose another size for a kernel, or does not tell, subgroups may not be full */
+    int fixed = sizes.minSubgroupSize == p->subgroup && sizes.maxSubgroupSize == p->subgroup;
+    p->lanes = hands && fixed && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
     snprintf(p->driver, sizeof p->driver, "%.63s %.63s", driver.driverName, driver.driverInfo);
     p->import_alignment = (uint32_t)host.minImportedHostPointerAlignment;
     const uint32_t address[4] = {pci.pciDomain, pci.pciBus, pci.pciDevice, pci.pciFunction};
@@ -96,6 +104,8 @@ static void read_features(const qv_loader *loader, qv_physical *p)
     refuse(p, (int)eleven.storageBuffer16BitAccess, "storageBuffer16BitAccess");
     refuse(p, (int)twelve.storageBuffer8BitAccess, "storageBuffer8BitAccess");
     p->float16 = (int)twelve.shaderFloat16;
+    if (!twelve.subgroupBroadcastDynamicId) /* the lane is a loop's variable */
+        p->lanes = 0;
 }
 
 static void read_queues(const qv_loader *loader, qv_physical *p)
@@ -149,9 +159,10 @@ static uint32_t add_heap(qv_physical *p, uint32_t type, int unified)
     *heap = (qv_heap){.type = type, .driver_heap = p->memory.memoryTypes[type].heapIndex};
     if (flags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT)
         heap->flags |= QP_HEAP_DEVICE_LOCAL;
-    if (flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
+    int coherent = flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT && flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    if (coherent)
         heap->flags |= QP_HEAP_HOST_VISIBLE;
-    if (flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT && flags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
+    if (coherent && flags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
         heap->flags |= QP_HEAP_HOST_CACHED;
     if (unified)
         heap->flags |= QP_HEAP_UNIFIED;
@@ -182,8 +193,8 @@ static void choose_heaps(qv_physical *p)
     refuse(p, weight != UINT32_MAX && host != UINT32_MAX, "memory that the host can see");
     if (p->unusable[0])
         return;
-    int one = p->memory.memoryTypes[weight].propertyFlags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT || weight == host;
     p->weight_heap = p->host_heap = add_heap(p, weight, shared);
+    int one = p->heaps[p->weight_heap].flags & QP_HEAP_HOST_CACHED || weight == host;
     if (staged || !one)
         p->host_heap =
             add_heap(p, host, shared || !(p->memory.memoryTypes[host].propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT));

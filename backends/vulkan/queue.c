@@ -178,6 +178,13 @@ static void take_marks(qv_marks *marks, const qp_signal *signals, uint32_t *at, 
     }
 }
 
+/* Never back: a run that failed before anything was submitted has an old number, and other programs may use the timeline still. */
+static void note_use(qp_timeline *timeline, uint64_t number)
+{
+    if (number > timeline->last_use)
+        timeline->last_use = number;
+}
+
 /* The waits in front (more than MARKS of them need submissions of their own), one submission for each part of the program, the
  * signals at the end. */
 static qp_status submit_run_locked(qp_program *program, const qp_run *run, VkCommandBuffer step, qp_text *error)
@@ -204,9 +211,9 @@ static qp_status submit_run_locked(qp_program *program, const qp_run *run, VkCom
         status = qv_queue_submit_locked(device, NULL, 0, NULL, &signals, &program->last, error);
     }
     for (uint32_t i = 0; i < run->wait_count; i++)
-        run->waits[i].timeline->last_use = program->last;
+        note_use(run->waits[i].timeline, program->last);
     for (uint32_t i = 0; i < run->signal_count; i++) {
-        run->signals[i].timeline->last_use = program->last;
+        note_use(run->signals[i].timeline, program->last);
         if (!status)
             run->signals[i].timeline->promised = run->signals[i].value;
     }

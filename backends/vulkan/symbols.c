@@ -84,12 +84,13 @@ qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_im
 {
 #define GET(name)                                                                                                                  \
     out->name = (PFN_vk##name)loader->GetDeviceProcAddr(device, "vk" #name);                                                       \
-    if (!out->name)                                                                                                                \
-        return qv_fail(error, QP_ERR_DRIVER, "the driver lacks vk" #name);
+    if (!out->name && !missing)                                                                                                    \
+        missing = "vk" #name;
+    const char *missing = NULL;
     QV_DEVICE_FUNCTIONS(GET)
     if (host_import) {
         GET(GetMemoryHostPointerPropertiesEXT)
     }
 #undef GET
-    return QP_OK;
+    return missing ? qv_fail(error, QP_ERR_DRIVER, "the driver lacks %s", missing) : QP_OK;
 }

@@ -32,7 +32,7 @@ float gelu(float x)
 /* x / (1 + e^-x): for large negative x the quotient is a number over infinity, and must stay −0 where that is what C gives */
 float logistic(float x)
 {
-    return 1.0 / (1.0 + exp(min(-x, 88.0)));
+    return 1.0 / (1.0 + exp(-x > 88.0 ? 88.0 : -x)); /* not min, of which a NaN may come out as a number */
 }
 
 /* ln(1 + e^x), whose logarithm is a series where e^x is lost beside 1 */

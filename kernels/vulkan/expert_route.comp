@@ -75,13 +75,18 @@ void gather(bool add)
     }
 }
 
-/* 0 if a logit is not finite; else the largest logit and the softmax's sum are known. */
+bool finite(float x)
+{
+    return (floatBitsToUint(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+/* 0 if a logit or a bias is not finite; else the largest logit and the softmax's sum are known. */
 bool measure()
 {
     uint mine = gl_LocalInvocationID.x;
     float best = MINUS_INFINITY, broken = 0.0, part = 0.0;
     for (uint e = mine; e < p.experts; e += gl_WorkGroupSize.x) {
-        if ((floatBitsToUint(logits.v[e]) & 0x7f800000u) == 0x7f800000u)
+        if (!finite(logits.v[e]) || p.bias != 0 && !finite(f32s(p.bias).v[e]))
             broken = 1.0;
         else
             best = max(best, logits.v[e]);

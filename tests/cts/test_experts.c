@@ -104,6 +104,17 @@ void test_op_expert_route(cts *t)
         route_outcome(&y, c, dst);
     }
     tally_point(t, &y, 1, "a row with a logit that is not finite");
+    tally z = {0};
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
+        int dst = 0;
+        cts_case *c = route_case(t, (uint32_t)(i / 3 % 3), 1, i & 1, 0, &dst);
+        if (!c)
+            continue;
+        const qp_tensor *bias = &c->tensors[c->src[0][1]].tensor;
+        case_floats(c, c->src[0][1], 0, 0)[cts_between(t, 0, bias->ne[0] - 1)] = odd[i % 3];
+        route_outcome(&z, c, dst);
+    }
+    tally_point(t, &z, 1, "a bias that is not finite");
 }
 
 /* ---- EXPERT_MATMUL ---- */
