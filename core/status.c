@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* An error is one line, whatever a file, a driver or a user calls things. */
+static void keep_to_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 quern_status quern_fail(quern_error *error, quern_status status, const char *format, ...)
 {
     if (error) {
@@ -12,6 +20,7 @@ quern_status quern_fail(quern_error *error, quern_status status, const char *for
         va_start(args, format);
         vsnprintf(error->text, sizeof error->text, format, args);
         va_end(args);
+        keep_to_one_line(error->text);
         error->status = status;
     }
     return status;
@@ -26,6 +35,7 @@ quern_status quern_fail_prefix(quern_error *error, quern_status status, const ch
     va_start(args, format);
     vsnprintf(words, sizeof words, format, args);
     va_end(args);
+    keep_to_one_line(words);
     memcpy(old, error->text, sizeof old);
     size_t used = strlen(words);
     memcpy(error->text, words, used);
