@@ -178,11 +178,7 @@ static void print_json(report *r, quern_device *device, const char *path)
 static int explain(const explain_args *args, const char *path, const quern_gguf *gguf, quern_device *device, report *r)
 {
     quern_error error = {0};
-    quern_session_options options = {.struct_size = sizeof options, .context = args->model.context, .chunk = args->model.chunk};
-    if (args->model.kv_type) {
-        options.kv_k = options.kv_v = quern_format_by_name(args->model.kv_type)->format;
-        options.kv_set = 1;
-    }
+    quern_session_options options = cli_session_options(&args->model, 0);
     if (args->json)
         r->list = json_object_new_array();
     if (quern_explain(device, gguf, &options, on_op, r, &error) != QP_OK)

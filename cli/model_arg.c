@@ -104,15 +104,21 @@ int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
     return CLI_OK;
 }
 
-int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model)
+quern_session_options cli_session_options(const cli_model_args *args, uint32_t flags)
 {
-    quern_error error = {0};
-    double start = cli_seconds();
     quern_session_options options = {.struct_size = sizeof options, .context = args->context, .chunk = args->chunk, .flags = flags};
     if (args->kv_type) {
         options.kv_k = options.kv_v = quern_format_by_name(args->kv_type)->format;
         options.kv_set = 1;
     }
+    return options;
+}
+
+int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model)
+{
+    quern_error error = {0};
+    double start = cli_seconds();
+    quern_session_options options = cli_session_options(args, flags);
     if (quern_session_create(model->model, &options, &model->session, &error) != QP_OK)
         return cli_error(&error);
     quern_session_get_info(model->session, &model->session_info);

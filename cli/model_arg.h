@@ -88,6 +88,7 @@ typedef struct cli_model {
 int cli_device_open(const cli_device_args *args, quern_context **context, quern_device **device);
 int cli_model_load(const cli_model_args *args, const char *path, cli_model *out);
 /* args->context and args->chunk are those wanted. flags: QUERN_SESSION_*. */
+quern_session_options cli_session_options(const cli_model_args *args, uint32_t flags);
 int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model);
 void cli_model_close(cli_model *model);
 

@@ -216,7 +216,7 @@ quern_status qi_check_program(quern_device *device, const qp_program_desc *desc,
     quern_status status = check_desc(device, desc, keep != NULL, error);
     for (uint32_t i = 0; i < desc->op_count && !status; i++) {
         const qp_op *op = op_at(desc, i);
-        snprintf(at, sizeof at, "op %u (%s)", i, qi_op_name(op->kind));
+        snprintf(at, sizeof at, "op %u (%s)", i, quern_op_name(op->kind));
         status = qi_check_op(device, op, keep != NULL, at, error);
         if (!status && keep)
             status = keep_op(device, op, keep, error);

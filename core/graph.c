@@ -278,7 +278,7 @@ static int check_source(quern_graph *graph, const op_node *node, uint32_t slot, 
         snprintf(name, sizeof name, "source %u", slot);
     else
         snprintf(name, sizeof name, "the live row count");
-    const char *kind = qi_op_name(node->op.kind);
+    const char *kind = quern_op_name(node->op.kind);
     if (id >= graph->value_count) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): %s is value %u, which does not exist", graph->op_count, kind, name, id);
         return 0;
@@ -309,7 +309,7 @@ static int check_state(quern_graph *graph, const op_node *node, uint32_t slot)
         if (i != slot && node->src[i] && node->src[i] < graph->value_count && values_share(graph, node->src[slot], node->src[i])) {
             KEEP(graph, QP_ERR_INVALID,
                  "graph: op %u (%s): source %u, value %u, is written by the op and overlaps source %u, value %u", graph->op_count,
-                 qi_op_name(node->op.kind), slot, node->src[slot], i, node->src[i]);
+                 quern_op_name(node->op.kind), slot, node->src[slot], i, node->src[i]);
             return 0;
         }
     return 1;
@@ -319,7 +319,7 @@ static int check_op(quern_graph *graph, const op_node *node)
 {
     if (!node->dst || node->dst >= graph->value_count) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): its result is value %u, which does not exist", graph->op_count,
-             qi_op_name(node->op.kind), node->dst);
+             quern_op_name(node->op.kind), node->dst);
         return 0;
     }
     for (uint32_t i = 0; i < QP_OP_SOURCES; i++)
@@ -330,7 +330,7 @@ static int check_op(quern_graph *graph, const op_node *node)
     const qp_tensor *live = &graph->values[node->live < graph->value_count ? node->live : 0].tensor;
     if (node->live < graph->value_count && live->format != QP_FORMAT_I32) {
         KEEP(graph, QP_ERR_INVALID, "graph: op %u (%s): the live row count, value %u, is not I32", graph->op_count,
-             qi_op_name(node->op.kind), node->live);
+             quern_op_name(node->op.kind), node->live);
         return 0;
     }
     return check_source(graph, node, QP_OP_SOURCES, node->live);
@@ -345,7 +345,7 @@ void quern_graph_op(quern_graph *graph, qp_op_kind kind, const void *params, siz
     if (source_count > QP_OP_SOURCES || (source_count && !sources) || params_size > sizeof node.op.p || kind == QP_OP_NONE) {
         KEEP(graph, QP_ERR_INVALID,
              "graph: op %u (%s): %u sources and %zu bytes of parameters; at most %d and %zu fit, and it needs a kind",
-             graph->op_count, qi_op_name(kind), source_count, params_size, QP_OP_SOURCES, sizeof node.op.p);
+             graph->op_count, quern_op_name(kind), source_count, params_size, QP_OP_SOURCES, sizeof node.op.p);
         return;
     }
     if (params)

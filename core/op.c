@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/op.h"
 
+#include <quern/device.h>
+
 typedef struct op_facts {
     const char *name;
     uint32_t in_place, written; /* sets of sources */
@@ -17,7 +19,7 @@ static const op_facts *find(qp_op_kind kind)
     return kind < QP_OP_LIMIT && facts[kind].name ? &facts[kind] : NULL;
 }
 
-const char *qi_op_name(qp_op_kind kind)
+const char *quern_op_name(qp_op_kind kind)
 {
     const op_facts *f = find(kind);
     return f ? f->name : "unknown";

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * core/op.h: what core knows of each kind of op, all of it from QP_OP_LIST. Internal. */
+ * core/op.h: what core knows of each kind of op, all of it from QP_OP_LIST. Internal, but for quern_op_name. */
 #ifndef QUERN_CORE_OP_H
 #define QUERN_CORE_OP_H
 
 #include <quern/plugin.h>
 
-/* "matmul"; "unknown" for a number that no kind has. */
-const char *qi_op_name(qp_op_kind kind);
 /* May dst be this source? What a newer plugin.h defines is left to the plugin: yes. */
 int qi_op_in_place(qp_op_kind kind, uint32_t source);
 /* Does the op change this source? */

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Where and how each op of a model would run: the session's own programs, asked of the device op by op. */
-#include "engine/kv_cache.h"
 #include "engine/options.h"
-#include "engine/program.h"
-#include "engine/recurrent.h"
+#include "engine/session.h"
 
 #include <stdlib.h>
-
-enum { DEFAULT_CHUNK = 256 };
 
 typedef struct explainer {
     quern_model *model;
@@ -15,17 +11,6 @@ typedef struct explainer {
     quern_explain_fn each;
     void *ctx;
 } explainer;
-
-static const char *op_name(qp_op_kind kind)
-{
-    switch (kind) {
-#define NAME_CASE(NAME, name, number, in_place, written)                                                                           \
-    case number: return #name;
-        QP_OP_LIST(NAME_CASE)
-#undef NAME_CASE
-    default: return "unknown";
-    }
-}
 
 static void explain_op(const explainer *e, const program *p, uint32_t phase, uint32_t index, const qp_op *op)
 {
@@ -36,7 +21,7 @@ static void explain_op(const explainer *e, const program *p, uint32_t phase, uin
         subject = &op->dst;
     quern_explained_op told = {.struct_size = sizeof told, .phase = phase, .rows = p->rows, .index = index};
     told.status = quern_op_query(e->model->device, op, &info, &why);
-    told.op = op_name(op->kind);
+    told.op = quern_op_name(op->kind);
     told.part = tag_words(op->tag, &told.layer);
     told.format = subject->format;
     told.layout = subject->layout;
@@ -69,14 +54,13 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
     kv_cache kv;
     recurrent_state state = {0};
     uint64_t bytes, state_bytes;
-    uint32_t context = options->context ? options->context : model_default_context(e->model);
-    uint32_t chunk = options->chunk ? options->chunk : DEFAULT_CHUNK;
+    session_wishes wishes;
     int select = !(options->flags & QUERN_SESSION_ALL_LOGITS);
-    qp_format k = options->kv_set ? options->kv_k : QP_FORMAT_F16, v = options->kv_set ? options->kv_v : QP_FORMAT_F16;
-    if (context > INT32_MAX)
-        return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count", context,
-                          INT32_MAX);
-    quern_status status = kv_cache_init(&kv, &e->model->hp, k, v, error);
+    quern_status status = session_wishes_read(&wishes, options, error);
+    if (status != QP_OK)
+        return status;
+    uint32_t context = wishes.context ? wishes.context : model_default_context(e->model);
+    status = kv_cache_init(&kv, &e->model->hp, wishes.k, wishes.v, error);
     if (status == QP_OK)
         status = kv_cache_shape(&kv, &e->model->hp, context, &bytes, error);
     if (status == QP_OK)
@@ -85,8 +69,8 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
         (program_memory){.cells = context, .k_cache = kv.k, .v_cache = kv.v, .conv_state = state.conv, .rule_state = state.rule};
     if (status == QP_OK)
         status = explain_program(e, QUERN_PHASE_DECODE, 1, select, error);
-    if (status == QP_OK && chunk > 1)
-        status = explain_program(e, QUERN_PHASE_PREFILL, chunk < context ? chunk : context, select, error);
+    if (status == QP_OK && wishes.chunk > 1)
+        status = explain_program(e, QUERN_PHASE_PREFILL, wishes.chunk < context ? wishes.chunk : context, select, error);
     kv_cache_free(&kv);
     recurrent_free(&state);
     return status;

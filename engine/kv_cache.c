@@ -87,19 +87,12 @@ quern_status kv_cache_plan(kv_cache *kv, placement *p, quern_error *error)
     return QP_OK;
 }
 
-static void bind(qp_tensor *t, const place *at, const placement *p)
-{
-    qp_range range = quern_buffer_range(p->buffers[at->block], at->offset, (uint64_t)t->nb[3]);
-    t->buffer = range.buffer;
-    t->offset = range.offset;
-}
-
 void kv_cache_bind(kv_cache *kv, const placement *p)
 {
     for (uint32_t i = 0; i < kv->layers; i++) {
         if (!kv->k[i].ne[0])
             continue;
-        bind(&kv->k[i], &kv->k_place[i], p);
-        bind(&kv->v[i], &kv->v_place[i], p);
+        placement_bind(p, kv->k_place[i], (uint64_t)kv->k[i].nb[3], &kv->k[i]);
+        placement_bind(p, kv->v_place[i], (uint64_t)kv->v[i].nb[3], &kv->v[i]);
     }
 }

@@ -73,6 +73,13 @@ quern_status placement_allocate(placement *p, quern_device *device, quern_error 
     return QP_OK;
 }
 
+void placement_bind(const placement *p, place at, uint64_t bytes, qp_tensor *t)
+{
+    qp_range range = quern_buffer_range(p->buffers[at.block], at.offset, bytes);
+    t->buffer = range.buffer;
+    t->offset = range.offset;
+}
+
 void placement_free(placement *p)
 {
     for (uint32_t i = 0; p->buffers && i < p->count; i++)

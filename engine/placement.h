@@ -26,6 +26,8 @@ void placement_init(placement *p, const qp_device_info *info, uint32_t heap);
 quern_status placement_add(placement *p, uint64_t bytes, uint64_t alignment, const char *what, place *out, quern_error *error);
 uint64_t placement_bytes(const placement *p);
 quern_status placement_allocate(placement *p, quern_device *device, quern_error *error);
+/* After placement_allocate: fills in where the `bytes` of a tensor that were given a place lie. */
+void placement_bind(const placement *p, place at, uint64_t bytes, qp_tensor *t);
 void placement_free(placement *p); /* and its buffers */
 
 /* The bytes that a heap has left now; UINT64_MAX when the device does not know. */

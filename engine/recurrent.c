@@ -58,19 +58,12 @@ quern_status recurrent_plan(recurrent_state *state, placement *p, quern_error *e
     return QP_OK;
 }
 
-static void bind(qp_tensor *t, const place *at, const placement *p)
-{
-    qp_range range = quern_buffer_range(p->buffers[at->block], at->offset, (uint64_t)t->nb[3]);
-    t->buffer = range.buffer;
-    t->offset = range.offset;
-}
-
 void recurrent_bind(recurrent_state *state, const placement *p)
 {
     for (uint32_t i = 0; i < state->layers; i++) {
         if (!state->rule[i].ne[0])
             continue;
-        bind(&state->conv[i], &state->conv_place[i], p);
-        bind(&state->rule[i], &state->rule_place[i], p);
+        placement_bind(p, state->conv_place[i], (uint64_t)state->conv[i].nb[3], &state->conv[i]);
+        placement_bind(p, state->rule_place[i], (uint64_t)state->rule[i].nb[3], &state->rule[i]);
     }
 }

@@ -262,17 +262,28 @@ static quern_status prepare_host(quern_session *s, quern_error *error)
     return quern_timeline_create(s->model->device, 0, &s->timeline, error);
 }
 
-static quern_status make(quern_session *s, const quern_session_options *options, quern_error *error)
+quern_status session_wishes_read(session_wishes *wishes, const quern_session_options *options, quern_error *error)
 {
-    qp_format k = options->kv_set ? options->kv_k : QP_FORMAT_F16, v = options->kv_set ? options->kv_v : QP_FORMAT_F16;
+    *wishes = (session_wishes){.context = options->context,
+                               .chunk = options->chunk ? options->chunk : DEFAULT_CHUNK,
+                               .k = options->kv_set ? options->kv_k : QP_FORMAT_F16,
+                               .v = options->kv_set ? options->kv_v : QP_FORMAT_F16};
     if (options->context > INT32_MAX)
         return quern_fail(error, QP_ERR_INVALID, "a context of %u tokens is more than the %d that positions can count",
                           options->context, INT32_MAX);
-    quern_status status = kv_cache_init(&s->kv, &s->model->hp, k, v, error);
+    return QP_OK;
+}
+
+static quern_status make(quern_session *s, const quern_session_options *options, quern_error *error)
+{
+    session_wishes wishes;
+    quern_status status = session_wishes_read(&wishes, options, error);
+    if (status == QP_OK)
+        status = kv_cache_init(&s->kv, &s->model->hp, wishes.k, wishes.v, error);
     if (status == QP_OK)
         status = recurrent_init(&s->state, &s->model->hp, &s->state_bytes, error);
     if (status == QP_OK)
-        status = make_in_memory(s, options->context, options->chunk ? options->chunk : DEFAULT_CHUNK, error);
+        status = make_in_memory(s, wishes.context, wishes.chunk, error);
     return status == QP_OK ? prepare_host(s, error) : status;
 }
 

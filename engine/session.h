@@ -32,4 +32,13 @@ struct quern_session {
     quern_error lost;         /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
 };
 
+/* What a session's options ask for, with the defaults in place of what they leave open: quern_explain tells of the programs that
+ * quern_session_create would make. */
+typedef struct session_wishes {
+    uint32_t context; /* 0: nobody chose one */
+    uint32_t chunk;
+    qp_format k, v; /* of the KV cache */
+} session_wishes;
+quern_status session_wishes_read(session_wishes *wishes, const quern_session_options *options, quern_error *error);
+
 #endif

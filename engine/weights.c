@@ -180,19 +180,40 @@ void declare_ends(weight_set *set, const hparams *hp, model_weights *weights)
     }
 }
 
+/* q_rows: of the matrix for Q, in which a gate may lie beside each head. */
+static void declare_apart(weight_set *set, const hparams *hp, uint32_t layer, int kind, int64_t q_rows, attention_weights *weights)
+{
+    const layer_hparams *l = &hp->layer[layer];
+    int64_t e = hp->embedding;
+    weights->q = declare_linear(set, TENSOR_REQUIRED, kind, e, q_rows, "blk.%u.attn_q", layer);
+    weights->k = declare_linear(set, TENSOR_REQUIRED, kind, e, (int64_t)l->kv_heads * l->head_k, "blk.%u.attn_k", layer);
+    weights->v = declare_linear(set, TENSOR_REQUIRED, kind, e, (int64_t)l->kv_heads * l->head_v, "blk.%u.attn_v", layer);
+}
+
+static void declare_attention_output(weight_set *set, const hparams *hp, uint32_t layer, int kind, attention_weights *weights)
+{
+    const layer_hparams *l = &hp->layer[layer];
+    weights->output =
+        declare_linear(set, TENSOR_REQUIRED, kind, (int64_t)l->heads * l->head_v, hp->embedding, "blk.%u.attn_output", layer);
+}
+
 void declare_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
 {
     const layer_hparams *l = &hp->layer[layer];
-    int64_t e = hp->embedding, q = (int64_t)l->heads * l->head_k, k = (int64_t)l->kv_heads * l->head_k;
-    int64_t v = (int64_t)l->kv_heads * l->head_v, out = (int64_t)l->heads * l->head_v;
-    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
-    weights->qkv = declare_linear(set, TENSOR_OPTIONAL, LINEAR_PLAIN, e, q + k + v, "blk.%u.attn_qkv", layer);
-    if (!weights->qkv.w) {
-        weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, q, "blk.%u.attn_q", layer);
-        weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, k, "blk.%u.attn_k", layer);
-        weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, e, v, "blk.%u.attn_v", layer);
-    }
-    weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_PLAIN, out, e, "blk.%u.attn_output", layer);
+    int64_t q = (int64_t)l->heads * l->head_k, kv = (int64_t)l->kv_heads * ((int64_t)l->head_k + l->head_v);
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.attn_norm", layer);
+    weights->qkv = declare_linear(set, TENSOR_OPTIONAL, LINEAR_PLAIN, hp->embedding, q + kv, "blk.%u.attn_qkv", layer);
+    if (!weights->qkv.w)
+        declare_apart(set, hp, layer, LINEAR_PLAIN, q, weights);
+    declare_attention_output(set, hp, layer, LINEAR_PLAIN, weights);
+}
+
+void declare_gated_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
+{
+    const layer_hparams *l = &hp->layer[layer];
+    weights->norm = declare_norm(set, TENSOR_REQUIRED, hp->embedding, "blk.%u.attn_norm", layer);
+    declare_apart(set, hp, layer, LINEAR_SCALED_BIAS, 2 * (int64_t)l->heads * l->head_k, weights);
+    declare_attention_output(set, hp, layer, LINEAR_SCALED_BIAS, weights);
 }
 
 void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
@@ -200,18 +221,6 @@ void declare_qk_norms(weight_set *set, const hparams *hp, uint32_t layer, attent
     int64_t n = hp->layer[layer].head_k;
     weights->q_norm = declare_norm(set, TENSOR_REQUIRED, n, "blk.%u.attn_q_norm", layer);
     weights->k_norm = declare_norm(set, TENSOR_REQUIRED, n, "blk.%u.attn_k_norm", layer);
-}
-
-void declare_gated_attention(weight_set *set, const hparams *hp, uint32_t layer, attention_weights *weights)
-{
-    const layer_hparams *l = &hp->layer[layer];
-    int64_t e = hp->embedding, q = (int64_t)l->heads * l->head_k, k = (int64_t)l->kv_heads * l->head_k;
-    int64_t v = (int64_t)l->kv_heads * l->head_v, out = (int64_t)l->heads * l->head_v;
-    weights->norm = declare_norm(set, TENSOR_REQUIRED, e, "blk.%u.attn_norm", layer);
-    weights->q = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, 2 * q, "blk.%u.attn_q", layer);
-    weights->k = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, k, "blk.%u.attn_k", layer);
-    weights->v = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, e, v, "blk.%u.attn_v", layer);
-    weights->output = declare_linear(set, TENSOR_REQUIRED, LINEAR_SCALED_BIAS, out, e, "blk.%u.attn_output", layer);
 }
 
 void declare_delta(weight_set *set, const hparams *hp, uint32_t layer, delta_weights *weights)
@@ -441,8 +450,6 @@ void weights_bind(weight_set *set, const placement *p)
         weight *w = &set->weight[i];
         if (!w->uses)
             continue;
-        qp_range range = quern_buffer_range(p->buffers[w->at.block], w->at.offset, w->info.bytes);
-        w->place.buffer = range.buffer;
-        w->place.offset = range.offset;
+        placement_bind(p, w->at, w->info.bytes, &w->place);
     }
 }

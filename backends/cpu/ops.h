@@ -58,7 +58,17 @@ qp_status qc_need_index(const qp_tensor *tensor, const char *name, int64_t rows,
 qp_status qc_need_floats(const qp_tensor *tensor, const char *name, int64_t n, qp_text *reason);   /* F32 {n} */
 int qc_reference_has(qp_format format);                                                            /* can kernels/ref read it? */
 int qc_reference_makes(qp_format format);                                                          /* and write it? */
+
 /* ---- products, for MATMUL and EXPERT_MATMUL (ops_matmul.c) ---- */
+
+static inline int qc_is_panel(const qp_tensor *w)
+{
+    return w->layout == QK_LAYOUT_PANEL;
+}
+
+/* A matrix {k, m, experts} that there is a kernel for. */
+qp_status qc_check_matrix(const qp_device *device, const qp_tensor *w, const char *name, int64_t k, int64_t m, int64_t experts,
+                          qp_text *reason);
 
 /* Quantises the rows {K, 1, rows} of x to the start of scratch, unless that is what lies there. Row r is at r·qk_act_bytes(K). */
 qp_status qc_quantise_rows(qc_builder *builder, const qk_tensor *x);

@@ -14,15 +14,10 @@ static int sums(const qp_op *op)
     return (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0;
 }
 
-static int is_panel(const qp_tensor *w)
-{
-    return w->layout == QK_LAYOUT_PANEL;
-}
-
 /* W and W2 lie alike. */
 static int wants_int8(const qp_op *op)
 {
-    return is_panel(&op->src[QP_EXPERT_MATMUL_W]) && !(op->p.expert_matmul.flags & QP_MATMUL_FLOAT);
+    return qc_is_panel(&op->src[QP_EXPERT_MATMUL_W]) && !(op->p.expert_matmul.flags & QP_MATMUL_FLOAT);
 }
 
 /* Experts of a row. */
@@ -33,20 +28,7 @@ static int64_t used_of(const qp_op *op)
 
 static qp_status check_matrix(const qp_device *device, const qp_op *op, const qp_tensor *w, const char *name, qp_text *reason)
 {
-    qp_status status = qc_need_shape(w, name, op->src[QP_EXPERT_MATMUL_X].ne[0], op->dst.ne[0], w->ne[2], reason);
-    if (status)
-        return status;
-    const qk_kernels *k = &device->kernels;
-    int there;
-    if (device->reference)
-        there = !is_panel(w) && qc_reference_has(w->format);
-    else if (is_panel(w))
-        there = k->matmul_panel[w->format] && k->matmul_float[QP_FORMAT_F32];
-    else
-        there = k->matmul_float[w->format] != NULL;
-    return there ? QP_OK
-                 : qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no matmul kernel for %s weights%s", qc_format_name(w->format),
-                           is_panel(w) ? " in panels" : "");
+    return qc_check_matrix(device, w, name, op->src[QP_EXPERT_MATMUL_X].ne[0], op->dst.ne[0], w->ne[2], reason);
 }
 
 static qp_status check_matrices(const qp_device *device, const qp_op *op, qp_text *reason)
@@ -121,11 +103,11 @@ static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_in
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u of %s or flags 0x%x are not known", p->act,
                        pair ? "a gated pair" : "one product", p->flags);
     const qk_kernels *k = &device->kernels;
-    int unpacked = is_panel(w) && !wants_int8(op);
+    int unpacked = qc_is_panel(w) && !wants_int8(op);
     qc_name_kernel(info, unpacked ? "expert_matmul_unpacked" : "expert_matmul", qc_format_name(w->format),
-                   unpacked      ? k->matmul_float_isa[QP_FORMAT_F32]
-                   : is_panel(w) ? k->matmul_panel_isa[w->format]
-                                 : k->matmul_float_isa[w->format]);
+                   unpacked         ? k->matmul_float_isa[QP_FORMAT_F32]
+                   : qc_is_panel(w) ? k->matmul_panel_isa[w->format]
+                                    : k->matmul_float_isa[w->format]);
     uint64_t products = (uint64_t)used_of(op) * (uint64_t)op->dst.ne[2];
     info->operations = 2 * (uint64_t)w->ne[0] * (uint64_t)w->ne[1] * products * (pair ? 2 : 1);
     if (products < (uint64_t)w->ne[2]) /* the others are not read */
@@ -162,7 +144,7 @@ static int64_t entries_of(const qp_op *op)
 
 static uint64_t strip_bytes(const qp_tensor *w)
 {
-    return is_panel(w) ? qk_panel_bytes(w->format, w->ne[0]) : STRIP * qc_row_bytes(w->format, w->ne[0]);
+    return qc_is_panel(w) ? qk_panel_bytes(w->format, w->ne[0]) : STRIP * qc_row_bytes(w->format, w->ne[0]);
 }
 
 static int64_t strips_of(const qp_op *op)
@@ -223,7 +205,7 @@ static qp_status measure(const qp_device *device, const qp_op *op, qc_scratch *s
     uint64_t thread = qc_expert_thread_bytes(&sizes);
     if (wants_int8(op))
         thread += QK_MATMUL_SCRATCH;
-    else if (is_panel(&op->src[QP_EXPERT_MATMUL_W]))
+    else if (qc_is_panel(&op->src[QP_EXPERT_MATMUL_W]))
         thread += STRIP * sizeof(float) * (uint64_t)op->src[QP_EXPERT_MATMUL_X].ne[0];
     uint64_t acts = (uint64_t)gathered_of(op) * (uint64_t)act_bytes(op), sorted = shape_of(op) == SORTED ? sorted_bytes(op) : 0;
     scratch->thread_bytes = thread > scratch->thread_bytes ? thread : scratch->thread_bytes;
@@ -324,7 +306,7 @@ static qp_status gather(qc_builder *b, const qp_op *op, const qk_op *r)
 
 static int64_t expert_bytes(const qp_tensor *w)
 {
-    return is_panel(w) ? w->ne[1] / STRIP * (int64_t)strip_bytes(w) : w->nb[2];
+    return qc_is_panel(w) ? w->ne[1] / STRIP * (int64_t)strip_bytes(w) : w->nb[2];
 }
 
 static void fill(qc_expert_node *u, const qc_build_info *info, const qp_op *op, const qk_op *r)

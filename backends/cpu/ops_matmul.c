@@ -11,45 +11,41 @@ enum {
     STRIP = QK_PANEL_ROWS,
     MAX_TILE = 128,          /* tokens */
     DECODE_BYTES = 64 << 10, /* of weights in a unit, for few tokens: worth taking a number from the counter for */
-    MAX_GROUP = 16, /* strips: a tile's activations are gathered once for all of them */
-    FEW_ROWS = 4 /* that kernels take as they stream */
+    MAX_GROUP = 16,          /* strips: a tile's activations are gathered once for all of them */
+    FEW_ROWS = 4             /* that kernels take as they stream */
 };
-
-static int is_panel(const qp_tensor *w)
-{
-    return w->layout == QK_LAYOUT_PANEL;
-}
 
 /* Panels of a matmul that asks for float activations are dequantised strip by strip. */
 static int unpacks(const qp_op *op, const qp_tensor *w)
 {
-    return is_panel(w) && op->p.matmul.flags & QP_MATMUL_FLOAT;
+    return qc_is_panel(w) && op->p.matmul.flags & QP_MATMUL_FLOAT;
 }
 
 static int wants_int8(const qp_op *op)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2];
-    return (is_panel(w) && !unpacks(op, w)) || (qc_present(w2) && is_panel(w2) && !unpacks(op, w2));
+    return (qc_is_panel(w) && !unpacks(op, w)) || (qc_present(w2) && qc_is_panel(w2) && !unpacks(op, w2));
 }
 
 /* ---- check --------------------------------------------------------------------------------------------------------- */
 
-static qp_status check_weight(const qp_device *device, const qp_op *op, const qp_tensor *w, const char *name, qp_text *reason)
+qp_status qc_check_matrix(const qp_device *device, const qp_tensor *w, const char *name, int64_t k, int64_t m, int64_t experts,
+                          qp_text *reason)
 {
-    qp_status status = qc_need_shape(w, name, op->src[QP_MATMUL_X].ne[0], op->dst.ne[0], 1, reason);
+    qp_status status = qc_need_shape(w, name, k, m, experts, reason);
     if (status)
         return status;
-    const qk_kernels *k = &device->kernels;
+    const qk_kernels *kernels = &device->kernels;
     int there;
     if (device->reference)
-        there = !is_panel(w) && qc_reference_has(w->format);
-    else if (is_panel(w))
-        there = k->matmul_panel[w->format] && k->matmul_float[QP_FORMAT_F32];
+        there = !qc_is_panel(w) && qc_reference_has(w->format);
+    else if (qc_is_panel(w))
+        there = kernels->matmul_panel[w->format] && kernels->matmul_float[QP_FORMAT_F32];
     else
-        there = k->matmul_float[w->format] != NULL;
+        there = kernels->matmul_float[w->format] != NULL;
     return there ? QP_OK
                  : qc_fail(reason, QP_ERR_UNSUPPORTED, "there is no matmul kernel for %s weights%s", qc_format_name(w->format),
-                           is_panel(w) ? " in panels" : "");
+                           qc_is_panel(w) ? " in panels" : "");
 }
 
 static qp_status check_vectors(const qp_op *op, qp_text *reason)
@@ -83,9 +79,9 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
     if (!status)
         status = qc_need_shape(&op->dst, "dst", op->dst.ne[0], 1, op->dst.ne[2], reason);
     if (!status)
-        status = check_weight(device, op, w, "W", reason);
+        status = qc_check_matrix(device, w, "W", op->src[QP_MATMUL_X].ne[0], op->dst.ne[0], 1, reason);
     if (!status && qc_present(w2))
-        status = check_weight(device, op, w2, "W2", reason);
+        status = qc_check_matrix(device, w2, "W2", op->src[QP_MATMUL_X].ne[0], op->dst.ne[0], 1, reason);
     if (!status)
         status = check_vectors(op, reason);
     if (status)
@@ -96,9 +92,9 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
         return qc_fail(reason, QP_ERR_UNSUPPORTED, "activation %u or flags 0x%x are not known", p->act, p->flags);
     const qk_kernels *k = &device->kernels;
     qc_name_kernel(info, unpacks(op, w) ? "matmul_unpacked" : "matmul", qc_format_name(w->format),
-                   unpacks(op, w) ? k->matmul_float_isa[QP_FORMAT_F32]
-                   : is_panel(w)  ? k->matmul_panel_isa[w->format]
-                                  : k->matmul_float_isa[w->format]);
+                   unpacks(op, w)   ? k->matmul_float_isa[QP_FORMAT_F32]
+                   : qc_is_panel(w) ? k->matmul_panel_isa[w->format]
+                                    : k->matmul_float_isa[w->format]);
     info->operations = 2 * (uint64_t)x->ne[0] * (uint64_t)op->dst.ne[0] * (uint64_t)op->dst.ne[2] * (qc_present(w2) ? 2 : 1);
     return QP_OK;
 }
@@ -107,7 +103,7 @@ static qp_status check(const qp_device *device, const qp_op *op, qp_op_info *inf
 
 static uint64_t strip_bytes(const qp_tensor *w)
 {
-    return is_panel(w) ? qk_panel_bytes(w->format, w->ne[0]) : STRIP * qc_row_bytes(w->format, w->ne[0]);
+    return qc_is_panel(w) ? qk_panel_bytes(w->format, w->ne[0]) : STRIP * qc_row_bytes(w->format, w->ne[0]);
 }
 
 /* Strips in a unit: enough bytes to be worth it, few enough that every thread gets several units. */

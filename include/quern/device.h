@@ -114,6 +114,8 @@ QUERN_API quern_status quern_buffer_tensor(quern_buffer *buffer, uint64_t offset
                                            int64_t ne3, qp_tensor *out, quern_error *error);
 QUERN_API qp_range quern_buffer_range(quern_buffer *buffer, uint64_t offset, uint64_t size);
 
+/* What an op of this kind is called: "matmul"; "unknown" for a number that no kind has. Any thread, the text is valid forever. */
+QUERN_API const char *quern_op_name(qp_op_kind kind);
 QUERN_API quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *info, quern_error *reason);
 QUERN_API quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *desc, qp_weight_info *info, quern_error *error);
 QUERN_API quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes,
