@@ -134,6 +134,8 @@ static VkResult result_of(action what)
     }
 }
 
+static void come_to_rest(void);
+
 /* Counts the call; gives what it is to return instead of being passed on, or VK_SUCCESS. *broken: the module is to be broken. */
 static VkResult strike(call at, int *broken)
 {
@@ -141,6 +143,7 @@ static VkResult strike(call at, int *broken)
     unsigned ms = 0;
     pthread_mutex_lock(&lock);
     unsigned long now = ++calls[at];
+    int was_lost = is_lost;
     int can_be_lost = at == CALL_QueueSubmit || at == CALL_WaitSemaphores || at == CALL_GetSemaphoreCounterValue ||
                       at == CALL_QueueWaitIdle || at == CALL_DeviceWaitIdle || at == CALL_WaitForFences;
     if (is_lost && can_be_lost)
@@ -156,7 +159,10 @@ static VkResult strike(call at, int *broken)
         if (broken)
             *broken |= faults[i].what == BREAK;
     }
+    int newly_lost = is_lost && !was_lost;
     pthread_mutex_unlock(&lock);
+    if (newly_lost)
+        come_to_rest();
     sleep_ms(ms);
     return result;
 }
@@ -225,6 +231,13 @@ static PFN_vkVoidFunction either(VkDevice device, const char *name, const char *
 /* ---- calls that fail ---- */
 
 static VkDevice the_device; /* for calls on a queue */
+
+/* A lost device computes nothing more, and its memory may be freed: the real one has to have ended first. */
+static void come_to_rest(void)
+{
+    if (the_device)
+        NEXT(the_device, DeviceWaitIdle)(the_device);
+}
 
 #define COUNTED_CREATE(name)                                                                                                       \
     static VKAPI_ATTR VkResult VKAPI_CALL plain_Create##name(VkDevice device, const Vk##name##CreateInfo *info,                    \

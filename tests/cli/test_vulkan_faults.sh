@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# A Vulkan driver that fails: one line that says what, exit status 1, no crash; and one that does not, with nothing left behind.
+. "$QUERN_SOURCE/tests/tap.sh"
+model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
+if [ ! -f "$VKLAYER/VkLayer_quern_faults.json" ]; then
+    skip_all "the layer that makes a driver fail is not built here"
+fi
+run run "$model" -p "It was" -n 1 --temp 0 --device vulkan
+if [ "$status" -ne 0 ]; then
+    skip_all "$(head -n 1 "$err" | tr '#' ' ')"
+fi
+VK_LAYER_PATH=$VKLAYER
+VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
+export VK_LAYER_PATH VK_INSTANCE_LAYERS
+
+# fault WHAT PATTERN: the run ends with status 1 and a line with the pattern
+fault()
+{
+    QUERN_VK_FAULT=$1
+    export QUERN_VK_FAULT
+    run run "$model" -p "It was" -n 4 --temp 0 --device vulkan
+    unset QUERN_VK_FAULT
+    check "$1: exit status 1 ($status)" test "$status" -eq 1
+    check "$1: is said" said "$2"
+}
+
+fault QueueSubmit:3:lost 'device was lost.*giving work'
+fault QueueSubmit:4:oom 'memory is used up'
+fault WaitSemaphores:4:lost 'device was lost.*waiting'
+fault AllocateMemory:1:oom "asked of device memory.*the device's memory is used up"
+fault AllocateMemory:2:oom-host "the host's memory is used up"
+fault MapMemory:1:failed 'INITIALIZATION_FAILED'
+fault CreateShaderModule:1:failed 'compiling the kernel get_rows'
+fault CreateComputePipelines:2:oom-host "compiling the kernel norm.*the host's memory is used up"
+
+# whatever was made is gone when the device is, after a run that went well as after one that failed
+for what in "" CreateComputePipelines:2:oom-host AllocateMemory:3:oom QueueSubmit:3:lost; do
+    rm -f "$work/counts"
+    QUERN_VK_FAULT=$what QUERN_VK_COUNTS=$work/counts "$QUERN" run "$model" -p "It was" -n 4 --temp 0 --device vulkan >"$out" 2>"$err"
+    check "${what:-no fault}: objects were made and none is left" sh -c \
+        'grep -q "^Memory made [1-9]" "$1" && ! grep -v " live 0$" "$1"' x "$work/counts"
+done
+tap_done
