@@ -33,17 +33,18 @@ static size_t count_controls(const quern_tokenizer *t, const quern_token_list *l
     return count;
 }
 
-/* With the words left out the markup is the same, so there are as many control tokens. A family that reads the system's words, or
- * what an answer thought, may write something else then. */
+/* With the words left out the markup is the same, so there are as many control tokens. Two families read the system's words (gpt-oss
+ * writes a developer's message only if there are some, SmolLM3 obeys "/no_think" in them): there those stay. */
 static void check_words(const quern_chat *chat, const quern_tokenizer *t, quern_chat_message *messages, size_t count,
                         uint32_t flags, size_t controls)
 {
     quern_token_list list = {0};
     quern_error error = {0};
-    if (!strcmp(quern_chat_get_family(chat)->name, "gpt-oss"))
-        return; /* no words, no developer's message */
+    const char *family = quern_chat_get_family(chat)->name;
+    int reads_system = !strcmp(family, "gpt-oss") || !strcmp(family, "smollm3");
     for (size_t i = 0; i < count; i++)
-        messages[i].size = 0;
+        if (!reads_system || messages[i].role == QUERN_CHAT_USER)
+            messages[i].size = 0;
     if (quern_chat_tokenize(chat, messages, count, flags, &list, &error) == QP_OK)
         promise(count_controls(t, &list) == controls);
     quern_token_list_free(&list);
