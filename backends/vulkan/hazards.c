@@ -42,11 +42,14 @@ static int meets_any(const qv_access *a, const qv_access *list, uint32_t count)
     return 0;
 }
 
-int qv_hazards_add(qv_hazards *h, const qp_op *op)
+int qv_hazards_add(qv_hazards *h, const qp_op *op, const qp_range *scratch)
 {
-    qv_access reads[QP_OP_SOURCES + 1], writes[QP_OP_SOURCES + 1];
+    qv_access reads[QP_OP_SOURCES + 1], writes[QP_OP_SOURCES + 2];
     uint32_t read_count = 0, write_count = 0, changed = qk_op_written(op->kind);
     writes[write_count++] = access_of(&op->dst);
+    if (scratch->buffer)
+        writes[write_count++] =
+            (qv_access){.buffer = scratch->buffer, .begin = scratch->offset, .end = scratch->offset + scratch->size};
     if (qv_present(&op->live))
         reads[read_count++] = access_of(&op->live);
     for (int i = 0; i < QP_OP_SOURCES; i++) {

@@ -20,7 +20,8 @@ typedef struct qv_hazards {
     qv_access read[QV_ACCESSES], written[QV_ACCESSES];
 } qv_hazards;
 
-/* Adds the op; 1 if a barrier must come before it, which empties the rest. */
-int qv_hazards_add(qv_hazards *hazards, const qp_op *op);
+/* Adds the op, which writes its scratch memory (buffer NULL: it has none); 1 if a barrier must come before it, which empties the
+ * rest. */
+int qv_hazards_add(qv_hazards *hazards, const qp_op *op, const qp_range *scratch);
 
 #endif

@@ -262,7 +262,14 @@ qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_o
     if (status)
         return qv_fail(reason, status, "%s: %s", row->name, words);
     describe(row, op, info);
+    info->scratch_bytes = qv_op_scratch(device, op);
     return QP_OK;
+}
+
+uint64_t qv_op_scratch(const qp_device *device, const qp_op *op)
+{
+    const qv_op_row *row = find_row(op->kind);
+    return row->scratch ? (row->scratch(device, op) + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT : 0;
 }
 
 qp_status qv_op_launch(qv_plan *plan, const qp_op *op, qp_text *error)

@@ -15,6 +15,7 @@ typedef struct qv_op_row {
     /* Shapes, formats and parameters, after what is true of every op; names the kernel and counts operations in info. */
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
     qp_status (*launch)(qv_plan *plan, const qp_op *op, qp_text *error);
+    uint64_t (*scratch)(const qp_device *device, const qp_op *op); /* bytes that it needs of a checked op; NULL: none */
 } qv_op_row;
 
 extern const qv_op_row qv_get_rows_row, qv_norm_row, qv_matmul_row, qv_rope_row, qv_kv_append_row, qv_attention_row,
@@ -25,6 +26,7 @@ qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_t
 /* placed: its tensors must lie inside buffers of the device. */
 qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_op_info *info, qp_text *reason);
 qp_status qv_op_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+uint64_t qv_op_scratch(const qp_device *device, const qp_op *op); /* bytes of a checked op, a multiple of QV_ALIGNMENT */
 
 /* Number i of a program's ops. */
 const qp_op *qv_op_at(const qp_program_desc *desc, uint32_t i);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/vulkan/plan.h"
 
+#include "backends/vulkan/buffer.h"
 #include "backends/vulkan/status.h"
 
 #include <string.h>
@@ -21,7 +22,13 @@ static qp_status grow(void **data, uint64_t used_bytes, uint64_t room_bytes, qp_
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error)
 {
-    qv_dispatch d = {.op = plan->op, .push_bytes = (uint32_t)push_bytes, .constant_place = UINT32_MAX, .work = work};
+    qv_dispatch d = {.op = plan->op,
+                     .push_bytes = (uint32_t)push_bytes,
+                     .constant_place = UINT32_MAX,
+                     .work = work,
+                     .scratch = plan->scratch_offset,
+                     .scratch_bytes = plan->scratch_bytes,
+                     .waits = plan->waits};
     qp_status status = qv_pipeline_get(plan->device, shader, constants, &d.pipeline, error);
     if (!status && plan->count == plan->room) {
         uint32_t room = plan->room ? 2 * plan->room : 64;
@@ -38,6 +45,7 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
     d.groups[1] = groups_y < QV_MAX_GROUPS ? (uint32_t)groups_y : QV_MAX_GROUPS;
     memcpy(d.push, push, push_bytes);
     plan->list[plan->count++] = d;
+    plan->waits = 0;
     return QP_OK;
 }
 
@@ -101,6 +109,16 @@ qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t
     if (place != UINT32_MAX)
         attach(plan, place, *offset);
     return status;
+}
+
+uint64_t qv_plan_scratch(const qv_plan *plan)
+{
+    return plan->scratch.buffer->address + plan->scratch.offset + plan->scratch_offset;
+}
+
+void qv_plan_wait(qv_plan *plan)
+{
+    plan->waits = 1;
 }
 
 void qv_plan_free(qv_plan *plan)

@@ -17,8 +17,41 @@ static qp_status check_list(const qp_program_desc *desc, qp_text *error)
     return QP_OK;
 }
 
-/* Names the first op that is refused. plan: NULL to check only, without buffers. */
-static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan *plan, qp_text *error)
+/* Ops take their scratch memory one behind the other, so that some of them may run together, and from the start again where the end
+ * is reached. */
+enum { SCRATCH_AHEAD = 1 << 20 };
+
+typedef struct scratch_need {
+    uint64_t all, largest;
+} scratch_need;
+
+static void add_scratch(scratch_need *need, uint64_t bytes)
+{
+    need->all = bytes > UINT64_MAX - need->all ? UINT64_MAX : need->all + bytes;
+    need->largest = bytes > need->largest ? bytes : need->largest;
+}
+
+static uint64_t scratch_of(const scratch_need *need)
+{
+    uint64_t most = need->largest > SCRATCH_AHEAD ? need->largest : SCRATCH_AHEAD;
+    return need->all < most ? need->all : most;
+}
+
+static qp_status begin_op(qv_plan *plan, uint32_t i, uint64_t scratch, qp_text *error)
+{
+    if (scratch > plan->scratch.size)
+        return qv_fail(error, QP_ERR_INVALID, "it needs %llu bytes of scratch memory; the program has %llu",
+                       (unsigned long long)scratch, (unsigned long long)plan->scratch.size);
+    uint64_t at = plan->scratch_offset + plan->scratch_bytes;
+    plan->op = i;
+    plan->scratch_offset = at + scratch <= plan->scratch.size ? at : 0;
+    plan->scratch_bytes = scratch;
+    plan->waits = 0;
+    return QP_OK;
+}
+
+/* Names the first op that is refused. plan: NULL to check only, without buffers; need: NULL not to add up. */
+static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan *plan, scratch_need *need, qp_text *error)
 {
     char words[320] = "";
     qp_text text = {words, sizeof words};
@@ -27,10 +60,12 @@ static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan
         const qp_op *op = qv_op_at(desc, i);
         qp_op_info info = {.struct_size = sizeof info};
         status = qv_op_check(device, op, plan != NULL, &info, &text);
-        if (!status && plan) {
-            plan->op = i;
+        if (!status && plan)
+            status = begin_op(plan, i, info.scratch_bytes, &text);
+        if (!status && plan)
             status = qv_op_launch(plan, op, &text);
-        }
+        if (!status && need)
+            add_scratch(need, info.scratch_bytes);
         if (status)
             return qv_fail(error, status, "op %u: %s", i, words);
     }
@@ -39,13 +74,14 @@ static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan
 
 qp_status qv_program_measure(qp_device *device, const qp_program_desc *desc, qp_program_memory *memory, qp_text *error)
 {
+    scratch_need need = {0};
     qp_status status = qv_lost(device, error);
     if (!status)
-        status = each_op(device, desc, NULL, error);
+        status = each_op(device, desc, NULL, &need, error);
     if (status)
         return status;
     uint64_t stride = (desc->step.size + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT;
-    memory->scratch_bytes = 0;
+    memory->scratch_bytes = scratch_of(&need);
     memory->scratch_alignment = QV_ALIGNMENT;
     memory->host_bytes = sizeof(qp_program) + desc->op_count * sizeof(qv_dispatch) + QV_SLOTS * stride;
     if (QP_HAS(memory, device_bytes))
@@ -93,7 +129,9 @@ static qp_status make_slots(qp_program *program, const qp_range *step, qp_text *
 static qp_status fill(qp_program *program, const qp_program_desc *desc, qp_text *error)
 {
     qv_plan plan = {.device = program->device};
-    qp_status status = each_op(program->device, desc, &plan, error);
+    if (QP_HAS(desc, scratch) && desc->scratch.buffer)
+        plan.scratch = desc->scratch;
+    qp_status status = each_op(program->device, desc, &plan, NULL, error);
     if (!status)
         status = qv_record(&plan, desc, &program->recording, error);
     qv_plan_free(&plan);
@@ -109,6 +147,9 @@ qp_status qv_program_create(qp_device *device, const qp_program_desc *desc, qp_p
         status = qv_range_check(device, &desc->step, "the step block", error);
     if (!status && QP_HAS(desc, scratch) && desc->scratch.buffer)
         status = qv_range_check(device, &desc->scratch, "the scratch range", error);
+    if (!status && QP_HAS(desc, scratch) && desc->scratch.offset % QV_ALIGNMENT)
+        status = qv_fail(error, QP_ERR_INVALID, "the scratch range starts at offset %llu, which is no multiple of %d",
+                         (unsigned long long)desc->scratch.offset, QV_ALIGNMENT);
     if (status)
         return status;
     qp_program *program = qv_alloc_zeroed(sizeof *program);

@@ -55,6 +55,13 @@ static void record_dispatch(const qv_plan *plan, const qv_dispatch *d, const qv_
     vk->CmdDispatch(commands, d->groups[0], d->groups[1], 1);
 }
 
+/* The first dispatch of an op. */
+static int begins_after_barrier(const qv_plan *plan, const qv_dispatch *d, const qp_program_desc *desc, qv_hazards *hazards)
+{
+    qp_range scratch = {d->scratch_bytes ? plan->scratch.buffer : NULL, plan->scratch.offset + d->scratch, d->scratch_bytes};
+    return qv_hazards_add(hazards, qv_op_at(desc, d->op), &scratch);
+}
+
 /* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what
  * it leaves can be seen by the host. */
 static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, const qv_recording *to, VkCommandBuffer commands,
@@ -73,7 +80,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, c
         if (work && work + d->work > limit)
             break;
         work += d->work;
-        if (d->op != op && qv_hazards_add(hazards, qv_op_at(desc, d->op)))
+        if (d->op == op ? d->waits : begins_after_barrier(plan, d, desc, hazards))
             qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, COMPUTE, SHADER_ACCESS);
         op = d->op;
         record_dispatch(plan, d, to, commands);
