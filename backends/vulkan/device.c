@@ -2,6 +2,7 @@
 #include "backends/vulkan/device.h"
 
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/variant.h"
 
 #include <string.h>
 
@@ -118,23 +119,12 @@ static uint64_t guess_rate(VkPhysicalDeviceType type)
     }
 }
 
-/* Kernels in plain floats for any device, and those that hand values around in small subgroups. */
-static qp_status check_variant(const qv_physical *physical, const qp_device_options *options, int *plain, qp_text *error)
-{
-    const char *variant = options && QP_HAS(options, variant) ? options->variant : NULL;
-    *plain = variant && !strcmp(variant, "plain");
-    if (!variant || *plain || (physical->lanes && !strcmp(variant, "lanes")))
-        return QP_OK;
-    return qv_fail(error, QP_ERR_NOT_FOUND, "there are no kernels '%s' for this device; there are: plain%s", variant,
-                   physical->lanes ? " lanes" : "");
-}
-
 qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error)
 {
-    int plain = 0;
+    const char *variant = options && QP_HAS(options, variant) ? options->variant : NULL;
     qp_status status = check_index(index, error);
     if (!status)
-        status = check_variant(&devices[index], options, &plain, error);
+        status = qv_variant_find(&devices[index], variant, &variant, error);
     if (status)
         return status;
     qp_device *device = qv_alloc_zeroed(sizeof *device);
@@ -142,7 +132,7 @@ qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_de
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a device");
     device->physical = &devices[index];
     device->loader = &loader;
-    device->plain = plain;
+    device->variant = variant;
     device->max_submit_ms = options && QP_HAS(options, max_submit_ms) ? options->max_submit_ms : 0;
     if (!device->max_submit_ms)
         device->max_submit_ms = DEFAULT_SUBMIT_MS;

@@ -20,8 +20,8 @@ struct qp_device {
     qv_functions vk;
     atomic_int lost; /* sticky */
     uint32_t max_submit_ms;
-    int plain;     /* only kernels for any device */
-    uint64_t rate; /* multiply-adds a second, a low guess: bounds submissions */
+    const char *variant; /* take these kernels where they can be, else the plain ones; NULL: the best */
+    uint64_t rate;       /* multiply-adds a second, a low guess: bounds submissions */
     qv_queue queue;
     qv_pipelines pipelines;
     qv_transfer transfer;

@@ -25,6 +25,11 @@ static const qv_op_row *find_row(qp_op_kind kind)
     return NULL;
 }
 
+const qv_op_row *qv_op_row_at(uint32_t i)
+{
+    return i < sizeof op_rows / sizeof *op_rows ? op_rows[i] : NULL;
+}
+
 const qp_op *qv_op_at(const qp_program_desc *desc, uint32_t i)
 {
     return (const qp_op *)(const void *)((const char *)desc->ops + (size_t)i * desc->op_stride);
@@ -233,10 +238,12 @@ static qp_status check_common(const qp_device *device, const qv_op_row *row, con
     return status || !placed ? status : check_place(device, &op->live, "the live row count", reason);
 }
 
-static void describe(const qv_op_row *row, const qp_op *op, qp_op_info *info)
+static void describe(const qv_op_row *row, const qp_op *op, const qv_variant *variant, qp_op_info *info)
 {
     if (!info->kernel[0])
-        snprintf(info->kernel, sizeof info->kernel, "%s.plain", row->name);
+        snprintf(info->kernel, sizeof info->kernel, "%s", row->name);
+    size_t used = strlen(info->kernel);
+    snprintf(info->kernel + used, sizeof info->kernel - used, ".%s", variant->name);
     for (char *c = info->kernel; *c; c++)
         *c = (char)tolower((unsigned char)*c);
     info->bytes_moved = qv_tensor_bytes(&op->dst);
@@ -245,7 +252,8 @@ static void describe(const qv_op_row *row, const qp_op *op, qp_op_info *info)
             info->bytes_moved += qv_tensor_bytes(&op->src[i]);
 }
 
-qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_op_info *info, qp_text *reason)
+qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_op_info *info, const qv_variant **variant,
+                      qp_text *reason)
 {
     if (op->struct_size < sizeof *op)
         return qv_fail(reason, QP_ERR_INVALID, "its struct_size is %u bytes, of at least %zu", op->struct_size, sizeof *op);
@@ -261,28 +269,20 @@ qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_o
         status = row->check(device, op, info, &text);
     if (status)
         return qv_fail(reason, status, "%s: %s", row->name, words);
-    describe(row, op, info);
-    info->scratch_bytes = qv_op_scratch(device, op);
+    *variant = qv_variant_choose(device, row, op, &(qp_text){info->note, sizeof info->note});
+    describe(row, op, *variant, info);
+    if ((*variant)->scratch)
+        info->scratch_bytes = ((*variant)->scratch(device, op) + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT;
     return QP_OK;
-}
-
-uint64_t qv_op_scratch(const qp_device *device, const qp_op *op)
-{
-    const qv_op_row *row = find_row(op->kind);
-    return row->scratch ? (row->scratch(device, op) + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT : 0;
-}
-
-qp_status qv_op_launch(qv_plan *plan, const qp_op *op, qp_text *error)
-{
-    return find_row(op->kind)->launch(plan, op, error);
 }
 
 qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
     qp_op_info found = {0};
+    const qv_variant *variant;
     qp_status status = qv_lost(device, reason);
     if (!status)
-        status = qv_op_check(device, op, 0, &found, reason);
+        status = qv_op_check(device, op, 0, &found, &variant, reason);
     if (status || !info)
         return status;
     found.struct_size = info->struct_size;

@@ -5,6 +5,7 @@
 #define QUERN_BACKENDS_VULKAN_OPS_H
 
 #include "backends/vulkan/plan.h"
+#include "backends/vulkan/variant.h"
 
 typedef struct qv_op_row {
     qp_op_kind kind;
@@ -12,10 +13,10 @@ typedef struct qv_op_row {
     const char *sources[QP_OP_SOURCES]; /* what to call them */
     uint32_t required, optional;        /* sets of sources: bit i for src[i] */
     uint32_t weights;                   /* those that may lie in planes, and whose rows may be any distance apart */
-    /* Shapes, formats and parameters, after what is true of every op; names the kernel and counts operations in info. */
+    /* Shapes, formats and parameters, after what is true of every op. In info it counts operations and, where there are kernels for
+     * several formats, names op and format ("matmul_Q4_K"): the variant's name follows it. */
     qp_status (*check)(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
-    qp_status (*launch)(qv_plan *plan, const qp_op *op, qp_text *error);
-    uint64_t (*scratch)(const qp_device *device, const qp_op *op); /* bytes that it needs of a checked op; NULL: none */
+    const qv_variant *variants; /* QV_VARIANTS: best first */
 } qv_op_row;
 
 extern const qv_op_row qv_get_rows_row, qv_norm_row, qv_matmul_row, qv_rope_row, qv_kv_append_row, qv_attention_row,
@@ -23,10 +24,12 @@ extern const qv_op_row qv_get_rows_row, qv_norm_row, qv_matmul_row, qv_rope_row,
 
 qp_status qv_op_query(qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason);
 
-/* placed: its tensors must lie inside buffers of the device. */
-qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_op_info *info, qp_text *reason);
-qp_status qv_op_launch(qv_plan *plan, const qp_op *op, qp_text *error);
-uint64_t qv_op_scratch(const qp_device *device, const qp_op *op); /* bytes of a checked op, a multiple of QV_ALIGNMENT */
+/* placed: its tensors must lie inside buffers of the device. *variant: the kernel that takes it, whose name, note and scratch
+ * memory (a multiple of QV_ALIGNMENT) are in info. */
+qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_op_info *info, const qv_variant **variant,
+                      qp_text *reason);
+
+const qv_op_row *qv_op_row_at(uint32_t i); /* NULL behind the last */
 
 /* Number i of a program's ops. */
 const qp_op *qv_op_at(const qp_program_desc *desc, uint32_t i);

@@ -44,7 +44,7 @@ static qp_status check_attention(const qp_device *device, const qp_op *op, qp_op
     if (!status)
         status = qv_need_numbers(&op->src[QP_ATTENTION_POSITIONS], "the positions", q->ne[2], reason);
     info->operations = 2 * (uint64_t)(k->ne[0] + v->ne[0]) * (uint64_t)k->ne[2] * (uint64_t)q->ne[1] * (uint64_t)q->ne[2];
-    snprintf(info->kernel, sizeof info->kernel, "attention_%s.plain", qv_format_name(k->format));
+    snprintf(info->kernel, sizeof info->kernel, "attention_%s", qv_format_name(k->format));
     return status ? status : qv_need_vector(&op->src[QP_ATTENTION_SINKS], "the sinks", q->ne[1], reason);
 }
 
@@ -89,4 +89,4 @@ const qv_op_row qv_attention_row = {.kind = QP_OP_ATTENTION,
                                                 1u << QP_ATTENTION_POSITIONS,
                                     .optional = 1u << QP_ATTENTION_SINKS,
                                     .check = check_attention,
-                                    .launch = launch_attention};
+                                    .variants = QV_VARIANTS(QV_PLAIN(launch_attention))};

@@ -22,7 +22,7 @@ static qp_status check_pair(const qp_tensor *src, const qp_tensor *dst, qp_op_in
         return qv_fail(reason, QP_ERR_UNSUPPORTED,
                        "%s is not converted to %s here: F32, F16, BF16, Q8_0 and Q4_0 are, each to each",
                        qv_format_name(src->format), qv_format_name(dst->format));
-    snprintf(info->kernel, sizeof info->kernel, "%s_%s_%s.plain", name, qv_format_name(src->format), qv_format_name(dst->format));
+    snprintf(info->kernel, sizeof info->kernel, "%s_%s_%s", name, qv_format_name(src->format), qv_format_name(dst->format));
     return QP_OK;
 }
 
@@ -77,8 +77,12 @@ static qp_status launch_copy(qv_plan *plan, const qp_op *op, qp_text *error)
     return status;
 }
 
-const qv_op_row qv_copy_row = {
-    .kind = QP_OP_COPY, .name = "copy", .sources = {"the source"}, .required = 1, .check = check_copy, .launch = launch_copy};
+const qv_op_row qv_copy_row = {.kind = QP_OP_COPY,
+                               .name = "copy",
+                               .sources = {"the source"},
+                               .required = 1,
+                               .check = check_copy,
+                               .variants = QV_VARIANTS(QV_PLAIN(launch_copy))};
 
 /* ---- KV append ---- */
 
@@ -104,7 +108,7 @@ const qv_op_row qv_kv_append_row = {.kind = QP_OP_KV_APPEND,
                                     .sources = {"x", "the cells"},
                                     .required = 1u << QP_KV_APPEND_X | 1u << QP_KV_APPEND_CELLS,
                                     .check = check_kv_append,
-                                    .launch = launch_kv_append};
+                                    .variants = QV_VARIANTS(QV_PLAIN(launch_kv_append))};
 
 /* ---- rows of a table ---- */
 
@@ -117,7 +121,7 @@ static qp_status check_get_rows(const qp_device *device, const qp_op *op, qp_op_
     qp_status status = qv_need_floats(dst, "dst", dst->ne[0], 1, dst->ne[2], reason);
     if (!status)
         status = qv_need_shape(table, "the table", dst->ne[0], table->ne[1], 1, reason);
-    snprintf(info->kernel, sizeof info->kernel, "get_rows_%s.plain", qv_format_name(table->format));
+    snprintf(info->kernel, sizeof info->kernel, "get_rows_%s", qv_format_name(table->format));
     return status ? status : qv_need_numbers(&op->src[QP_GET_ROWS_IDS], "the ids", dst->ne[2], reason);
 }
 
@@ -151,4 +155,4 @@ const qv_op_row qv_get_rows_row = {.kind = QP_OP_GET_ROWS,
                                    .required = 1u << QP_GET_ROWS_TABLE | 1u << QP_GET_ROWS_IDS,
                                    .weights = 1u << QP_GET_ROWS_TABLE,
                                    .check = check_get_rows,
-                                   .launch = launch_get_rows};
+                                   .variants = QV_VARIANTS(QV_PLAIN(launch_get_rows))};

@@ -66,7 +66,7 @@ const qv_op_row qv_expert_route_row = {.kind = QP_OP_EXPERT_ROUTE,
                                        .required = 1u << QP_EXPERT_ROUTE_LOGITS,
                                        .optional = 1u << QP_EXPERT_ROUTE_BIAS,
                                        .check = check_route,
-                                       .launch = launch_route};
+                                       .variants = QV_VARIANTS(QV_PLAIN(launch_route))};
 
 /* ---- matmul ---- */
 
@@ -129,7 +129,7 @@ static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_in
     if (!status && qv_present(residual))
         status = qv_need_floats(residual, "the residual", w->ne[1], 1, route->ne[2], reason);
     info->operations = 2 * (uint64_t)w->ne[0] * (uint64_t)w->ne[1] * (uint64_t)route->ne[0] * (uint64_t)route->ne[2];
-    snprintf(info->kernel, sizeof info->kernel, "expert_matmul_%s.plain", qv_format_name(w->format));
+    snprintf(info->kernel, sizeof info->kernel, "expert_matmul_%s", qv_format_name(w->format));
     return status ? status : check_vectors(op, reason);
 }
 
@@ -217,4 +217,4 @@ const qv_op_row qv_expert_matmul_row = {
                 1u << QP_EXPERT_MATMUL_BIAS2 | 1u << QP_EXPERT_MATMUL_SCALES,
     .weights = 1u << QP_EXPERT_MATMUL_W | 1u << QP_EXPERT_MATMUL_W2,
     .check = check_matmul,
-    .launch = launch_matmul};
+    .variants = QV_VARIANTS(QV_PLAIN(launch_matmul))};

@@ -22,26 +22,9 @@ static qp_status check_weights(const qp_op *op, qp_text *reason)
     return qv_need_shape(w2, "W2", w->ne[0], w->ne[1], 1, reason);
 }
 
-/* How a matmul is cut up for the device. */
-typedef struct shape {
-    const char *kernel;
-    uint32_t lanes;        /* of a subgroup; 0: the kernel for any device */
-    uint32_t rows, tokens; /* of W and of x that one invocation takes */
-} shape;
-
-/* On devices with small subgroups, which load lane by lane, one that loads seldom and hands around; it takes whole pieces of 32. */
-static shape choose(const qp_device *device, const qp_op *op)
-{
-    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
-    uint32_t lanes = device->plain ? 0 : device->physical->lanes;
-    int even = (x->offset | (uint64_t)x->nb[2]) % 8 == 0;
-    if ((lanes == 8 || lanes == 16) && w->ne[0] % 32 == 0 && even && (w->layout == QV_LAYOUT_PLANES || !qv_has_planes(w->format)))
-        return (shape){"matmul_lanes", lanes, 4, x->ne[2] > 1 ? 8 : 1};
-    return (shape){"matmul", 0, 1, x->ne[2] > 1 ? 4 : 1};
-}
-
 static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_info *info, qp_text *reason)
 {
+    (void)device;
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
     int64_t k = w->ne[0], m = w->ne[1], rows = x->ne[2];
     if (op->p.matmul.act > QP_ACT_SOFTPLUS)
@@ -63,12 +46,18 @@ static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_in
     if (!status && qv_present(residual))
         status = qv_need_floats(residual, "the residual", m, 1, rows, reason);
     info->operations = 2 * (uint64_t)k * (uint64_t)m * (uint64_t)rows * (gated ? 2 : 1);
-    snprintf(info->kernel, sizeof info->kernel, "matmul_%s.%s", qv_format_name(w->format),
-             choose(device, op).lanes ? "lanes" : "plain");
+    snprintf(info->kernel, sizeof info->kernel, "matmul_%s", qv_format_name(w->format));
     return status;
 }
 
-static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
+/* How a matmul is cut up for the device. */
+typedef struct shape {
+    const char *kernel;
+    uint32_t lanes;        /* of a subgroup; 0: the kernel does not ask */
+    uint32_t rows, tokens; /* of W and of x that one invocation takes */
+} shape;
+
+static qp_status launch_shape(qv_plan *plan, const qp_op *op, shape s, qp_text *error)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
     const qp_matmul_params *from = &op->p.matmul;
@@ -96,7 +85,6 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     if (w_row > UINT32_MAX)
         return qv_fail(error, QP_ERR_UNSUPPORTED, "W has rows of %llu bytes; below 4 GiB are served", (unsigned long long)w_row);
     char name[48];
-    shape s = choose(plan->device, op);
     snprintf(name, sizeof name, "%s_%s", s.kernel, qv_format_name(w->format));
     uint32_t m = (uint32_t)w->ne[1];
     qv_constants c = qv_make_constants(
@@ -117,12 +105,43 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     return status;
 }
 
-const qv_op_row qv_matmul_row = {.kind = QP_OP_MATMUL,
-                                 .name = "matmul",
-                                 .sources = {"W", "x", "the bias", "the residual", "W2", "the second bias"},
-                                 .required = 1u << QP_MATMUL_W | 1u << QP_MATMUL_X,
-                                 .optional =
-                                     1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
-                                 .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
-                                 .check = check_matmul,
-                                 .launch = launch_matmul};
+/* ---- the variants ---- */
+
+static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    return launch_shape(plan, op, (shape){"matmul", 0, 1, op->src[QP_MATMUL_X].ne[2] > 1 ? 4 : 1}, error);
+}
+
+/* On devices with small subgroups, which load lane by lane, one that loads seldom and hands around; it takes whole pieces of 32. */
+static const char *lanes_lacks(const qv_physical *physical)
+{
+    return physical->lanes ? NULL : "subgroups are not always of 8 or of 16";
+}
+
+static const char *lanes_refuses(const qp_device *device, const qp_op *op)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
+    (void)device;
+    if (w->ne[0] % 32)
+        return "K is no multiple of 32";
+    if ((x->offset | (uint64_t)x->nb[2]) % 8)
+        return "x has rows that do not start at multiples of 8 bytes";
+    return w->layout == QV_LAYOUT_PLANES || !qv_has_planes(w->format) ? NULL : "W is not packed";
+}
+
+static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    uint32_t tokens = op->src[QP_MATMUL_X].ne[2] > 1 ? 8 : 1;
+    return launch_shape(plan, op, (shape){"matmul_lanes", plan->device->physical->lanes, 4, tokens}, error);
+}
+
+const qv_op_row qv_matmul_row = {
+    .kind = QP_OP_MATMUL,
+    .name = "matmul",
+    .sources = {"W", "x", "the bias", "the residual", "W2", "the second bias"},
+    .required = 1u << QP_MATMUL_W | 1u << QP_MATMUL_X,
+    .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
+    .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
+    .check = check_matmul,
+    .variants = QV_VARIANTS({.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
+                            QV_PLAIN(launch_plain))};

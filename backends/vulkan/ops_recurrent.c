@@ -60,7 +60,7 @@ const qv_op_row qv_short_conv_row = {.kind = QP_OP_SHORT_CONV,
                                                  1u << QP_SHORT_CONV_STATE,
                                      .optional = 1u << QP_SHORT_CONV_BIAS,
                                      .check = check_short_conv,
-                                     .launch = launch_short_conv};
+                                     .variants = QV_VARIANTS(QV_PLAIN(launch_short_conv))};
 
 /* ---- gated delta rule ---- */
 
@@ -145,4 +145,4 @@ const qv_op_row qv_delta_rule_row = {.kind = QP_OP_DELTA_RULE,
                                      .sources = {"q", "k", "v", "g", "beta", "the positions", "the state"},
                                      .required = 0x7f,
                                      .check = check_delta_rule,
-                                     .launch = launch_delta_rule};
+                                     .variants = QV_VARIANTS(QV_PLAIN(launch_delta_rule))};

@@ -84,4 +84,4 @@ const qv_op_row qv_rope_row = {.kind = QP_OP_ROPE,
                                .required = 1u << QP_ROPE_X | 1u << QP_ROPE_POSITIONS,
                                .optional = 1u << QP_ROPE_FACTORS,
                                .check = check_rope,
-                               .launch = launch_rope};
+                               .variants = QV_VARIANTS(QV_PLAIN(launch_rope))};

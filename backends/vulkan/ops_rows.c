@@ -49,7 +49,7 @@ const qv_op_row qv_norm_row = {.kind = QP_OP_NORM,
                                .required = 1u << QP_NORM_X,
                                .optional = 1u << QP_NORM_WEIGHT | 1u << QP_NORM_BIAS,
                                .check = check_norm,
-                               .launch = launch_norm};
+                               .variants = QV_VARIANTS(QV_PLAIN(launch_norm))};
 
 /* ---- elementwise ---- */
 
@@ -106,7 +106,7 @@ const qv_op_row qv_elementwise_row = {.kind = QP_OP_ELEMENTWISE,
                                       .required = 1u << QP_ELEMENTWISE_A,
                                       .optional = 1u << QP_ELEMENTWISE_B,
                                       .check = check_elementwise,
-                                      .launch = launch_elementwise};
+                                      .variants = QV_VARIANTS(QV_PLAIN(launch_elementwise))};
 
 /* ---- sample ---- */
 
@@ -140,4 +140,4 @@ const qv_op_row qv_sample_row = {.kind = QP_OP_SAMPLE,
                                  .sources = {"the logits"},
                                  .required = 1,
                                  .check = check_sample,
-                                 .launch = launch_sample};
+                                 .variants = QV_VARIANTS(QV_PLAIN(launch_sample))};

@@ -16,7 +16,7 @@ typedef struct qv_dispatch {
     uint32_t push[QV_PUSH_BYTES / 4];
     uint32_t constant_place; /* where in push the address of its constants goes, in bytes; UINT32_MAX: nowhere */
     uint64_t constant_offset;
-    uint64_t work; /* multiply-adds or so, at full rows */
+    uint64_t work;                   /* multiply-adds or so, at full rows */
     uint64_t scratch, scratch_bytes; /* its op's part of the program's scratch memory */
     int waits;                       /* for the dispatches of its own op before it */
 } qv_dispatch;
@@ -50,9 +50,9 @@ qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **
  * place UINT32_MAX: only *offset, from the start of all constants, is wanted. */
 qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t bytes, uint64_t *offset, qp_text *error);
 
-/* Scratch memory is what the dispatches of one op hand to each other. An op asks for it by the function `scratch` in its row, as so
- * many bytes; this is its address, a multiple of QV_ALIGNMENT. What it holds when the op begins is undefined: other ops and other
- * programs use the same memory, and recording puts barriers where they do. */
+/* Scratch memory is what the dispatches of one op hand to each other. An op asks for it by the function `scratch` of its variant,
+ * as so many bytes; this is its address, a multiple of QV_ALIGNMENT. What it holds when the op begins is undefined: other ops and
+ * other programs use the same memory, and recording puts barriers where they do. */
 uint64_t qv_plan_scratch(const qv_plan *plan);
 
 /* The dispatches of the current op that are added from now on read what those before wrote. Dispatches of one op run beside each

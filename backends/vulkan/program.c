@@ -59,11 +59,12 @@ static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan
     for (uint32_t i = 0; i < desc->op_count && !status; i++) {
         const qp_op *op = qv_op_at(desc, i);
         qp_op_info info = {.struct_size = sizeof info};
-        status = qv_op_check(device, op, plan != NULL, &info, &text);
+        const qv_variant *variant;
+        status = qv_op_check(device, op, plan != NULL, &info, &variant, &text);
         if (!status && plan)
             status = begin_op(plan, i, info.scratch_bytes, &text);
         if (!status && plan)
-            status = qv_op_launch(plan, op, &text);
+            status = variant->launch(plan, op, &text);
         if (!status && need)
             add_scratch(need, info.scratch_bytes);
         if (status)

@@ -521,7 +521,7 @@ typedef struct qp_op_info {
     uint64_t scratch_bytes; /* for this op alone; program_measure tells it for a program */
     uint64_t bytes_moved;   /* the least that must be read and written at full rows, for a prediction */
     uint64_t operations;    /* multiply-adds count two */
-    char note[192];         /* why a quicker kernel was not taken, "" when none is known that this device could run */
+    char note[192];         /* why a better kernel was not taken (the op, the device, the user's choice), "" when there is none */
 } qp_op_info;
 
 /* ---- weights ------------------------------------------------------------------------------------------------------ */
