@@ -12,6 +12,8 @@ layout(constant_id = 2) const uint GATED = 0;
 
 layout(push_constant, scalar) uniform block { qv_matmul_params p; };
 
+#include "matmul_epilogue.glsl"
+
 void dot_rows(uint64_t w_row, uint first, uint rows, out float sums[TOKENS])
 {
     [[unroll]] for (uint t = 0; t < TOKENS; t++)
@@ -35,23 +37,6 @@ void dot_rows(uint64_t w_row, uint first, uint rows, out float sums[TOKENS])
             sums[t] += w * f32s(p.x + uint64_t(min(first + t, rows - 1)) * p.x_row).v[i];
     }
 #endif
-}
-
-void finish(uint m, uint row, float sum, float sum2)
-{
-    float y = p.scale * sum;
-    if (p.bias != 0)
-        y += p.bias_scale * f32s(p.bias).v[m];
-    y = activate(p.act, y);
-    if (GATED != 0) {
-        float other = p.scale2 * sum2;
-        if (p.bias2 != 0)
-            other += p.bias_scale2 * f32s(p.bias2).v[m];
-        y *= other;
-    }
-    if (p.residual != 0)
-        y += f32s(p.residual + uint64_t(row) * p.residual_row).v[m];
-    f32s(p.dst + uint64_t(row) * p.dst_row).v[m] = y;
 }
 
 void main()

@@ -20,6 +20,8 @@ const uint EACH = 32 / LANES; /* activations that one invocation loads of 32 */
 
 layout(push_constant, scalar) uniform block { qv_matmul_params p; };
 
+#include "matmul_epilogue.glsl"
+
 void load_x(uint64_t at, out float x[EACH])
 {
     if (EACH % 2 == 0) {
@@ -71,23 +73,6 @@ void dot_rows(uint64_t weights, uint first, uint rows)
                 }
         }
     }
-}
-
-void finish(uint m, uint row, float sum, float sum2)
-{
-    float y = p.scale * sum;
-    if (p.bias != 0)
-        y += p.bias_scale * f32s(p.bias).v[m];
-    y = activate(p.act, y);
-    if (GATED != 0) {
-        float other = p.scale2 * sum2;
-        if (p.bias2 != 0)
-            other += p.bias_scale2 * f32s(p.bias2).v[m];
-        y *= other;
-    }
-    if (p.residual != 0)
-        y += f32s(p.residual + uint64_t(row) * p.residual_row).v[m];
-    f32s(p.dst + uint64_t(row) * p.dst_row).v[m] = y;
 }
 
 void main()

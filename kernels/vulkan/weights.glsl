@@ -208,20 +208,13 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_Q4_K) || defined(QV_FORMAT_Q5_K)
-/* Two pieces of 32 share 32 bytes, the first as low nibbles. */
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+/* Of a piece of 32: six bits each. */
+vec2 scale_and_minimum(uint64_t row, uint blocks, uint b, uint piece)
 {
-    uint b = i / 8, piece = i % 8;
 #ifdef QV_FORMAT_Q4_K
     uint64_t scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
 #else
-    uint64_t qh = part(row, blocks, b, 1), scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
-#endif
-    uint words[8];
-    words_32(part(row, blocks, b, 0) + piece / 2 * 32, words);
-#ifdef QV_FORMAT_Q5_K
-    uint fifths[8];
-    words_32(qh, fifths);
+    uint64_t scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
 #endif
     uint s, m, k = piece % 4;
     uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u;
@@ -233,14 +226,26 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
         s = last & 15u | low >> 6 << 4;
         m = last >> 4 | middle >> 6 << 4;
     }
-    vec2 d = halves_at(ds);
-    float scale = d.x * float(s), minimum = d.y * float(m);
+    return halves_at(ds) * vec2(s, m);
+}
+
+/* Two pieces of 32 share 32 bytes, the first as low nibbles. */
+void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+{
+    uint b = i / 8, piece = i % 8;
+    uint words[8];
+    words_32(part(row, blocks, b, 0) + piece / 2 * 32, words);
+#ifdef QV_FORMAT_Q5_K
+    uint fifths[8];
+    words_32(part(row, blocks, b, 1), fifths);
+#endif
+    vec2 d = scale_and_minimum(row, blocks, b, piece);
     [[unroll]] for (uint j = 0; j < 8; j++) {
         uvec4 q = bytes_of(words[j], piece % 2 * 4, 15u);
 #ifdef QV_FORMAT_Q5_K
         q |= bytes_of(fifths[j], piece, 1u) << 4;
 #endif
-        w[j] = scale * vec4(q) - minimum;
+        w[j] = d.x * vec4(q) - d.y;
     }
 }
 
