@@ -25,7 +25,7 @@ static void remember_loss(quern_device *device, const char *words)
         snprintf(device->lost_words, sizeof device->lost_words, "%s: the device was lost: %.360s; close it and open it again",
                  device->id, words[0] ? words : "the driver gave no reason");
         atomic_store_explicit(&device->lost, 1, memory_order_release);
-        quern_log(QUERN_LOG_ERROR, "%s", device->lost_words);
+        quern_log(QUERN_LOG_INFO, "%s", device->lost_words); /* whoever made the call is told anyway */
     }
     pthread_mutex_unlock(&device->lock);
 }

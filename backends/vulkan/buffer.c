@@ -98,6 +98,9 @@ qp_status qv_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
         status = check_size(device, heap, size, error);
     if (status)
         return status;
+    pthread_mutex_lock(&device->queue.lock);
+    qv_buffer_sweep_locked(device, 0);
+    pthread_mutex_unlock(&device->queue.lock);
     qp_buffer *buffer = qv_alloc_zeroed(sizeof *buffer);
     if (!buffer)
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a buffer");
@@ -182,15 +185,39 @@ qp_status qv_buffer_map(qp_buffer *buffer, void **address, qp_text *error)
     return QP_OK;
 }
 
+static void release(qp_buffer *buffer)
+{
+    qp_device *device = buffer->device;
+    device->vk.DestroyBuffer(device->handle, buffer->handle, NULL);
+    device->vk.FreeMemory(device->handle, buffer->memory, NULL);
+    qv_free(buffer);
+}
+
+void qv_buffer_sweep_locked(qp_device *device, int all)
+{
+    qp_buffer **link = &device->queue.buffer_graveyard;
+    while (*link) {
+        qp_buffer *buffer = *link;
+        if (all || qv_queue_reached(device, buffer->last_use)) {
+            *link = buffer->next;
+            release(buffer);
+        } else {
+            link = &buffer->next;
+        }
+    }
+}
+
+/* An upload may be under way, or stand behind a run that waits for whoever calls this: then it is freed later. */
 void qv_buffer_destroy(qp_buffer *buffer)
 {
     if (!buffer)
         return;
     qp_device *device = buffer->device;
-    qv_queue_settle(device); /* an upload may still be under way */
-    device->vk.DestroyBuffer(device->handle, buffer->handle, NULL);
-    device->vk.FreeMemory(device->handle, buffer->memory, NULL);
-    qv_free(buffer);
+    pthread_mutex_lock(&device->queue.lock);
+    buffer->next = device->queue.buffer_graveyard;
+    device->queue.buffer_graveyard = buffer;
+    qv_buffer_sweep_locked(device, 0);
+    pthread_mutex_unlock(&device->queue.lock);
 }
 
 qp_status qv_buffer_write(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error)

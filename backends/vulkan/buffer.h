@@ -12,8 +12,13 @@ struct qp_buffer {
     VkDeviceMemory memory;
     uint64_t size;
     VkDeviceAddress address;
-    char *mapped; /* NULL where the host cannot see it */
+    char *mapped;      /* NULL where the host cannot see it */
+    uint64_t last_use; /* number of the last transfer that names it; under the queue's lock */
+    qp_buffer *next;   /* in the queue's graveyard */
 };
+
+/* Frees those in the graveyard that no transfer names any more; all: whether or not. */
+void qv_buffer_sweep_locked(qp_device *device, int all);
 
 /* Is the range inside its buffer, and the buffer this device's? QP_ERR_INVALID with words about `what`. */
 qp_status qv_range_check(const qp_device *device, const qp_range *range, const char *what, qp_text *error);

@@ -157,6 +157,8 @@ void qv_device_close(qp_device *device)
     if (!device)
         return;
     if (device->handle && device->vk.DeviceWaitIdle) {
+        if (device->queue.done && !qv_queue_drained(device, device->queue.submitted))
+            return; /* with all that it has: what the driver may still use stays */
         device->vk.DeviceWaitIdle(device->handle);
         qv_pipelines_destroy(device);
         qv_transfer_destroy(device);

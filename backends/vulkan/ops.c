@@ -304,6 +304,14 @@ uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t
     return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
 }
 
+uint32_t qv_group_of(const qp_device *device, uint32_t most)
+{
+    const VkPhysicalDeviceLimits *limits = &device->physical->properties.limits;
+    while (most > limits->maxComputeWorkGroupInvocations || most > limits->maxComputeWorkGroupSize[0])
+        most /= 2;
+    return most;
+}
+
 qv_constants qv_make_constants(uint32_t group, uint32_t more, const uint32_t (*pairs)[2])
 {
     qv_constants c = {.count = 1, .values = {group}};

@@ -59,6 +59,9 @@ qp_status qv_need_numbers(const qp_tensor *t, const char *name, int64_t n, qp_te
 
 enum { QV_GROUP = 64 }; /* invocations of a workgroup, unless a kernel has reason for another number */
 
+/* The most invocations of a workgroup up to `most`, a power of two, that the device takes; Vulkan promises 128. */
+uint32_t qv_group_of(const qp_device *device, uint32_t most);
+
 static inline uint64_t qv_groups(uint64_t n, uint64_t size)
 {
     return (n + size - 1) / size;

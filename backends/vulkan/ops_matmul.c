@@ -9,11 +9,20 @@
 
 _Static_assert(sizeof(struct qv_matmul_params) <= QV_PUSH_BYTES, "parameters of a matmul fit the push constants");
 
+/* From one row of W to the next. */
+static uint64_t row_bytes(const qp_tensor *w)
+{
+    return w->layout == QV_LAYOUT_PLANES ? qv_weight_row(w->format, w->layout, w->ne[0]) : w->ne[1] > 1 ? (uint64_t)w->nb[1] : 0;
+}
+
 static qp_status check_weights(const qp_op *op, qp_text *reason)
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2];
     if (!qv_is_weight_format(w->format))
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "there is no kernel for weights in %s yet", qv_format_name(w->format));
+    if (row_bytes(w) > UINT32_MAX)
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "W has rows of %llu bytes; below 4 GiB are served",
+                       (unsigned long long)row_bytes(w));
     qp_status status = qv_need_shape(w, "W", w->ne[0], w->ne[1], 1, reason);
     if (status || !qv_present(w2))
         return status;
@@ -62,7 +71,7 @@ static qp_status launch_shape(qv_plan *plan, const qp_op *op, shape s, qp_text *
     const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
     const qp_matmul_params *from = &op->p.matmul;
     int planes = w->layout == QV_LAYOUT_PLANES, gated = qv_present(&op->src[QP_MATMUL_W2]);
-    uint64_t w_row = planes ? qv_weight_row(w->format, w->layout, w->ne[0]) : (uint64_t)w->nb[1];
+    uint64_t w_row = row_bytes(w);
     struct qv_matmul_params p = {.w = qv_address(w),
                                  .x = qv_address(x),
                                  .bias = qv_address(&op->src[QP_MATMUL_BIAS]),
@@ -82,8 +91,6 @@ static qp_status launch_shape(qv_plan *plan, const qp_op *op, shape s, qp_text *
                                  .scale2 = from->scale2,
                                  .bias_scale2 = from->bias_scale2,
                                  .act = from->act};
-    if (w_row > UINT32_MAX)
-        return qv_fail(error, QP_ERR_UNSUPPORTED, "W has rows of %llu bytes; below 4 GiB are served", (unsigned long long)w_row);
     char name[48];
     snprintf(name, sizeof name, "%s_%s", s.kernel, qv_format_name(w->format));
     uint32_t m = (uint32_t)w->ne[1];

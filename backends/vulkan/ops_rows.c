@@ -131,7 +131,7 @@ static qp_status launch_sample(qv_plan *plan, const qp_op *op, qp_text *error)
                                  .rows = (uint32_t)logits->ne[2],
                                  .logits_row = qv_stride(logits, 2),
                                  .dst_step = (uint32_t)op->dst.nb[0]};
-    qv_constants c = qv_make_constants(4 * QV_GROUP, 0, NULL);
+    qv_constants c = qv_make_constants(qv_group_of(plan->device, 4 * QV_GROUP), 0, NULL);
     return qv_plan_dispatch(plan, "sample", &c, &p, sizeof p, p.rows, 1, (uint64_t)p.n * p.rows, error);
 }
 

@@ -100,7 +100,7 @@ static qp_status record_step(qp_program *program, uint32_t slot, qp_text *error)
     VkResult result = qv_commands_begin(device, commands);
     if (result)
         return qv_failed(device, result, error, "recording the copy of a step block");
-    qv_barrier(device, commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_ACCESS_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT,
+    qv_barrier(device, commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT,
                VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
     device->vk.CmdCopyBuffer(commands, program->slots->handle, program->step.buffer->handle, 1, &region);
     qv_barrier(device, commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
@@ -138,6 +138,8 @@ static qp_status fill(qp_program *program, const qp_program_desc *desc, qp_text 
     qv_plan_free(&plan);
     program->commands = program->recording.commands;
     program->command_count = program->recording.count;
+    if (!status)
+        status = qv_batches_reserve(&program->batches, program->command_count, error); /* so that a run asks for no memory */
     return status ? status : make_slots(program, &desc->step, error);
 }
 
@@ -170,9 +172,11 @@ void qv_program_destroy(qp_program *program)
     if (!program)
         return;
     qp_device *device = program->device;
-    qv_queue_wait(device, program->last, NULL);
-    qv_recording_free(device, &program->recording);
-    device->vk.DestroyCommandPool(device->handle, program->step_pool, NULL);
-    qv_buffer_destroy(program->slots);
+    if (qv_queue_drained(device, program->last)) {
+        qv_recording_free(device, &program->recording);
+        device->vk.DestroyCommandPool(device->handle, program->step_pool, NULL);
+        qv_buffer_destroy(program->slots);
+    }
+    qv_batches_free(&program->batches);
     qv_free(program);
 }

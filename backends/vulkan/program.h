@@ -4,6 +4,7 @@
 #define QUERN_BACKENDS_VULKAN_PROGRAM_H
 
 #include "backends/vulkan/plan.h"
+#include "backends/vulkan/queue.h"
 
 enum { QV_SLOTS = QP_RUNS_QUEUED }; /* step blocks that can be under way */
 
@@ -19,7 +20,8 @@ struct qp_program {
     VkCommandBuffer step_commands[QV_SLOTS]; /* each copies its slot to the step block */
     uint64_t slot_numbers[QV_SLOTS];         /* of the last submission that reads it */
     uint32_t next_slot;
-    uint64_t last; /* number of the last submission */
+    uint64_t last;      /* number of the last submission */
+    qv_batches batches; /* room for those of a run */
 };
 
 qp_status qv_program_measure(qp_device *device, const qp_program_desc *desc, qp_program_memory *memory, qp_text *error);

@@ -28,6 +28,7 @@ void qv_queue_destroy(qp_device *device)
     if (!device->queue.ready)
         return;
     qv_graveyard_sweep_locked(device, 1);
+    qv_buffer_sweep_locked(device, 1);
     device->vk.DestroySemaphore(device->handle, device->queue.done, NULL);
     pthread_mutex_destroy(&device->queue.lock);
 }
@@ -49,6 +50,17 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* A wait on a lost device may say that all went well, and a semaphore of one may show any number: asking for the value tells, by
+ * its result or by a number that nobody was to signal. */
+static VkResult check_value(qp_device *device, VkSemaphore semaphore, uint64_t value)
+{
+    uint64_t now = 0;
+    VkResult result = device->vk.GetSemaphoreCounterValue(device->handle, semaphore, &now);
+    if (result == VK_ERROR_DEVICE_LOST || (!result && (now == UINT64_MAX || now < value)))
+        return VK_ERROR_DEVICE_LOST;
+    return VK_SUCCESS; /* the wait said so, and the driver had no memory to say it again */
+}
+
 qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t value, uint64_t timeout_ns, qp_text *error)
 {
     uint64_t start = timeout_ns && timeout_ns != UINT64_MAX ? now_ns() : 0, slice = timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS;
@@ -59,6 +71,8 @@ qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t v
         if (status)
             return status;
         VkResult result = device->vk.WaitSemaphores(device->handle, &info, slice);
+        if (result == VK_SUCCESS)
+            result = check_value(device, semaphore, value);
         if (result == VK_SUCCESS)
             return QP_OK;
         if (result != VK_TIMEOUT)
@@ -84,12 +98,19 @@ int qv_queue_reached(qp_device *device, uint64_t number)
            (!device->vk.GetSemaphoreCounterValue(device->handle, device->queue.done, &now) && now >= number);
 }
 
-void qv_queue_settle(qp_device *device)
+int qv_queue_drained(qp_device *device, uint64_t number)
 {
-    pthread_mutex_lock(&device->queue.lock);
-    uint64_t number = device->queue.unsettled;
-    pthread_mutex_unlock(&device->queue.lock);
-    qv_queue_wait(device, number, NULL);
+    enum { TRIES = 1000 };
+    qp_status status = QP_OK;
+    for (int i = 0; i < TRIES; i++) {
+        status = qv_queue_wait(device, number, NULL);
+        if (!status || status == QP_ERR_DEVICE_LOST) /* of a lost device Vulkan lets everything be destroyed */
+            return 1;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    qv_log(QP_LOG_ERROR, "%s: it cannot be learned whether its work has ended (status %d): memory is left to it for good",
+           device->physical->properties.deviceName, status);
+    return 0;
 }
 
 /* ---- command buffers ---- */
@@ -125,36 +146,75 @@ void qv_barrier(qp_device *device, VkCommandBuffer commands, VkPipelineStageFlag
 
 /* ---- submitting ---- */
 
-qp_status qv_queue_submit_locked(qp_device *device, const VkCommandBuffer *commands, uint32_t count, const qv_marks *waits,
-                                 qv_marks *signals, uint64_t *number, qp_text *error)
+qp_status qv_batches_reserve(qv_batches *batches, uint32_t count, qp_text *error)
+{
+    if (count <= batches->room)
+        return QP_OK;
+    qv_batch *list = qv_alloc(count * sizeof *list);
+    VkSubmitInfo *infos = qv_alloc(count * sizeof *infos);
+    if (!list || !infos) {
+        qv_free(list);
+        qv_free(infos);
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a run of %u submissions", count);
+    }
+    qv_batches_free(batches);
+    *batches = (qv_batches){list, infos, count};
+    return QP_OK;
+}
+
+void qv_batches_free(qv_batches *batches)
+{
+    qv_free(batches->list);
+    qv_free(batches->infos);
+    *batches = (qv_batches){0};
+}
+
+static const VkPipelineStageFlags everything[MARKS] = {
+#define ALL VK_PIPELINE_STAGE_ALL_COMMANDS_BIT
+    ALL, ALL, ALL, ALL, ALL, ALL, ALL, ALL,
+    ALL, ALL, ALL, ALL, ALL, ALL, ALL
+#undef ALL
+};
+
+/* Adds the queue's own signal, and says it in Vulkan's words. */
+static void describe(qv_batch *b, VkSemaphore done, uint64_t number, VkSubmitInfo *info)
+{
+    b->signals.semaphores[b->signals.count] = done;
+    b->signals.values[b->signals.count] = number;
+    b->signals.count++;
+    b->values = (VkTimelineSemaphoreSubmitInfo){.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                                .waitSemaphoreValueCount = b->waits.count,
+                                                .pWaitSemaphoreValues = b->waits.values,
+                                                .signalSemaphoreValueCount = b->signals.count,
+                                                .pSignalSemaphoreValues = b->signals.values};
+    *info = (VkSubmitInfo){.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                           .pNext = &b->values,
+                           .waitSemaphoreCount = b->waits.count,
+                           .pWaitSemaphores = b->waits.semaphores,
+                           .pWaitDstStageMask = everything,
+                           .commandBufferCount = b->command_count,
+                           .pCommandBuffers = b->commands,
+                           .signalSemaphoreCount = b->signals.count,
+                           .pSignalSemaphores = b->signals.semaphores};
+}
+
+qp_status qv_queue_submit_batches_locked(qp_device *device, qv_batches *batches, uint32_t count, uint64_t *number, qp_text *error)
 {
     qv_queue *queue = &device->queue;
-    VkPipelineStageFlags everything[MARKS];
-    for (int i = 0; i < MARKS; i++)
-        everything[i] = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
-    qv_marks own = {0};
-    qv_marks *to = signals ? signals : &own;
-    to->semaphores[to->count] = queue->done;
-    to->values[to->count] = queue->submitted + 1;
-    VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
-                                            .waitSemaphoreValueCount = waits ? waits->count : 0,
-                                            .pWaitSemaphoreValues = waits ? waits->values : NULL,
-                                            .signalSemaphoreValueCount = to->count + 1,
-                                            .pSignalSemaphoreValues = to->values};
-    VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                         .pNext = &values,
-                         .waitSemaphoreCount = values.waitSemaphoreValueCount,
-                         .pWaitSemaphores = waits ? waits->semaphores : NULL,
-                         .pWaitDstStageMask = everything,
-                         .commandBufferCount = count,
-                         .pCommandBuffers = commands,
-                         .signalSemaphoreCount = to->count + 1,
-                         .pSignalSemaphores = to->semaphores};
-    VkResult result = device->vk.QueueSubmit(queue->handle, 1, &info, VK_NULL_HANDLE);
+    for (uint32_t i = 0; i < count; i++)
+        describe(&batches->list[i], queue->done, queue->submitted + 1 + i, &batches->infos[i]);
+    VkResult result = device->vk.QueueSubmit(queue->handle, count, batches->infos, VK_NULL_HANDLE);
     if (result)
         return qv_failed(device, result, error, "giving work to the device");
-    *number = ++queue->submitted;
+    *number = queue->submitted += count;
     return QP_OK;
+}
+
+qp_status qv_queue_submit_locked(qp_device *device, VkCommandBuffer commands, uint64_t *number, qp_text *error)
+{
+    qv_batch one = {.commands = {commands}, .command_count = 1};
+    VkSubmitInfo info;
+    return qv_queue_submit_batches_locked(device, &(qv_batches){&one, &info, 1}, 1, number, error);
 }
 
 /* ---- running a program ---- */
@@ -178,45 +238,49 @@ static void take_marks(qv_marks *marks, const qp_signal *signals, uint32_t *at, 
     }
 }
 
-/* Never back: a run that failed before anything was submitted has an old number, and other programs may use the timeline still. */
-static void note_use(qp_timeline *timeline, uint64_t number)
+/* The batches of a run: the waits in front (more than MARKS of them need batches of their own), one for each part of the program,
+ * the signals at the end. All go to the driver at once, so that a run that is refused has not run in part. */
+static qp_status write_batches(qp_program *program, const qp_run *run, VkCommandBuffer step, uint32_t *count, qp_text *error)
 {
-    if (number > timeline->last_use)
-        timeline->last_use = number;
+    uint32_t parts = program->command_count ? program->command_count : 1, wait = 0, signal = 0, n = 0;
+    uint32_t in_front = run->wait_count ? (run->wait_count - 1) / MARKS : 0;
+    uint32_t behind = run->signal_count ? (run->signal_count - 1) / MARKS : 0;
+    qp_status status = qv_batches_reserve(&program->batches, in_front + parts + behind, error);
+    if (status)
+        return status;
+    qv_batch *list = program->batches.list;
+    for (uint32_t i = 0; i < in_front + parts + behind; i++)
+        list[i].command_count = list[i].waits.count = list[i].signals.count = 0;
+    for (; n < in_front; n++)
+        take_marks(&list[n].waits, run->waits, &wait, run->wait_count);
+    take_marks(&list[n].waits, run->waits, &wait, run->wait_count);
+    if (step)
+        list[n].commands[list[n].command_count++] = step;
+    for (uint32_t i = 0; i < parts; i++, n++)
+        if (i < program->command_count)
+            list[n].commands[list[n].command_count++] = program->commands[i];
+    for (n--; signal < run->signal_count; n++)
+        take_marks(&list[n].signals, run->signals, &signal, run->signal_count);
+    *count = in_front + parts + behind;
+    return QP_OK;
 }
 
-/* The waits in front (more than MARKS of them need submissions of their own), one submission for each part of the program, the
- * signals at the end. */
-static qp_status submit_run_locked(qp_program *program, const qp_run *run, VkCommandBuffer step, qp_text *error)
+static qp_status submit_run_locked(qp_program *program, const qp_run *run, uint32_t batches, qp_text *error)
 {
-    qp_device *device = program->device;
-    uint32_t wait = 0, signal = 0;
-    qv_marks waits, signals;
     qp_status status = QP_OK;
-    take_marks(&waits, run->waits, &wait, run->wait_count);
-    while (wait < run->wait_count && !status) {
-        status = qv_queue_submit_locked(device, NULL, 0, &waits, NULL, &program->last, error);
-        take_marks(&waits, run->waits, &wait, run->wait_count);
+    uint32_t promised = 0;
+    while (promised < run->signal_count && !status) {
+        status = qv_timeline_promise_locked(run->signals[promised].timeline, run->signals[promised].value, error);
+        promised += !status;
     }
-    for (uint32_t i = 0; i < program->command_count && !status; i++) {
-        VkCommandBuffer commands[2] = {step, program->commands[i]};
-        int with_step = i == 0 && step, last = i + 1 == program->command_count;
-        if (last)
-            take_marks(&signals, run->signals, &signal, run->signal_count);
-        status = qv_queue_submit_locked(device, with_step ? commands : commands + 1, with_step ? 2 : 1, i == 0 ? &waits : NULL,
-                                        last ? &signals : NULL, &program->last, error);
-    }
-    while (signal < run->signal_count && !status) {
-        take_marks(&signals, run->signals, &signal, run->signal_count);
-        status = qv_queue_submit_locked(device, NULL, 0, NULL, &signals, &program->last, error);
-    }
-    for (uint32_t i = 0; i < run->wait_count; i++)
-        note_use(run->waits[i].timeline, program->last);
-    for (uint32_t i = 0; i < run->signal_count; i++) {
-        note_use(run->signals[i].timeline, program->last);
-        if (!status)
-            run->signals[i].timeline->promised = run->signals[i].value;
-    }
+    if (!status)
+        status = qv_queue_submit_batches_locked(program->device, &program->batches, batches, &program->last, error);
+    while (promised && status)
+        qv_timeline_unpromise_locked(run->signals[--promised].timeline);
+    for (uint32_t i = 0; i < run->wait_count && !status; i++)
+        run->waits[i].timeline->last_use = program->last;
+    for (uint32_t i = 0; i < run->signal_count && !status; i++)
+        run->signals[i].timeline->last_use = program->last;
     return status;
 }
 
@@ -230,7 +294,7 @@ qp_status qv_program_run(qp_program *program, const qp_run *run, qp_text *error)
         status = check_signals(program, run->signals, run->signal_count, "signals", error);
     if (status)
         return status;
-    uint32_t slot = program->next_slot;
+    uint32_t slot = program->next_slot, batches = 0;
     VkCommandBuffer step = NULL;
     if (run->step && program->slots) {
         status = qv_queue_wait(device, program->slot_numbers[slot], error);
@@ -239,15 +303,13 @@ qp_status qv_program_run(qp_program *program, const qp_run *run, qp_text *error)
         memcpy(program->slots->mapped + slot * program->slot_stride, run->step, program->step.size);
         step = program->step_commands[slot];
     }
+    status = write_batches(program, run, step, &batches, error);
+    if (status)
+        return status;
     pthread_mutex_lock(&device->queue.lock);
-    for (uint32_t i = 0; i < run->signal_count && !status; i++)
-        if (run->signals[i].value <= run->signals[i].timeline->promised)
-            status = qv_fail(error, QP_ERR_INVALID, "a run would signal %llu on a timeline that has, or is to get, %llu",
-                             (unsigned long long)run->signals[i].value, (unsigned long long)run->signals[i].timeline->promised);
-    if (!status)
-        status = submit_run_locked(program, run, step, error);
+    status = submit_run_locked(program, run, batches, error);
     pthread_mutex_unlock(&device->queue.lock);
-    if (step) { /* a submission that failed half way may have been started */
+    if (!status && step) {
         program->slot_numbers[slot] = program->last;
         program->next_slot = (slot + 1) % QV_SLOTS;
     }

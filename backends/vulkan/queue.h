@@ -11,9 +11,9 @@
 typedef struct qv_queue {
     VkQueue handle;
     VkSemaphore done;
-    uint64_t submitted;     /* the last number given out */
-    uint64_t unsettled;     /* of the last upload through the staging ring */
-    qp_timeline *graveyard; /* timelines that the host has destroyed and submissions still name */
+    uint64_t submitted;          /* the last number given out */
+    qp_timeline *graveyard;      /* timelines that the host has destroyed and submissions still name */
+    qp_buffer *buffer_graveyard; /* and buffers */
     pthread_mutex_t lock;
     int ready;
 } qv_queue;
@@ -28,16 +28,39 @@ typedef struct qv_marks {
 qp_status qv_queue_init(qp_device *device, qp_text *error);
 void qv_queue_destroy(qp_device *device);
 
-/* Under the lock: submits, and tells the number. signals has room for one more. */
-qp_status qv_queue_submit_locked(qp_device *device, const VkCommandBuffer *commands, uint32_t count, const qv_marks *waits,
-                                 qv_marks *signals, uint64_t *number, qp_text *error);
+/* One submission of several that go to the driver together. */
+typedef struct qv_batch {
+    VkCommandBuffer commands[2];
+    uint32_t command_count;
+    qv_marks waits, signals; /* signals: one place stays free */
+    VkTimelineSemaphoreSubmitInfo values;
+} qv_batch;
+
+/* Room for the batches of a run; grows when a run needs more, and stays. */
+typedef struct qv_batches {
+    qv_batch *list;
+    VkSubmitInfo *infos; /* as many */
+    uint32_t room;
+} qv_batches;
+qp_status qv_batches_reserve(qv_batches *batches, uint32_t count, qp_text *error);
+void qv_batches_free(qv_batches *batches);
+
+/* Under the lock: submits the first `count` in one call, of which Vulkan promises that it takes all or, unless the device is lost,
+ * none. Each gets a number of its own; *number is the last one's. */
+qp_status qv_queue_submit_batches_locked(qp_device *device, qv_batches *batches, uint32_t count, uint64_t *number, qp_text *error);
+
+/* The same for one command buffer that waits for nothing but the queue and signals nothing but its number. */
+qp_status qv_queue_submit_locked(qp_device *device, VkCommandBuffer commands, uint64_t *number, qp_text *error);
 
 /* Waits for a submission; QP_ERR_DEVICE_LOST when it cannot end. */
 qp_status qv_queue_wait(qp_device *device, uint64_t number, qp_text *error);
 int qv_queue_reached(qp_device *device, uint64_t number);
-void qv_queue_settle(qp_device *device); /* waits for uploads that buffer_write and weight_pack left under way */
+/* Waits until memory that this submission uses may be freed, also where the driver is out of memory for a while. 0: it cannot be
+ * known, and what the submission uses must be left alone for good. */
+int qv_queue_drained(qp_device *device, uint64_t number);
 
-/* Waits in slices, so that a device that is lost meanwhile ends it: QP_OK, QP_TIMEOUT or QP_ERR_DEVICE_LOST. */
+/* Waits in slices, so that a device that is lost meanwhile ends it: QP_OK, QP_TIMEOUT or QP_ERR_DEVICE_LOST. A lost device's
+ * semaphores may look as if they had been signalled: that counts as lost. */
 qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t value, uint64_t timeout_ns, qp_text *error);
 
 /* A semaphore of type timeline. */
@@ -48,6 +71,10 @@ qp_status qv_commands_create(qp_device *device, VkCommandPool *pool, VkCommandBu
 
 /* Begins a command buffer that may be submitted again while it runs. */
 VkResult qv_commands_begin(qp_device *device, VkCommandBuffer commands);
+
+/* Where a command buffer begins. Vulkan makes what the host wrote before vkQueueSubmit visible by itself, but not what it writes
+ * into a mapping afterwards, while a run waits for a timeline: the first barrier takes in the host's stage for that. */
+enum { QV_ALL_BEFORE = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_HOST_BIT };
 
 /* All that was written before in these stages is seen by all that comes after in those. */
 void qv_barrier(qp_device *device, VkCommandBuffer commands, VkPipelineStageFlags from, VkAccessFlags written,

@@ -73,7 +73,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, c
     if (result)
         return qv_failed(device, result, error, "recording a program");
     hazards->reads = hazards->writes = 0;
-    qv_barrier(device, commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_ACCESS_MEMORY_WRITE_BIT, COMPUTE, SHADER_ACCESS);
+    qv_barrier(device, commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, COMPUTE, SHADER_ACCESS);
     uint32_t op = UINT32_MAX;
     for (; *at < plan->count; ++*at) {
         const qv_dispatch *d = &plan->list[*at];

@@ -47,9 +47,10 @@ qp_status qv_failed(qp_device *device, VkResult result, qp_text *error, const ch
 {
     switch (result) {
     case VK_ERROR_DEVICE_LOST:
-        if (device && !atomic_exchange(&device->lost, 1))
-            qv_log(QP_LOG_ERROR, "%s is lost: while %s", device->physical->properties.deviceName, what);
-        return qv_fail(error, QP_ERR_DEVICE_LOST, "the device was lost while %s: it was reset or is gone; close it", what);
+        if (device)
+            atomic_store(&device->lost, 1);
+        return qv_fail(error, QP_ERR_DEVICE_LOST, "%s was reset or is gone, which showed while %s",
+                       device ? device->physical->properties.deviceName : "it", what);
     case VK_ERROR_OUT_OF_HOST_MEMORY:
     case VK_ERROR_OUT_OF_DEVICE_MEMORY: return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "%s: %s", what, qv_result_name(result));
     default: return qv_fail(error, QP_ERR_DRIVER, "%s: %s (%d)", what, qv_result_name(result), result);
@@ -60,7 +61,8 @@ qp_status qv_lost(const qp_device *device, qp_text *error)
 {
     if (!atomic_load_explicit(&device->lost, memory_order_relaxed))
         return QP_OK;
-    return qv_fail(error, QP_ERR_DEVICE_LOST, "the device was lost earlier: it was reset or is gone; close it");
+    return qv_fail(error, QP_ERR_DEVICE_LOST, "%s was reset or is gone, which showed earlier",
+                   device->physical->properties.deviceName);
 }
 
 void qv_set_host(const qp_host *new_host)

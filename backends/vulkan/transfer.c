@@ -85,14 +85,15 @@ void qv_staging_give(qp_device *device, qv_staging *slot)
 /* ---- copies ---- */
 
 /* Records and submits one copy, between full barriers: it is ordered with all that the queue has. */
-static qp_status copy(qv_staging *slot, VkBuffer from, VkBuffer to, const VkBufferCopy *region, int upload, qp_text *error)
+static qp_status copy(qv_staging *slot, qp_buffer *other, const VkBufferCopy *region, int upload, qp_text *error)
 {
     qp_device *device = slot->buffer->device;
+    VkBuffer from = upload ? slot->buffer->handle : other->handle, to = upload ? other->handle : slot->buffer->handle;
     VkResult result = qv_commands_begin(device, slot->commands);
     if (result)
         return qv_failed(device, result, error, "recording a copy");
-    qv_barrier(device, slot->commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_ACCESS_MEMORY_WRITE_BIT,
-               VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
+    qv_barrier(device, slot->commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT,
+               VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
     device->vk.CmdCopyBuffer(slot->commands, from, to, 1, region);
     if (upload)
         qv_barrier(device, slot->commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
@@ -104,9 +105,9 @@ static qp_status copy(qv_staging *slot, VkBuffer from, VkBuffer to, const VkBuff
     if (result)
         return qv_failed(device, result, error, "recording a copy");
     pthread_mutex_lock(&device->queue.lock);
-    qp_status status = qv_queue_submit_locked(device, &slot->commands, 1, NULL, NULL, &slot->number, error);
-    if (!status && upload)
-        device->queue.unsettled = slot->number;
+    qp_status status = qv_queue_submit_locked(device, slot->commands, &slot->number, error);
+    if (!status)
+        other->last_use = slot->number;
     pthread_mutex_unlock(&device->queue.lock);
     return status;
 }
@@ -115,7 +116,7 @@ qp_status qv_staging_upload(qp_buffer *to, uint64_t offset, uint64_t size, qv_st
 {
     VkBufferCopy region = {.dstOffset = offset, .size = size};
     qp_device *device = to->device;
-    qp_status status = copy(slot, slot->buffer->handle, to->handle, &region, 1, error);
+    qp_status status = copy(slot, to, &region, 1, error);
     qv_staging_give(device, slot);
     return status;
 }
@@ -145,7 +146,7 @@ qp_status qv_transfer_read(qp_buffer *buffer, uint64_t offset, void *data, uint6
     for (uint64_t done = 0, n; done < size && !status; done += n) {
         n = size - done < QV_STAGING_BYTES ? size - done : QV_STAGING_BYTES;
         VkBufferCopy region = {.srcOffset = offset + done, .size = n};
-        status = copy(slot, buffer->handle, slot->buffer->handle, &region, 0, error);
+        status = copy(slot, buffer, &region, 0, error);
         if (!status)
             status = qv_queue_wait(device, slot->number, error);
         if (!status)

@@ -20,8 +20,9 @@ typedef struct planes {
 #define BLOCK_FORMATS(X)                                                                                                           \
     X(Q4_0)                                                                                                                        \
     X(Q4_1)                                                                                                                        \
-    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) X(IQ1_S)        \
-        X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
+    X(Q5_0)                                                                                                                        \
+    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) X(IQ1_S) X(IQ1_M)       \
+        X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
 
 static const planes table[QP_FORMAT_LIMIT] = {
 #define ROW(name) [QP_FORMAT_##name] = {{QV_##name##_OFFSETS}, {QV_##name##_SIZES}},

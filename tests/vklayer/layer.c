@@ -7,9 +7,10 @@
  *           oom-host    VK_ERROR_OUT_OF_HOST_MEMORY
  *           failed      VK_ERROR_INITIALIZATION_FAILED
  *           hang        waits report VK_TIMEOUT from now on, however long they are
- *           slow=MS     the call takes MS milliseconds more
- *           break       shader modules only: every addition of floats becomes a subtraction
- *   QUERN_VK_COUNTS=FILE   appends, when a device goes, how many objects of each kind were made and how many still live
+ *           lie         the device is lost, but waits report VK_SUCCESS from now on and semaphores show 2^64 - 1, as some drivers
+ * do slow=MS     the call takes MS milliseconds more break       shader modules only: every addition of floats becomes a
+ * subtraction QUERN_VK_COUNTS=FILE   appends, when a device goes, how many objects of each kind were made and how many still live,
+ * and "Submission made N": how many VkSubmitInfos the queue was given
  *
  * Loaded as any layer: VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults. */
 #include <pthread.h>
@@ -46,7 +47,7 @@ typedef enum call {
         CALL_COUNT
 } call;
 
-typedef enum action { NOTHING, LOST, OOM, OOM_HOST, FAILED, HANG, SLOW, BREAK } action;
+typedef enum action { NOTHING, LOST, OOM, OOM_HOST, FAILED, HANG, LIE, SLOW, BREAK } action;
 
 typedef struct fault {
     call at;
@@ -57,7 +58,7 @@ typedef struct fault {
 
 enum { MAX_FAULTS = 16 };
 static fault faults[MAX_FAULTS];
-static int fault_count, is_lost, is_hung;
+static int fault_count, is_lost, is_hung, is_lying;
 static unsigned long calls[CALL_COUNT];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -86,7 +87,8 @@ static action parse_action(const char *text, unsigned *ms)
     static const struct {
         const char *name;
         action what;
-    } table[] = {{"lost", LOST}, {"oom-host", OOM_HOST}, {"oom", OOM}, {"failed", FAILED}, {"hang", HANG}, {"break", BREAK}};
+    } table[] = {{"lost", LOST}, {"oom-host", OOM_HOST}, {"oom", OOM},    {"failed", FAILED},
+                 {"hang", HANG}, {"lie", LIE},           {"break", BREAK}};
     if (sscanf(text, "slow=%u", ms) == 1)
         return SLOW;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -143,7 +145,7 @@ static VkResult strike(call at, int *broken)
     unsigned ms = 0;
     pthread_mutex_lock(&lock);
     unsigned long now = ++calls[at];
-    int was_lost = is_lost;
+    int was_lost = is_lost || is_lying;
     int can_be_lost = at == CALL_QueueSubmit || at == CALL_WaitSemaphores || at == CALL_GetSemaphoreCounterValue ||
                       at == CALL_QueueWaitIdle || at == CALL_DeviceWaitIdle || at == CALL_WaitForFences;
     if (is_lost && can_be_lost)
@@ -155,11 +157,12 @@ static VkResult strike(call at, int *broken)
             result = result_of(faults[i].what);
         is_lost |= faults[i].what == LOST;
         is_hung |= faults[i].what == HANG;
+        is_lying |= faults[i].what == LIE;
         ms += faults[i].what == SLOW ? faults[i].slow_ms : 0;
         if (broken)
             *broken |= faults[i].what == BREAK;
     }
-    int newly_lost = is_lost && !was_lost;
+    int newly_lost = (is_lost || is_lying) && !was_lost;
     pthread_mutex_unlock(&lock);
     if (newly_lost)
         come_to_rest();
@@ -193,7 +196,7 @@ enum {
     COUNT_Memory,
     COUNT_KINDS
 };
-static long made[COUNT_KINDS], live[COUNT_KINDS];
+static long made[COUNT_KINDS], live[COUNT_KINDS], submissions;
 
 static void count(int kind, long change)
 {
@@ -217,6 +220,7 @@ static void write_counts(void)
         return;
     for (int i = 0; i < COUNT_KINDS; i++)
         fprintf(file, "%s made %ld live %ld\n", names[i], made[i], live[i]);
+    fprintf(file, "Submission made %ld live 0\n", submissions);
     fclose(file);
 }
 
@@ -338,10 +342,24 @@ static VKAPI_ATTR void VKAPI_CALL layer_DestroyPipeline(VkDevice device, VkPipel
         count(COUNT_Pipeline, -1);
 }
 
+static int lying(void)
+{
+    pthread_mutex_lock(&lock);
+    int yes = is_lying;
+    pthread_mutex_unlock(&lock);
+    return yes;
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL layer_QueueSubmit(VkQueue queue, uint32_t n, const VkSubmitInfo *infos, VkFence fence)
 {
     VkResult r = strike(CALL_QueueSubmit, NULL);
-    return r ? r : NEXT(the_device, QueueSubmit)(queue, n, infos, fence);
+    if (!r && lying())
+        return VK_SUCCESS;
+    r = r ? r : NEXT(the_device, QueueSubmit)(queue, n, infos, fence);
+    pthread_mutex_lock(&lock);
+    submissions += r ? 0 : n;
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL layer_QueueSubmit2(VkQueue queue, uint32_t n, const VkSubmitInfo2 *infos, VkFence fence)
@@ -367,6 +385,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_WaitSemaphores(VkDevice device, cons
     VkResult r = strike(CALL_WaitSemaphores, NULL);
     if (!r && hung(timeout))
         return VK_TIMEOUT;
+    if (!r && lying())
+        return VK_SUCCESS;
     PFN_vkWaitSemaphores next = (PFN_vkWaitSemaphores)either(device, "vkWaitSemaphores", "vkWaitSemaphoresKHR");
     return r ? r : next(device, info, timeout);
 }
@@ -374,6 +394,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_WaitSemaphores(VkDevice device, cons
 static VKAPI_ATTR VkResult VKAPI_CALL layer_GetSemaphoreCounterValue(VkDevice device, VkSemaphore semaphore, uint64_t *value)
 {
     VkResult r = strike(CALL_GetSemaphoreCounterValue, NULL);
+    if (!r && lying()) {
+        *value = UINT64_MAX;
+        return VK_SUCCESS;
+    }
     PFN_vkGetSemaphoreCounterValue next =
         (PFN_vkGetSemaphoreCounterValue)either(device, "vkGetSemaphoreCounterValue", "vkGetSemaphoreCounterValueKHR");
     return r ? r : next(device, semaphore, value);

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ * test_host PLUGIN CASE: the host side of the Vulkan plugin where the driver misbehaves or the order of things is awkward. Each
+ * case is a process of its own, because the layer that makes the driver fail reads the environment once. */
+#include "tests/tap.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <quern/plugin.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND 1000000000ull
+enum { N = 1 << 20, TOO_LONG = 60 };
+
+static const char *plugin_path;
+
+/* An open device, x {N} that a program of four ops adds four to, and two timelines. */
+typedef struct world {
+    const qp_backend *b;
+    qp_device_info info;
+    qp_device *device;
+    qp_buffer *buffer, *scratch;
+    qp_program *program;
+    qp_timeline *gate, *done;
+    char words[512];
+    qp_text text;
+} world;
+
+static int open_device(world *w, uint32_t max_submit_ms)
+{
+    *w = (world){.info = {.struct_size = sizeof w->info}};
+    w->text = (qp_text){w->words, sizeof w->words};
+    void *library = dlopen(plugin_path, RTLD_NOW | RTLD_LOCAL);
+    const qp_plugin *plugin = library ? dlsym(library, QP_PLUGIN_SYMBOL) : NULL;
+    w->b = plugin ? plugin->query(QP_ABI_MINOR, NULL, &w->text) : NULL;
+    if (!w->b)
+        exit(tap_skip_all(w->words[0] ? w->words : "the plugin does not load"));
+    qp_device_options options = {.struct_size = sizeof options, .max_submit_ms = max_submit_ms};
+    return ok(!w->b->device_info(0, &w->info, &w->text) && !w->b->device_open(0, &options, &w->device, &w->text) &&
+                  !w->b->timeline_create(w->device, 0, &w->gate, &w->text) &&
+                  !w->b->timeline_create(w->device, 0, &w->done, &w->text),
+              "a device and two timelines%s%s", w->words[0] ? ": " : "", w->words);
+}
+
+static qp_status make_program(world *w, qp_program **out)
+{
+    qp_tensor x = {.buffer = w->buffer, .ne = {N, 1, 1, 1}, .nb = {4, 4 * N, 4 * N, 4 * N}};
+    qp_op op = {.struct_size = sizeof op, .kind = QP_OP_ELEMENTWISE, .version = 1, .dst = x, .src = {x}};
+    op.p.elementwise = (qp_elementwise_params){.function = QP_ELEMENTWISE_SCALE, .scale = 1, .offset = 1};
+    qp_op ops[4] = {op, op, op, op};
+    qp_program_desc desc = {.struct_size = sizeof desc, .op_stride = sizeof op, .ops = ops, .op_count = 4};
+    qp_program_memory memory = {.struct_size = sizeof memory};
+    qp_status status = w->b->program_measure(w->device, &desc, &memory, &w->text);
+    if (!status && memory.scratch_bytes && !w->scratch)
+        status = w->b->buffer_create(w->device, w->info.weight_heap, memory.scratch_bytes, &w->scratch, &w->text);
+    if (w->scratch)
+        desc.scratch = (qp_range){w->scratch, 0, memory.scratch_bytes};
+    return status ? status : w->b->program_create(w->device, &desc, out, &w->text);
+}
+
+static int open_world(world *w, uint32_t max_submit_ms)
+{
+    if (!open_device(w, max_submit_ms))
+        return 0;
+    float *zeros = calloc(N, sizeof *zeros);
+    int made = !w->b->buffer_create(w->device, w->info.weight_heap, N * sizeof *zeros, &w->buffer, &w->text) &&
+               !w->b->buffer_write(w->buffer, 0, zeros, N * sizeof *zeros, &w->text) && !make_program(w, &w->program);
+    free(zeros);
+    return ok(made, "a program%s%s", w->words[0] ? ": " : "", w->words);
+}
+
+static void close_world(world *w)
+{
+    w->b->program_destroy(w->program);
+    w->b->buffer_destroy(w->buffer);
+    w->b->buffer_destroy(w->scratch);
+    w->b->timeline_destroy(w->gate);
+    w->b->timeline_destroy(w->done);
+    w->b->device_close(w->device);
+}
+
+/* wait 0: for nothing */
+static qp_status start(world *w, qp_program *program, uint64_t wait, uint64_t signal)
+{
+    qp_signal waits = {w->gate, wait}, signals = {w->done, signal};
+    qp_run run = {.struct_size = sizeof run, .wait_count = wait != 0, .signal_count = 1, .waits = &waits, .signals = &signals};
+    return w->b->program_run(program, &run, &w->text);
+}
+
+static qp_status wait_done(world *w, uint64_t value)
+{
+    return w->b->timeline_wait(w->done, value, 30 * SECOND, &w->text);
+}
+
+static float first_of(world *w)
+{
+    float x = -1;
+    w->b->buffer_read(w->buffer, 0, &x, sizeof x, NULL);
+    return x;
+}
+
+static void nap(unsigned ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000l}, NULL);
+}
+
+/* ---- cases ---- */
+
+/* What a queued run uses must stay; what only stands behind it in the queue can be destroyed all the same. */
+static void destroy_behind_a_waiting_run(void)
+{
+    world w;
+    if (!open_world(&w, 0))
+        return;
+    static char bytes[4096];
+    qp_buffer *other = NULL;
+    qp_program *unused = NULL;
+    int fine = !start(&w, w.program, 1, 1) && !w.b->buffer_create(w.device, w.info.weight_heap, sizeof bytes, &other, &w.text) &&
+               !w.b->buffer_write(other, 0, bytes, sizeof bytes, &w.text) && !make_program(&w, &unused);
+    ok(fine, "a run waits; a buffer is written to and a program made behind it%s%s", fine ? "" : ": ", fine ? "" : w.words);
+    alarm(TOO_LONG);
+    w.b->buffer_destroy(other);
+    w.b->program_destroy(unused);
+    alarm(0);
+    uint64_t value = 9;
+    ok(!w.b->timeline_value(w.done, &value) && value == 0, "both are destroyed while it waits");
+    ok(!w.b->timeline_signal(w.gate, 1, &w.text) && !wait_done(&w, 1) && first_of(&w) == 4, "then it runs");
+    close_world(&w);
+}
+
+/* A program of four submissions, of which the driver takes all or none. */
+static void refused_run_is_not_run_in_part(void)
+{
+    world w;
+    if (!open_world(&w, 1))
+        return;
+    ok(!start(&w, w.program, 0, 1) && !wait_done(&w, 1) && first_of(&w) == 4, "it runs");
+    qp_status status = start(&w, w.program, 0, 2);
+    ok(status == QP_ERR_OUT_OF_MEMORY && strstr(w.words, "memory"), "a run that the driver refuses: %d, %s", status, w.words);
+    nap(200);
+    ok(first_of(&w) == 4, "has not run in part");
+    ok(!start(&w, w.program, 0, 2) && !wait_done(&w, 2) && first_of(&w) == 8, "the same run again");
+    ok(w.b->timeline_signal(w.done, 3, &w.text) == QP_OK, "and the timeline is as it should be");
+    close_world(&w);
+}
+
+static void signals_past_a_promise(void)
+{
+    world w;
+    if (!open_world(&w, 0))
+        return;
+    ok(!start(&w, w.program, 1, 10), "a run that is to signal 10 waits");
+    ok(!w.b->timeline_signal(w.done, 5, &w.text), "the host may signal 5");
+    w.words[0] = '\0';
+    ok(w.b->timeline_signal(w.done, 10, &w.text) == QP_ERR_INVALID && strstr(w.words, "10"), "not 10: %s", w.words);
+    ok(w.b->timeline_signal(w.done, 11, &w.text) == QP_ERR_INVALID, "nor 11");
+    ok(start(&w, w.program, 0, 7) == QP_ERR_INVALID && start(&w, w.program, 0, 12) == QP_OK, "and a run not 7, but 12");
+    ok(!w.b->timeline_signal(w.gate, 1, &w.text) && !wait_done(&w, 12), "they run");
+    ok(!w.b->timeline_signal(w.done, 13, &w.text) && w.b->timeline_signal(w.done, 13, &w.text) == QP_ERR_INVALID,
+       "then the host may signal 13, once");
+    close_world(&w);
+}
+
+static void *open_gate(void *arg)
+{
+    world *w = arg;
+    nap(300);
+    w->b->timeline_signal(w->gate, 1, NULL);
+    return NULL;
+}
+
+/* The layer makes the first waits fail with VK_ERROR_OUT_OF_HOST_MEMORY. */
+static void destroy_waits_through_want_of_memory(void)
+{
+    world w;
+    if (!open_world(&w, 0))
+        return;
+    pthread_t thread;
+    ok(!start(&w, w.program, 1, 1) && !pthread_create(&thread, NULL, open_gate, &w), "a run waits for another thread");
+    w.b->program_destroy(w.program);
+    w.program = NULL;
+    uint64_t value = 0;
+    ok(!w.b->timeline_value(w.done, &value) && value == 1, "destroy came back when the run had ended: %d", (int)value);
+    pthread_join(thread, NULL);
+    close_world(&w);
+}
+
+/* The layer loses the device at a submission and lets every wait succeed. */
+static void a_lost_device_lies(void)
+{
+    world w;
+    if (!open_world(&w, 0))
+        return;
+    ok(!start(&w, w.program, 0, 1), "a run");
+    qp_status status = wait_done(&w, 1);
+    ok(status == QP_ERR_DEVICE_LOST, "a wait of which the driver says that all went well: %d, %s", status, w.words);
+    uint64_t value = 5;
+    ok(w.b->timeline_value(w.done, &value) == QP_ERR_DEVICE_LOST && value == 5, "and the loss stays");
+    close_world(&w);
+}
+
+/* ---- */
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    const char *fault, *staged; /* for the layer; for the plugin: as if the host could not see the weights' heap */
+} cases[] = {
+    {"destroy-behind-a-waiting-run", destroy_behind_a_waiting_run, NULL, "1"},
+    {"refused-run", refused_run_is_not_run_in_part, "QueueSubmit:2:oom", NULL},
+    {"signal-past-a-promise", signals_past_a_promise, NULL, NULL},
+    {"destroy-without-memory", destroy_waits_through_want_of_memory,
+     "WaitSemaphores:1:oom-host,WaitSemaphores:2:oom-host,WaitSemaphores:3:oom", NULL},
+    {"lying-driver", a_lost_device_lies, "QueueSubmit:1:lie", NULL},
+};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc == 3 && i < sizeof cases / sizeof *cases; i++) {
+        if (strcmp(argv[2], cases[i].name) != 0)
+            continue;
+        plugin_path = argv[1];
+        if (cases[i].fault)
+            setenv("QUERN_VK_FAULT", cases[i].fault, 1);
+        if (cases[i].staged)
+            setenv("QUERN_VULKAN_STAGED", cases[i].staged, 1);
+        cases[i].run();
+        return tap_done();
+    }
+    fprintf(stderr, "usage: test_host PLUGIN CASE\n");
+    return 2;
+}
