@@ -34,9 +34,13 @@ uint64_t row_of(uint64_t tensor, uint head, uint head_step, uint row, uint row_s
 
 /* ---- 16-bit floats, exact on any device: built-in conversions may round toward zero or flush ---- */
 
+/* With integers, because unpackHalf2x16 may give 0 for a subnormal number, and the scales of weights are some. */
 float f32_from_f16(uint h)
 {
-    return unpackHalf2x16(h).x;
+    uint magnitude = h & 0x7fffu;
+    uint normal = (magnitude << 13) + (magnitude >= 0x7c00u ? 0x70000000u : 0x38000000u);
+    uint bits = magnitude < 0x400u ? floatBitsToUint(float(magnitude) * 5.9604644775390625e-8) : normal;
+    return uintBitsToFloat(bits | (h & 0x8000u) << 16);
 }
 
 /* To nearest even; overflow to infinity, NaN stays NaN. */

@@ -101,7 +101,8 @@ void words_32(uint64_t at, out uint w[8])
 /* Two halves that lie together: a scale and a minimum. */
 vec2 halves_at(uint64_t at)
 {
-    return unpackHalf2x16(word_at(at, 0));
+    uint both = word_at(at, 0);
+    return vec2(f32_from_f16(both & 0xffffu), f32_from_f16(both >> 16));
 }
 
 /* Four numbers of some bits each, one in each byte of a word, from bit `shift` of the byte. */
