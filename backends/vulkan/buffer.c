@@ -2,10 +2,13 @@
 #include "backends/vulkan/buffer.h"
 
 #include "backends/vulkan/device.h"
+#include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { LARGE = 64 << 20 }; /* a buffer that may need what a bench for tests takes of the device */
 
 qp_status qv_range_check(const qp_device *device, const qp_range *range, const char *what, qp_text *error)
 {
@@ -98,6 +101,8 @@ qp_status qv_buffer_create(qp_device *device, uint32_t heap, uint64_t size, qp_b
         status = check_size(device, heap, size, error);
     if (status)
         return status;
+    if (size >= LARGE)
+        qv_selftest_rest(device);
     pthread_mutex_lock(&device->queue.lock);
     qv_buffer_sweep_locked(device, 0);
     pthread_mutex_unlock(&device->queue.lock);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/vulkan/device.h"
 
+#include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/variant.h"
 
@@ -119,6 +120,18 @@ static uint64_t guess_rate(VkPhysicalDeviceType type)
     }
 }
 
+static qp_status prepare(qp_device *device, qp_text *error)
+{
+    qp_status status = create_device(device, error);
+    if (!status)
+        status = qv_queue_init(device, error);
+    if (!status)
+        status = qv_transfer_init(device, error);
+    if (!status)
+        status = qv_pipelines_init(device, error);
+    return status;
+}
+
 qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error)
 {
     const char *variant = options && QP_HAS(options, variant) ? options->variant : NULL;
@@ -137,17 +150,31 @@ qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_de
     if (!device->max_submit_ms)
         device->max_submit_ms = DEFAULT_SUBMIT_MS;
     device->rate = guess_rate(device->physical->properties.deviceType);
-    status = create_device(device, error);
-    if (!status)
-        status = qv_queue_init(device, error);
-    if (!status)
-        status = qv_transfer_init(device, error);
-    if (!status)
-        status = qv_pipelines_init(device, error);
-    if (status)
+    status = prepare(device, error);
+    if (status) {
         qv_device_close(device);
+        return status;
+    }
+    qv_selftest_init(device);
+    *out = device;
+    return QP_OK;
+}
+
+qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text *error)
+{
+    qp_device *bench = qv_alloc_zeroed(sizeof *bench);
+    if (!bench)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a device");
+    bench->physical = device->physical;
+    bench->loader = device->loader;
+    bench->max_submit_ms = device->max_submit_ms;
+    bench->rate = device->rate;
+    bench->is_bench = 1;
+    qp_status status = prepare(bench, error);
+    if (status)
+        qv_device_close(bench);
     else
-        *out = device;
+        *out = bench;
     return status;
 }
 
@@ -156,6 +183,7 @@ void qv_device_close(qp_device *device)
 {
     if (!device)
         return;
+    qv_selftest_destroy(device);
     if (device->handle && device->vk.DeviceWaitIdle) {
         if (device->queue.done && !qv_queue_drained(device, device->queue.submitted))
             return; /* with all that it has: what the driver may still use stays */

@@ -13,6 +13,9 @@
 
 enum { QV_ALIGNMENT = 256 };
 
+struct qv_variant;
+struct qv_selftest;
+
 struct qp_device {
     const qv_physical *physical;
     const qv_loader *loader;
@@ -25,6 +28,9 @@ struct qp_device {
     qv_queue queue;
     qv_pipelines pipelines;
     qv_transfer transfer;
+    struct qv_selftest *selftest;  /* NULL: kernels are believed */
+    int is_bench;                  /* opened for tests */
+    const struct qv_variant *only; /* on a bench: what its op takes */
 };
 
 /* Opens the loader and lists the devices that can be used. Words when there is none. Called once. */
@@ -34,5 +40,8 @@ uint32_t qv_device_count(void);
 qp_status qv_device_info(uint32_t index, qp_device_info *info, qp_text *error);
 qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error);
 void qv_device_close(qp_device *device);
+
+/* The same device once more, for tests of kernels: with the same options, and none of its memory or queues. */
+qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text *error);
 
 #endif

@@ -238,10 +238,8 @@ static qp_status check_common(const qp_device *device, const qv_op_row *row, con
     return status || !placed ? status : check_place(device, &op->live, "the live row count", reason);
 }
 
-static void describe(const qv_op_row *row, const qp_op *op, const qv_variant *variant, qp_op_info *info)
+static void describe(const qp_op *op, const qv_variant *variant, qp_op_info *info)
 {
-    if (!info->kernel[0])
-        snprintf(info->kernel, sizeof info->kernel, "%s", row->name);
     size_t used = strlen(info->kernel);
     snprintf(info->kernel + used, sizeof info->kernel - used, ".%s", variant->name);
     for (char *c = info->kernel; *c; c++)
@@ -262,15 +260,18 @@ qp_status qv_op_check(const qp_device *device, const qp_op *op, int placed, qp_o
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "the Vulkan plugin has no op of kind %u", op->kind);
     if (op->version != 1)
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "%s: version %u of the op is not known, only 1", row->name, op->version);
-    char words[256] = "";
+    char words[512] = "";
     qp_text text = {words, sizeof words};
     qp_status status = check_common(device, row, op, placed, &text);
     if (!status)
         status = row->check(device, op, info, &text);
+    if (!info->kernel[0])
+        snprintf(info->kernel, sizeof info->kernel, "%s", row->name);
+    if (!status)
+        status = qv_variant_choose(device, row, op, info->kernel, variant, &(qp_text){info->note, sizeof info->note}, &text);
     if (status)
         return qv_fail(reason, status, "%s: %s", row->name, words);
-    *variant = qv_variant_choose(device, row, op, &(qp_text){info->note, sizeof info->note});
-    describe(row, op, *variant, info);
+    describe(op, *variant, info);
     if ((*variant)->scratch)
         info->scratch_bytes = ((*variant)->scratch(device, op) + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT;
     return QP_OK;

@@ -179,7 +179,7 @@ static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
     struct qv_expert_matmul_params params;
     fill(op, &params);
-    int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = params.w2 != 0;
+    int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
     char name[48];
     snprintf(name, sizeof name, "expert_matmul_%s", qv_format_name(w->format));
     qv_constants c = qv_make_constants(

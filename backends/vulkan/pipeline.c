@@ -17,7 +17,7 @@ qp_status qv_pipelines_init(qp_device *device, qp_text *error)
     VkPipelineLayoutCreateInfo layout = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    void *kept = qv_cache_load(device->physical, &cache.initialDataSize);
+    void *kept = qv_cache_load(device->physical, QV_CACHE_KERNELS, &cache.initialDataSize);
     cache.pInitialData = kept;
     VkResult result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
     if (!result)
@@ -30,12 +30,12 @@ static void keep_cache(qp_device *device)
 {
     size_t size = 0;
     void *data = NULL;
-    if (!device->pipelines.compiled || atomic_load(&device->lost))
+    if (!device->pipelines.compiled || device->is_bench || atomic_load(&device->lost))
         return;
     if (!device->vk.GetPipelineCacheData(device->handle, device->pipelines.cache, &size, NULL) && size)
         data = qv_alloc(size);
     if (data && !device->vk.GetPipelineCacheData(device->handle, device->pipelines.cache, &size, data))
-        qv_cache_save(device->physical, data, size);
+        qv_cache_save(device->physical, QV_CACHE_KERNELS, data, size);
     qv_free(data);
 }
 
@@ -83,11 +83,15 @@ static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *erro
     return qv_failed(device, result, error, words);
 }
 
+int qv_constants_same(const qv_constants *a, const qv_constants *b)
+{
+    size_t used = a->count * sizeof a->ids[0];
+    return a->count == b->count && !memcmp(a->ids, b->ids, used) && !memcmp(a->values, b->values, used);
+}
+
 static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_constants *constants)
 {
-    size_t used = constants->count * sizeof constants->ids[0];
-    return !strcmp(pipeline->shader->name, shader) && pipeline->constants.count == constants->count &&
-           !memcmp(pipeline->constants.ids, constants->ids, used) && !memcmp(pipeline->constants.values, constants->values, used);
+    return !strcmp(pipeline->shader->name, shader) && qv_constants_same(&pipeline->constants, constants);
 }
 
 qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)

@@ -16,6 +16,8 @@ typedef struct qv_constants {
     uint32_t values[QV_CONSTANTS];
 } qv_constants;
 
+int qv_constants_same(const qv_constants *a, const qv_constants *b);
+
 typedef struct qv_pipeline {
     struct qv_pipeline *next;
     const qv_shader *shader;

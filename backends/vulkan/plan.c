@@ -4,6 +4,7 @@
 #include "backends/vulkan/buffer.h"
 #include "backends/vulkan/status.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Doubles an array that is full. */
@@ -19,6 +20,20 @@ static qp_status grow(void **data, uint64_t used_bytes, uint64_t room_bytes, qp_
     return QP_OK;
 }
 
+/* The first eight are enough to tell one way to run an op from another. */
+static void note_use(qv_uses *uses, const char *shader, const qv_constants *constants)
+{
+    uint32_t i = 0;
+    while (i < uses->count &&
+           (strcmp(uses->list[i].shader, shader) != 0 || !qv_constants_same(&uses->list[i].constants, constants)))
+        i++;
+    if (i < uses->count || i == sizeof uses->list / sizeof *uses->list)
+        return;
+    snprintf(uses->list[i].shader, sizeof uses->list[i].shader, "%s", shader);
+    uses->list[i].constants = *constants;
+    uses->count++;
+}
+
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error)
 {
@@ -29,7 +44,11 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
                      .scratch = plan->scratch_offset,
                      .scratch_bytes = plan->scratch_bytes,
                      .waits = plan->waits};
-    qp_status status = qv_pipeline_get(plan->device, shader, constants, &d.pipeline, error);
+    qp_status status = QP_OK;
+    if (plan->uses)
+        note_use(plan->uses, shader, constants);
+    else
+        status = qv_pipeline_get(plan->device, shader, constants, &d.pipeline, error);
     if (!status && plan->count == plan->room) {
         uint32_t room = plan->room ? 2 * plan->room : 64;
         void *list = plan->list;
@@ -113,7 +132,8 @@ qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t
 
 uint64_t qv_plan_scratch(const qv_plan *plan)
 {
-    return plan->scratch.buffer->address + plan->scratch.offset + plan->scratch_offset;
+    uint64_t start = plan->scratch.buffer ? plan->scratch.buffer->address : 0; /* none where a plan is only to tell */
+    return start + plan->scratch.offset + plan->scratch_offset;
 }
 
 void qv_plan_wait(qv_plan *plan)

@@ -21,8 +21,18 @@ typedef struct qv_dispatch {
     int waits;                       /* for the dispatches of its own op before it */
 } qv_dispatch;
 
+/* The kernels that dispatches use, each once: what a plan is asked for that is to tell and not to run. */
+typedef struct qv_uses {
+    uint32_t count;
+    struct {
+        char shader[48];
+        qv_constants constants;
+    } list[8];
+} qv_uses;
+
 typedef struct qv_plan {
     qp_device *device;
+    qv_uses *uses; /* NULL; else nothing is compiled, and what would be is written here */
     qv_dispatch *list;
     uint32_t count, room;
     uint32_t op; /* the one that is being written down */

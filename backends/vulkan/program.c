@@ -4,6 +4,7 @@
 #include "backends/vulkan/buffer.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
+#include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
 
 #include <stdio.h>
@@ -160,6 +161,7 @@ qp_status qv_program_create(qp_device *device, const qp_program_desc *desc, qp_p
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a program");
     program->device = device;
     status = fill(program, desc, error);
+    qv_selftest_rest(device);
     if (status)
         qv_program_destroy(program);
     else

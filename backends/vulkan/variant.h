@@ -37,9 +37,11 @@ typedef struct qv_variant {
         .name = "plain", .launch = function                                                                                        \
     }
 
-/* The first that can, of the name that the user asked for if there is one, else the last. note: the names of better ones, and why
- * not those; "" when there is none. */
-const qv_variant *qv_variant_choose(const qp_device *device, const struct qv_op_row *row, const qp_op *op, qp_text *note);
+/* The first that can and passes its test (selftest.h), of the name that the user asked for if there is one, else the last. kernel:
+ * op and formats, "matmul_Q4_K". note, with room for something: the names of better ones, and why not those; "" when there is none.
+ * QP_ERR_UNSUPPORTED when all that could run it fail. */
+qp_status qv_variant_choose(const qp_device *device, const struct qv_op_row *row, const qp_op *op, const char *kernel,
+                            const qv_variant **out, qp_text *note, qp_text *reason);
 
 /* What the user asked for (NULL: the best) as a name that lives as long as the plugin. QP_ERR_NOT_FOUND with the names there are
  * for this device. */

@@ -7,10 +7,12 @@
  *           oom-host    VK_ERROR_OUT_OF_HOST_MEMORY
  *           failed      VK_ERROR_INITIALIZATION_FAILED
  *           hang        waits report VK_TIMEOUT from now on, however long they are
- *           lie         the device is lost, but waits report VK_SUCCESS from now on and semaphores show 2^64 - 1, as some drivers
- * do slow=MS     the call takes MS milliseconds more break       shader modules only: every addition of floats becomes a
- * subtraction QUERN_VK_COUNTS=FILE   appends, when a device goes, how many objects of each kind were made and how many still live,
- * and "Submission made N": how many VkSubmitInfos the queue was given
+ *           lie         the device is lost, but waits report VK_SUCCESS from now on and semaphores show 2^64 - 1, as some do
+ *           slow=MS     the call takes MS milliseconds more
+ *           break       shader modules only: every addition of floats becomes a subtraction
+ *           break=OP    the same for modules with an instruction of this number only (337: OpGroupNonUniformBroadcast)
+ *   QUERN_VK_COUNTS=FILE   appends, when the last device goes, how many objects of each kind were made and how many still
+ *                          live, and "Submission made N": how many VkSubmitInfos the queues were given
  *
  * Loaded as any layer: VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults. */
 #include <pthread.h>
@@ -53,7 +55,7 @@ typedef struct fault {
     call at;
     unsigned long nth;
     action what;
-    unsigned slow_ms;
+    unsigned number; /* of milliseconds, or an instruction */
 } fault;
 
 enum { MAX_FAULTS = 16 };
@@ -82,15 +84,17 @@ static int parse_call(const char *text, size_t size, call *out)
     return 0;
 }
 
-static action parse_action(const char *text, unsigned *ms)
+static action parse_action(const char *text, unsigned *number)
 {
     static const struct {
         const char *name;
         action what;
     } table[] = {{"lost", LOST}, {"oom-host", OOM_HOST}, {"oom", OOM},    {"failed", FAILED},
                  {"hang", HANG}, {"lie", LIE},           {"break", BREAK}};
-    if (sscanf(text, "slow=%u", ms) == 1)
+    if (sscanf(text, "slow=%u", number) == 1)
         return SLOW;
+    if (sscanf(text, "break=%u", number) == 1)
+        return BREAK;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (!strncmp(text, table[i].name, strlen(table[i].name)))
             return table[i].what;
@@ -107,7 +111,7 @@ static void parse(void)
         char *end = NULL;
         if (text[name] == ':')
             f.nth = strtoul(text + name + 1, &end, 10);
-        if (!end || *end != ':' || !parse_call(text, name, &f.at) || !(f.what = parse_action(end + 1, &f.slow_ms)) ||
+        if (!end || *end != ':' || !parse_call(text, name, &f.at) || !(f.what = parse_action(end + 1, &f.number)) ||
             fault_count == MAX_FAULTS) {
             fprintf(stderr, "VK_LAYER_QUERN_faults: QUERN_VK_FAULT is not understood at '%s'\n", text);
             _Exit(99);
@@ -138,7 +142,8 @@ static VkResult result_of(action what)
 
 static void come_to_rest(void);
 
-/* Counts the call; gives what it is to return instead of being passed on, or VK_SUCCESS. *broken: the module is to be broken. */
+/* Counts the call; gives what it is to return instead of being passed on, or VK_SUCCESS. *broken: the module is to be broken, 1 in
+ * any case, else if it has an instruction of this number. */
 static VkResult strike(call at, int *broken)
 {
     VkResult result = VK_SUCCESS;
@@ -158,9 +163,9 @@ static VkResult strike(call at, int *broken)
         is_lost |= faults[i].what == LOST;
         is_hung |= faults[i].what == HANG;
         is_lying |= faults[i].what == LIE;
-        ms += faults[i].what == SLOW ? faults[i].slow_ms : 0;
-        if (broken)
-            *broken |= faults[i].what == BREAK;
+        ms += faults[i].what == SLOW ? faults[i].number : 0;
+        if (broken && faults[i].what == BREAK)
+            *broken = faults[i].number ? (int)faults[i].number : 1;
     }
     int newly_lost = (is_lost || is_lying) && !was_lost;
     pthread_mutex_unlock(&lock);
@@ -172,8 +177,7 @@ static VkResult strike(call at, int *broken)
 
 /* ---- what the loader needs ---- */
 
-/* The one instance and the one device of a test: a second device shares the first one's functions, which is right for one driver.
- */
+/* The one instance of a test, and its devices: they share their functions, which is right for one driver. */
 static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkGetDeviceProcAddr next_device;
 static VkInstance the_instance;
@@ -234,13 +238,38 @@ static PFN_vkVoidFunction either(VkDevice device, const char *name, const char *
 
 /* ---- calls that fail ---- */
 
-static VkDevice the_device; /* for calls on a queue */
+enum { MAX_DEVICES = 8 };
+static VkDevice devices[MAX_DEVICES]; /* those that live */
+static int device_count;
+static VkDevice the_device; /* one of them, for calls on a queue */
+
+static void keep_device(VkDevice device)
+{
+    pthread_mutex_lock(&lock);
+    if (device_count < MAX_DEVICES)
+        devices[device_count++] = device;
+    the_device = device;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Is it the last one? */
+static int forget_device(VkDevice device)
+{
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < device_count; i++)
+        if (devices[i] == device)
+            devices[i--] = devices[--device_count];
+    the_device = device_count ? devices[0] : VK_NULL_HANDLE;
+    int last = !device_count;
+    pthread_mutex_unlock(&lock);
+    return last;
+}
 
 /* A lost device computes nothing more, and its memory may be freed: the real one has to have ended first. */
 static void come_to_rest(void)
 {
-    if (the_device)
-        NEXT(the_device, DeviceWaitIdle)(the_device);
+    for (int i = 0; i < device_count; i++)
+        NEXT(devices[i], DeviceWaitIdle)(devices[i]);
 }
 
 #define COUNTED_CREATE(name)                                                                                                       \
@@ -292,9 +321,18 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_MapMemory(VkDevice device, VkDeviceM
 }
 
 /* SPIR-V: five words of header, then instructions with their length in the upper half of the first word. */
+enum { HEADER = 5, OP_FADD = 129, OP_FSUB = 131 };
+
+static int has_code(const uint32_t *code, size_t words, uint32_t number)
+{
+    for (size_t i = HEADER; i < words && code[i] >> 16; i += code[i] >> 16)
+        if ((code[i] & 0xffff) == number)
+            return 1;
+    return 0;
+}
+
 static void break_code(uint32_t *code, size_t words)
 {
-    enum { HEADER = 5, OP_FADD = 129, OP_FSUB = 131 };
     for (size_t i = HEADER; i < words;) {
         uint32_t length = code[i] >> 16;
         if ((code[i] & 0xffff) == OP_FADD)
@@ -310,6 +348,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateShaderModule(VkDevice device, 
 {
     int broken = 0;
     VkResult r = strike(CALL_CreateShaderModule, &broken);
+    if (broken > 1)
+        broken = has_code(info->pCode, info->codeSize / sizeof *info->pCode, (uint32_t)broken);
     if (r || !broken)
         return r ? r : plain_CreateShaderModule(device, info, a, out);
     uint32_t *code = malloc(info->codeSize);
@@ -465,7 +505,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice physic
     PFN_vkCreateDevice create = (PFN_vkCreateDevice)(void (*)(void))get(the_instance, "vkCreateDevice");
     VkResult r = create(physical, info, a, out);
     if (r == VK_SUCCESS)
-        the_device = *out;
+        keep_device(*out);
     return r;
 }
 
@@ -473,7 +513,8 @@ static VKAPI_ATTR void VKAPI_CALL layer_DestroyDevice(VkDevice device, const VkA
 {
     if (!device)
         return;
-    write_counts();
+    if (forget_device(device))
+        write_counts();
     NEXT(device, DestroyDevice)(device, a);
 }
 

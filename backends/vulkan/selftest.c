@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT
+ * What is known of the kernels of a device: asked for, found out, kept, told. */
+#include "backends/vulkan/selftest.h"
+
+#include "backends/vulkan/cache.h"
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/status.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* As it lies on disk. */
+typedef struct record {
+    uint64_t key; /* of the kernels' code and constants */
+    uint32_t verdict;
+    uint32_t reserved;
+    char name[64];
+    char words[160];
+} record;
+
+typedef struct entry {
+    struct entry *next;
+    uint64_t use; /* of the kernels' names and constants */
+    int is_old;   /* found by an earlier run */
+    int is_told;
+    int is_kept; /* to be written down */
+    record what;
+} entry;
+
+struct qv_selftest {
+    qp_device *device, *bench;
+    pthread_mutex_t lock;
+    entry *entries;
+    record *kept; /* from disk, read at the first question */
+    size_t kept_count;
+    int is_read, is_new; /* is_new: there is something that is not on disk */
+    int is_anew;         /* what is on disk is not believed */
+    int unable;          /* no more tests */
+};
+
+/* ---- life ---- */
+
+void qv_selftest_init(qp_device *device)
+{
+    const char *wish = getenv("QUERN_VULKAN_SELF_TEST");
+    if (wish && !strcmp(wish, "off"))
+        return;
+    if (wish && *wish && strcmp(wish, "always") != 0)
+        qv_log(QP_LOG_WARN, "QUERN_VULKAN_SELF_TEST is '%s'; it means something as 'off' or 'always' only", wish);
+    qv_selftest *s = qv_alloc_zeroed(sizeof *s);
+    if (!s)
+        return;
+    if (pthread_mutex_init(&s->lock, NULL)) {
+        qv_free(s);
+        return;
+    }
+    s->device = device;
+    s->is_anew = wish && !strcmp(wish, "always");
+    device->selftest = s;
+}
+
+static void close_bench(qv_selftest *s)
+{
+    if (!s->unable) /* one that hangs cannot be waited for */
+        qv_device_close(s->bench);
+    s->bench = NULL;
+}
+
+static void save(qv_selftest *s);
+
+void qv_selftest_rest(qp_device *device)
+{
+    qv_selftest *s = device->selftest;
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    close_bench(s);
+    if (s->is_new)
+        save(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void qv_selftest_destroy(qp_device *device)
+{
+    qv_selftest *s = device->selftest;
+    if (!s)
+        return;
+    qv_selftest_rest(device);
+    while (s->entries) {
+        entry *e = s->entries;
+        s->entries = e->next;
+        qv_free(e);
+    }
+    pthread_mutex_destroy(&s->lock);
+    qv_free(s->kept);
+    qv_free(s);
+    device->selftest = NULL;
+}
+
+/* ---- on disk ---- */
+
+static void read_kept(qv_selftest *s)
+{
+    size_t size = 0;
+    qv_free(s->kept);
+    s->kept = qv_cache_load(s->device->physical, QV_CACHE_TESTS, &size);
+    s->kept_count = size / sizeof *s->kept;
+    s->is_read = 1;
+    for (size_t i = 0; i < s->kept_count; i++) { /* whoever wrote them */
+        s->kept[i].name[sizeof s->kept[i].name - 1] = '\0';
+        s->kept[i].words[sizeof s->kept[i].words - 1] = '\0';
+    }
+}
+
+static const record *find_kept(const qv_selftest *s, uint64_t key)
+{
+    for (size_t i = 0; i < s->kept_count; i++)
+        if (s->kept[i].key == key && (s->kept[i].verdict == QV_RIGHT || s->kept[i].verdict == QV_WRONG))
+            return &s->kept[i];
+    return NULL;
+}
+
+static int is_ours(const qv_selftest *s, uint64_t key)
+{
+    for (const entry *e = s->entries; e; e = e->next)
+        if (e->what.key == key && e->is_kept)
+            return 1;
+    return 0;
+}
+
+/* Ours, and what others have written meanwhile. What two write at the same moment one of them will test again. */
+static void save(qv_selftest *s)
+{
+    enum { MOST = 4096 };
+    size_t count = 0, room = 0;
+    read_kept(s);
+    for (const entry *e = s->entries; e; e = e->next)
+        room++;
+    size_t others = s->kept_count < MOST ? s->kept_count : 0; /* kernels of long ago */
+    record *all = qv_alloc((room + others) * sizeof *all);
+    if (!all)
+        return;
+    for (const entry *e = s->entries; e; e = e->next)
+        if (e->is_kept)
+            all[count++] = e->what;
+    for (size_t i = 0; i < others; i++)
+        if (!is_ours(s, s->kept[i].key))
+            all[count++] = s->kept[i];
+    if (count)
+        qv_cache_save(s->device->physical, QV_CACHE_TESTS, all, count * sizeof *all);
+    qv_free(all);
+    s->is_new = 0;
+}
+
+/* ---- names and numbers ---- */
+
+void qv_selftest_name(const char *kernel, const qv_variant *variant, char out[64])
+{
+    snprintf(out, 64, "%s.%s", kernel, variant->name);
+    for (char *c = out; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+}
+
+static uint64_t hash_uses(const char *name, const qv_uses *uses)
+{
+    uint64_t sum = qv_hash(0, name, strlen(name));
+    for (uint32_t i = 0; i < uses->count; i++) {
+        const qv_constants *c = &uses->list[i].constants;
+        sum = qv_hash(sum, uses->list[i].shader, strlen(uses->list[i].shader) + 1);
+        sum = qv_hash(sum, c->ids, c->count * sizeof c->ids[0]);
+        sum = qv_hash(sum, c->values, c->count * sizeof c->values[0]);
+    }
+    return sum;
+}
+
+/* With the code, so that another build of a kernel is another one; and with what the tests are like. */
+static uint64_t hash_code(uint64_t use, const qv_uses *uses)
+{
+    enum { TESTS = 1 }; /* another number where tests have become stricter */
+    uint64_t sum = use + TESTS;
+    for (uint32_t i = 0; i < uses->count; i++) {
+        const qv_shader *shader = qv_shader_find(uses->list[i].shader);
+        if (shader)
+            sum = qv_hash(sum, shader->words, shader->bytes);
+    }
+    return sum;
+}
+
+qp_status qv_selftest_uses(qp_device *device, const qv_variant *variant, const qp_op *op, qv_uses *uses)
+{
+    *uses = (qv_uses){0};
+    qv_plan plan = {.device = device, .uses = uses};
+    qp_status status = variant->launch(&plan, op, NULL);
+    qv_plan_free(&plan);
+    return status;
+}
+
+int qv_selftest_same(const qv_uses *a, const qv_uses *b)
+{
+    int same = a->count == b->count;
+    for (uint32_t i = 0; i < a->count && same; i++)
+        same = !strcmp(a->list[i].shader, b->list[i].shader) && qv_constants_same(&a->list[i].constants, &b->list[i].constants);
+    return same;
+}
+
+/* ---- questions ---- */
+
+static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant, const qp_op *op, entry *e)
+{
+    record *out = &e->what;
+    qp_text words = {out->words, sizeof out->words};
+    out->verdict = QV_UNKNOWN;
+    if (s->unable)
+        return;
+    if (!s->bench && qv_device_open_bench(s->device, &s->bench, &words)) {
+        qv_log(QP_LOG_INFO, "kernels are not tested: %s", out->words);
+        s->unable = 1;
+        return;
+    }
+    qv_verdict verdict = qv_selftest_run(s->bench, row, variant, op, &words);
+    out->verdict = verdict >= QV_WRONG ? QV_WRONG : (uint32_t)verdict;
+    /* A device may be lost for reasons of its own: only where something else takes the kernel's place is that held against it. */
+    int has_other = variant[1].name != NULL;
+    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict >= QV_LOST && has_other);
+    s->unable = verdict == QV_HUNG;
+    if (s->unable || atomic_load(&s->bench->lost))
+        close_bench(s);
+    if (verdict == QV_UNKNOWN)
+        qv_log(QP_LOG_INFO, "the kernel %s is not tested: %s", out->name, out->words);
+    s->is_new |= e->is_kept;
+}
+
+static entry *learn(qv_selftest *s, uint64_t use, const qv_uses *uses, const char *name, const qv_op_row *row,
+                    const qv_variant *variant, const qp_op *op)
+{
+    entry *e = qv_alloc_zeroed(sizeof *e);
+    if (!e)
+        return NULL;
+    if (!s->is_read)
+        read_kept(s);
+    e->use = use;
+    e->what.key = hash_code(use, uses);
+    snprintf(e->what.name, sizeof e->what.name, "%s", name);
+    const record *kept = s->is_anew ? NULL : find_kept(s, e->what.key);
+    e->is_old = e->is_kept = kept != NULL;
+    if (kept)
+        e->what = *kept;
+    else
+        test(s, row, variant, op, e);
+    e->next = s->entries;
+    s->entries = e;
+    return e;
+}
+
+const char *qv_selftest_fault(const qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op,
+                              const char *kernel)
+{
+    qv_selftest *s = device->selftest;
+    qv_uses uses;
+    char name[64];
+    if (!s || qv_selftest_uses(s->device, variant, op, &uses))
+        return NULL;
+    qv_selftest_name(kernel, variant, name);
+    uint64_t use = hash_uses(name, &uses);
+    pthread_mutex_lock(&s->lock);
+    entry *e = s->entries;
+    while (e && e->use != use)
+        e = e->next;
+    if (!e)
+        e = learn(s, use, &uses, name, row, variant, op);
+    const char *fault = e && e->what.verdict == QV_WRONG ? e->what.words : NULL; /* never changes again */
+    pthread_mutex_unlock(&s->lock);
+    return fault;
+}
+
+void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_variant *variant, const char *fault,
+                      const qv_variant *instead)
+{
+    qv_selftest *s = device->selftest;
+    char name[64];
+    int told = 0, old = 0;
+    qv_selftest_name(kernel, variant, name);
+    pthread_mutex_lock(&s->lock);
+    for (entry *e = s->entries; e; e = e->next)
+        if (!strcmp(e->what.name, name)) {
+            told |= e->is_told;
+            e->is_told = 1;
+            old |= e->is_old && e->what.words == fault;
+        }
+    pthread_mutex_unlock(&s->lock);
+    if (!told)
+        qv_log(
+            QP_LOG_WARN,
+            "the kernel %s fails its test on %s, driver %s (%s%s); %s takes its place. Another version of the driver may be right; "
+            "QUERN_VULKAN_SELF_TEST=always tests anew",
+            name, device->physical->properties.deviceName, device->physical->driver, fault, old ? "; found earlier" : "",
+            instead->name);
+}
