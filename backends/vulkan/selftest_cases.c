@@ -110,7 +110,7 @@ static int shape_expert_matmul(uint32_t i, qp_op *op, int *spare)
 /* {cells, rows}; the heads of one or two KV heads */
 static int shape_attention(uint32_t i, qp_op *op, int *spare)
 {
-    static const int64_t sizes[][2] = {{37, 1}, {70, 33}, {9, 2}, {1100, 1}, {67, 66}, {300, 5}, {0, 1}, {0, 64}};
+    static const int64_t sizes[][2] = {{37, 1}, {70, 19}, {9, 2}, {1100, 1}, {39, 66}, {300, 3}, {0, 1}, {0, 64}};
     enum { COUNT = sizeof sizes / sizeof *sizes, SPARE = 6 };
     if (i >= COUNT)
         return 0;
