@@ -61,7 +61,8 @@ int cli_device_open(const cli_device_args *args, quern_context **context, quern_
     int status = find_context(args->device, context);
     if (status != CLI_OK)
         return status;
-    quern_device_options options = {.struct_size = sizeof options, .threads = args->threads, .variant = args->variant};
+    quern_device_options options = {
+        .struct_size = sizeof options, .threads = args->threads, .variant = args->variant, .max_submit_ms = args->max_submit_ms};
     return cli_status(quern_device_open(*context, args->device, &options, device, &error), &error);
 }
 

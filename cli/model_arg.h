@@ -9,9 +9,10 @@
 #include <quern/engine.h>
 
 typedef struct cli_device_args {
-    const char *device;  /* NULL: the best */
-    const char *variant; /* NULL: the best */
-    uint32_t threads;    /* 0: the device's choice */
+    const char *device;     /* NULL: the best */
+    const char *variant;    /* NULL: the best */
+    uint32_t threads;       /* 0: the device's choice */
+    uint32_t max_submit_ms; /* 0: the device's choice */
 } cli_device_args;
 
 typedef struct cli_model_args {
@@ -23,7 +24,7 @@ typedef struct cli_model_args {
     int text; /* the command reads or writes text: a model without words is refused before its weights are read */
 } cli_model_args;
 
-enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI_MAX_CHUNK = 1 << 16 };
+enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI_MAX_CHUNK = 1 << 16, CLI_MAX_SUBMIT_MS = 600000 };
 
 #define CLI_DEVICE_OPTIONS(type, member)                                                                                           \
     {"device",                                                                                                                     \
@@ -40,6 +41,15 @@ enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI
          CLI_COUNT, offsetof(type, member.threads),                                                                                \
          "N",       "threads of a CPU device; default: one for each core",                                                         \
          1,         CLI_MAX_THREADS,                                                                                               \
+         NULL},                                                                                                                    \
+        {"max-submit-ms",                                                                                                          \
+         0,                                                                                                                        \
+         CLI_COUNT,                                                                                                                \
+         offsetof(type, member.max_submit_ms),                                                                                     \
+         "MS",                                                                                                                     \
+         "milliseconds that one piece of work for a GPU may take,\nabout; default 500, safe under a watchdog of 2 s",              \
+         1,                                                                                                                        \
+         CLI_MAX_SUBMIT_MS,                                                                                                        \
          NULL},                                                                                                                    \
     {                                                                                                                              \
         "variant", 0, CLI_TEXT, offsetof(type, member.variant), "NAME",                                                            \

@@ -39,7 +39,7 @@ static quern_value multiply(builder *b, uint32_t layer, const expert_linear *l, 
 /* act(gate) · up of each chosen expert: one op where the matrices lie alike and have no scales. */
 static quern_value inner(builder *b, uint32_t layer, const expert_weights *w, quern_value h, quern_value routed)
 {
-    const qp_tensor *gate = &w->gate.w->place, *up = &w->up.w->place;
+    const qp_tensor *gate = &w->gate.w->part->place, *up = &w->up.w->part->place;
     if (gate->format == up->format && gate->layout == up->layout && !w->gate.scales && !w->up.scales)
         return multiply(b, layer, &w->gate, &w->up, h, routed, 0, TAG_EXPERT_GATE);
     quern_value a = multiply(b, layer, &w->gate, NULL, h, routed, 0, TAG_EXPERT_GATE);

@@ -3,7 +3,33 @@
 
 quern_value bind_weight(builder *b, const weight *w)
 {
-    return w ? quern_graph_bind(b->graph, &w->place) : 0;
+    return w ? quern_graph_bind(b->graph, &w->part->place) : 0;
+}
+
+/* Rows of a matrix that lie together on the device, of all or of one part of it, and what of a vector goes with them. */
+typedef struct stretch {
+    uint32_t part;
+    int64_t first, rows, all;
+} stretch;
+
+static quern_value bind_stretch(builder *b, const weight *w, const stretch *s)
+{
+    return w ? quern_graph_bind(b->graph, &w->part[s->part].place) : 0;
+}
+
+static quern_value vector_stretch(builder *b, const weight *w, const stretch *s)
+{
+    quern_value whole = bind_weight(b, w);
+    if (!whole || s->rows == s->all)
+        return whole;
+    return quern_graph_view(b->graph, whole, (uint64_t)s->first * sizeof(float), (int64_t[4]){s->rows, 1, 1, 1}, NULL);
+}
+
+static quern_value columns_stretch(builder *b, quern_value x, const stretch *s)
+{
+    if (!x || s->rows == s->all)
+        return x;
+    return op_columns(b, x, &(row_part){.width = s->all, .first = s->first, .size = s->rows, .heads = 1});
 }
 
 quern_value op_new_rows(builder *b, int64_t n)
@@ -27,14 +53,20 @@ quern_value op_matmul(builder *b, const linear *l, const linear *second, qp_acti
                       quern_value dst, uint32_t tag)
 {
     qp_matmul_params params = {.scale = l->scale, .bias_scale = l->bias_scale, .act = act};
-    quern_value sources[6] = {bind_weight(b, l->w), x, bind_weight(b, l->bias), residual};
     if (second) {
         params.scale2 = second->scale;
         params.bias_scale2 = second->bias_scale;
-        sources[QP_MATMUL_W2] = bind_weight(b, second->w);
-        sources[QP_MATMUL_BIAS2] = bind_weight(b, second->bias);
     }
-    quern_graph_op(b->graph, QP_OP_MATMUL, &params, sizeof params, dst, sources, 6, b->live, tag);
+    for (uint32_t i = 0; i < l->w->parts; i++) { /* of a matrix in several parts each gives some columns of the result */
+        stretch s = {i, l->w->part[i].first, l->w->part[i].desc.ne[1], l->w->tensor->ne[1]};
+        quern_value to = columns_stretch(b, dst, &s), from = residual == dst ? to : columns_stretch(b, residual, &s);
+        quern_value sources[6] = {bind_stretch(b, l->w, &s), x, vector_stretch(b, l->bias, &s), from};
+        if (second) {
+            sources[QP_MATMUL_W2] = bind_stretch(b, second->w, &s);
+            sources[QP_MATMUL_BIAS2] = vector_stretch(b, second->bias, &s);
+        }
+        quern_graph_op(b->graph, QP_OP_MATMUL, &params, sizeof params, to, sources, 6, b->live, tag);
+    }
     return dst;
 }
 
@@ -67,7 +99,8 @@ quern_value op_glu(builder *b, qp_activation act, quern_value x, quern_value y, 
 quern_value op_gated(builder *b, uint32_t layer, const mlp_weights *w, int64_t n, quern_value h)
 {
     qp_activation act = b->hp->activation;
-    if (w->gate.w->place.format == w->up.w->place.format && w->gate.w->place.layout == w->up.w->place.layout)
+    const qp_tensor *gates = &w->gate.w->part->place, *ups = &w->up.w->part->place;
+    if (gates->format == ups->format && gates->layout == ups->layout && w->gate.w->parts == w->up.w->parts)
         return op_matmul(b, &w->gate, &w->up, act, h, 0, op_new_rows(b, n), layer_tag(layer, TAG_GATE));
     quern_value gate = op_project(b, &w->gate, h, layer_tag(layer, TAG_GATE));
     quern_value up = op_project(b, &w->up, h, layer_tag(layer, TAG_UP));

@@ -19,8 +19,15 @@ const char *tag_words(uint32_t tag, int32_t *layer)
 
 quern_value block_embedding(builder *b)
 {
-    return op_get_rows(b, bind_weight(b, b->weights->embedding), b->tokens, b->hp->embedding_scale, b->hp->embedding,
-                       TAG_EMBEDDING);
+    const weight *table = b->weights->embedding;
+    float scale = b->hp->embedding_scale;
+    quern_value x = op_get_rows(b, bind_weight(b, table), b->tokens[0], scale, b->hp->embedding, TAG_EMBEDDING);
+    for (uint32_t i = 1; i < table->parts; i++) { /* a token is in one part, and the others give zeros for it */
+        quern_value rows = quern_graph_bind(b->graph, &table->part[i].place);
+        quern_value y = op_get_rows(b, rows, b->tokens[i], scale, b->hp->embedding, TAG_EMBEDDING);
+        op_elementwise(b, &(qp_elementwise_params){.function = QP_ELEMENTWISE_ADD}, x, y, x, TAG_EMBEDDING);
+    }
+    return x;
 }
 
 /* Norm over each head where the model has one, then positions, in place. */

@@ -39,7 +39,7 @@
     X(BETA, "beta")                                                                                                                \
     X(DELTA_RULE, "delta rule")                                                                                                    \
     X(HEAD_NORM, "norm of each head")                                                                                              \
-    X(OUTPUT_GATE, "output gate")\
+    X(OUTPUT_GATE, "output gate")                                                                                                  \
     X(ROUTER, "router")                                                                                                            \
     X(ROUTE, "choice of experts")                                                                                                  \
     X(EXPERT_GATE, "experts' gate")                                                                                                \
@@ -67,8 +67,9 @@ typedef struct builder {
     const qp_tensor *k_cache, *v_cache;       /* one each for every layer */
     const qp_tensor *conv_state, *rule_state; /* likewise, of layers of the gated delta rule */
     uint32_t rows;
-    quern_value live; /* 0: every row */
-    quern_value tokens, positions;
+    quern_value live;                      /* 0: every row */
+    quern_value tokens[WEIGHT_MOST_PARTS]; /* numbers of rows in each part of the embedding; outside it where they are in another */
+    quern_value positions;
     quern_value rope_factors; /* of rope[0]; 0: none */
     quern_value selected;     /* ids of the rows that logits are wanted of; 0: all of them */
     uint32_t selected_rows;
@@ -76,7 +77,7 @@ typedef struct builder {
     quern_value logits, sampled; /* where the results go */
 } builder;
 
-quern_value bind_weight(builder *b, const weight *w); /* NULL gives 0 */
+quern_value bind_weight(builder *b, const weight *w); /* one that is in one part; NULL gives 0 */
 
 /* {embedding, 1, rows} from the token ids. */
 quern_value block_embedding(builder *b);

@@ -12,13 +12,25 @@ static void put(quern_session *s, uint64_t offset, uint32_t index, int32_t value
     memcpy(s->step + offset + index * sizeof value, &value, sizeof value);
 }
 
+/* The numbers of the tokens' rows in each part of the embedding. */
+static void put_tokens(quern_session *s, const program *p, const int32_t *tokens, uint32_t count)
+{
+    const weight *table = s->model->weights.embedding;
+    memcpy(s->step + p->layout.tokens, tokens, count * sizeof *tokens);
+    for (uint32_t i = 1; i < table->parts; i++)
+        for (uint32_t t = 0; t < count; t++) {
+            int64_t row = tokens[t] - table->part[i].first; /* below 0 in the parts before it */
+            put(s, p->layout.tokens, i * p->rows + t, (int32_t)row);
+        }
+}
+
 /* The step block of `count` tokens behind those in the cache. wanted: their last one's logits will be read. */
 static void fill_step(quern_session *s, const program *p, const int32_t *tokens, uint32_t count, int wanted)
 {
     put(s, p->layout.live, 0, (int32_t)count);
     put(s, p->layout.selected_live, 0, wanted);
     put(s, p->layout.selected, 0, (int32_t)count - 1);
-    memcpy(s->step + p->layout.tokens, tokens, count * sizeof *tokens);
+    put_tokens(s, p, tokens, count);
     for (uint32_t i = 0; i < count; i++)
         put(s, p->layout.positions, i, (int32_t)(s->length + i));
 }

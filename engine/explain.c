@@ -41,7 +41,7 @@ static quern_status explain_program(const explainer *e, uint32_t phase, uint32_t
     program p;
     quern_graph *graph = NULL;
     const qp_op *ops;
-    program_init(&p, rows, select);
+    program_init(&p, rows, e->model->weights.embedding->parts, select);
     quern_status status = program_list_ops(&p, e->model, &e->memory, &graph, &ops, error);
     for (uint32_t i = 0; status == QP_OK && i < p.op_count; i++)
         explain_op(e, &p, phase, i, &ops[i]);

@@ -8,19 +8,25 @@
 enum { LOAD_THREADS = 4, LOAD_THREADS_MOST = 32 };
 static const uint64_t CHUNK_BYTES = 8u << 20, STAGING_BYTES = 32u << 20;
 
+/* A part of a weight to fill. */
+typedef struct job {
+    const weight *weight;
+    const weight_part *part;
+} job;
+
 /* What the threads share. Work is handed out in the order of the file, a stretch of rows at a time. */
 typedef struct loader {
     const weight_set *set;
     quern_device *device;
     const placement *placement;
     unsigned char **mapped; /* by block of the placement: where the host sees it, NULL: it does not */
-    weight **order;         /* by place in the file */
+    job *order;             /* by place in the file */
     uint64_t count;
     uint64_t chunk_bytes; /* a thread's staging */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    uint64_t next; /* index into order */
-    int64_t next_row;
+    uint64_t next;        /* index into order */
+    int64_t next_row;     /* of the part */
     uint64_t done, total; /* bytes of the file */
     uint32_t running;
     int stop;
@@ -29,34 +35,46 @@ typedef struct loader {
 } loader;
 
 typedef struct piece {
-    weight *weight;
-    int64_t row, rows;
-    uint64_t begin, bytes; /* in the tensor */
+    job job;
+    int64_t row, rows;     /* of the part */
+    uint64_t begin, bytes; /* in the part, as the file has it */
 } piece;
 
-static int64_t all_rows(const weight *w)
+static int64_t all_rows(const weight_part *p)
 {
-    return w->tensor->ne[1] * w->tensor->ne[2] * w->tensor->ne[3];
+    return p->desc.ne[1] * p->desc.ne[2] * p->desc.ne[3];
 }
 
 static uint64_t row_bytes(const weight *w)
 {
-    return w->tensor->bytes / (uint64_t)all_rows(w);
+    return w->tensor->bytes / (uint64_t)(w->tensor->ne[1] * w->tensor->ne[2] * w->tensor->ne[3]);
+}
+
+/* Of the part in the file, and where it begins there within its tensor. */
+static uint64_t file_bytes(const job *j)
+{
+    return (uint64_t)all_rows(j->part) * row_bytes(j->weight);
+}
+
+static uint64_t file_begin(const job *j)
+{
+    return (uint64_t)j->part->first * row_bytes(j->weight);
 }
 
 /* Rows that fit a chunk, whole steps of what the device packs at a time. */
-static int64_t rows_at_a_time(const weight *w, uint64_t chunk_bytes)
+static int64_t rows_at_a_time(const job *j, uint64_t chunk_bytes)
 {
-    int64_t step = w->info.row_step > 0 ? w->info.row_step : 1;
-    int64_t rows = (int64_t)(chunk_bytes / row_bytes(w)) / step * step;
+    int64_t step = j->part->info.row_step > 0 ? j->part->info.row_step : 1;
+    int64_t rows = (int64_t)(chunk_bytes / row_bytes(j->weight)) / step * step;
     return rows > step ? rows : step;
 }
 
-/* The tensor's bytes on the device are those of the file and the host sees them: no staging. */
-static unsigned char *direct(const loader *l, const weight *w)
+/* The part's bytes on the device are those of the file and the host sees them: no staging. */
+static unsigned char *direct(const loader *l, const job *j)
 {
-    unsigned char *base = l->mapped[w->at.block];
-    return base && w->info.layout == QP_LAYOUT_GGUF && w->info.bytes >= w->tensor->bytes ? base + w->at.offset : NULL;
+    unsigned char *base = l->mapped[j->part->at.block];
+    int same = j->part->info.layout == QP_LAYOUT_GGUF && j->part->info.bytes >= file_bytes(j);
+    return base && same ? base + j->part->at.offset : NULL;
 }
 
 /* Takes the next piece of work; 0 when there is none left. */
@@ -65,13 +83,13 @@ static int take(loader *l, piece *out)
     int found = 0;
     pthread_mutex_lock(&l->lock);
     if (!l->stop && l->next < l->count) {
-        weight *w = l->order[l->next];
-        int64_t left = all_rows(w) - l->next_row, rows = rows_at_a_time(w, l->chunk_bytes);
-        *out = (piece){.weight = w, .row = l->next_row, .rows = rows < left ? rows : left};
-        out->begin = (uint64_t)out->row * row_bytes(w);
-        out->bytes = (uint64_t)out->rows * row_bytes(w);
+        const job *j = &l->order[l->next];
+        int64_t left = all_rows(j->part) - l->next_row, rows = rows_at_a_time(j, l->chunk_bytes);
+        *out = (piece){.job = *j, .row = l->next_row, .rows = rows < left ? rows : left};
+        out->begin = (uint64_t)out->row * row_bytes(j->weight);
+        out->bytes = (uint64_t)out->rows * row_bytes(j->weight);
         l->next_row += out->rows;
-        if (l->next_row == all_rows(w)) {
+        if (l->next_row == all_rows(j->part)) {
             l->next++;
             l->next_row = 0;
         }
@@ -81,30 +99,35 @@ static int take(loader *l, piece *out)
     return found;
 }
 
+static quern_status read_piece(const loader *l, const piece *p, unsigned char *to, quern_error *error)
+{
+    return quern_gguf_read(l->set->gguf, p->job.weight->tensor, file_begin(&p->job) + p->begin, to, p->bytes, error);
+}
+
 static quern_status load_direct(const loader *l, const piece *p, unsigned char *dst, quern_error *error)
 {
-    const weight *w = p->weight;
-    if (p->begin + p->bytes == w->tensor->bytes && w->info.bytes > w->tensor->bytes)
-        memset(dst + w->tensor->bytes, 0, w->info.bytes - w->tensor->bytes); /* padding that kernels may read */
-    return quern_gguf_read(l->set->gguf, w->tensor, p->begin, dst + p->begin, p->bytes, error);
+    uint64_t bytes = file_bytes(&p->job), there = p->job.part->info.bytes;
+    if (p->begin + p->bytes == bytes && there > bytes)
+        memset(dst + bytes, 0, there - bytes); /* padding that kernels may read */
+    return read_piece(l, p, dst + p->begin, error);
 }
 
 static quern_status load_packed(const loader *l, const piece *p, unsigned char *staging, quern_error *error)
 {
-    const weight *w = p->weight;
-    quern_status status = quern_gguf_read(l->set->gguf, w->tensor, p->begin, staging, p->bytes, error);
+    const weight_part *part = p->job.part;
+    quern_status status = read_piece(l, p, staging, error);
     if (status != QP_OK)
         return status;
-    status = quern_weight_pack(l->device, &w->desc, staging, p->bytes, p->row, p->rows, l->placement->buffers[w->at.block],
-                               w->at.offset, error);
-    return status == QP_OK
-               ? QP_OK
-               : quern_fail_prefix(error, status, "%.200s: tensor %s: ", quern_gguf_path(l->set->gguf), w->tensor->name.data);
+    status = quern_weight_pack(l->device, &part->desc, staging, p->bytes, p->row, p->rows, l->placement->buffers[part->at.block],
+                               part->at.offset, error);
+    return status == QP_OK ? QP_OK
+                           : quern_fail_prefix(error, status, "%.200s: tensor %s: ", quern_gguf_path(l->set->gguf),
+                                               p->job.weight->tensor->name.data);
 }
 
 static quern_status load_piece(const loader *l, const piece *p, unsigned char **staging, quern_error *error)
 {
-    unsigned char *dst = direct(l, p->weight);
+    unsigned char *dst = direct(l, &p->job);
     if (dst)
         return load_direct(l, p, dst, error);
     if (!*staging)
@@ -206,8 +229,17 @@ static quern_status run_threads(loader *l, uint32_t threads, const quern_model_o
 
 static int by_file_offset(const void *a, const void *b)
 {
-    const weight *const *x = a, *const *y = b;
-    return ((*x)->tensor->offset > (*y)->tensor->offset) - ((*x)->tensor->offset < (*y)->tensor->offset);
+    const job *x = a, *y = b;
+    uint64_t at = x->weight->tensor->offset + file_begin(x), other = y->weight->tensor->offset + file_begin(y);
+    return (at > other) - (at < other);
+}
+
+static uint64_t count_parts(const weight_set *set)
+{
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < set->count; i++)
+        sum += set->weight[i].parts;
+    return sum;
 }
 
 /* The list of work, and how large a piece must be for the widest step of rows. */
@@ -215,14 +247,15 @@ static uint64_t make_order(loader *l)
 {
     uint64_t largest_step = 1;
     for (uint64_t i = 0; i < l->set->count; i++) {
-        weight *w = &l->set->weight[i];
-        if (!w->uses)
-            continue;
-        l->order[l->count++] = w;
-        l->total += w->tensor->bytes;
-        uint64_t step = (uint64_t)rows_at_a_time(w, 1) * row_bytes(w);
-        if (step > largest_step && !direct(l, w))
-            largest_step = step;
+        const weight *w = &l->set->weight[i];
+        for (uint32_t k = 0; k < w->parts; k++) {
+            job *j = &l->order[l->count++];
+            *j = (job){w, &w->part[k]};
+            l->total += file_bytes(j);
+            uint64_t step = (uint64_t)rows_at_a_time(j, 1) * row_bytes(w);
+            if (step > largest_step && !direct(l, j))
+                largest_step = step;
+        }
     }
     qsort(l->order, l->count, sizeof *l->order, by_file_offset);
     return largest_step;
@@ -244,7 +277,7 @@ quern_status weights_load(weight_set *set, quern_device *device, const placement
     loader l = {
         .set = set, .device = device, .placement = p, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     l.mapped = calloc(p->count ? p->count : 1, sizeof *l.mapped);
-    l.order = calloc(set->count ? set->count : 1, sizeof *l.order);
+    l.order = calloc(count_parts(set) + 1, sizeof *l.order);
     quern_status status = QP_ERR_OUT_OF_MEMORY;
     if (!l.mapped || !l.order) {
         quern_fail(error, status, "no host memory to list %llu tensors", (unsigned long long)set->count);

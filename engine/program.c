@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-void program_init(program *p, uint32_t rows, int select)
+void program_init(program *p, uint32_t rows, uint32_t parts, int select)
 {
     const uint64_t size = sizeof(int32_t);
     *p = (program){.rows = rows, .select = select};
@@ -11,8 +11,8 @@ void program_init(program *p, uint32_t rows, int select)
                               .selected_live = size,
                               .selected = 2 * size,
                               .tokens = 4 * size,
-                              .positions = (4 + (uint64_t)rows) * size,
-                              .bytes = (4 + 2 * (uint64_t)rows) * size};
+                              .positions = (4 + (uint64_t)parts * rows) * size,
+                              .bytes = (4 + (1 + (uint64_t)parts) * rows) * size};
 }
 
 /* Of temporaries: the heap's, at least a cache line. */
@@ -63,7 +63,8 @@ static void write_graph(const program *p, quern_model *model, const program_memo
                  .rows = p->rows};
     const step_layout *layout = &p->layout;
     uint32_t results = p->select ? 1 : p->rows;
-    b.tokens = bind_ids(graph, &memory->step, layout->tokens, p->rows);
+    for (uint32_t i = 0; i < model->weights.embedding->parts; i++)
+        b.tokens[i] = bind_ids(graph, &memory->step, layout->tokens + (uint64_t)i * p->rows * sizeof(int32_t), p->rows);
     b.positions = bind_ids(graph, &memory->step, layout->positions, p->rows);
     if (p->rows > 1)
         b.live = bind_ids(graph, &memory->step, layout->live, 1);

@@ -10,7 +10,7 @@
 typedef struct step_layout {
     uint64_t live;          /* {1}: real rows */
     uint64_t selected_live; /* {1}: rows that logits are wanted of, of those in `selected` */
-    uint64_t tokens;        /* {rows} */
+    uint64_t tokens;        /* {rows}, once for each part of the embedding */
     uint64_t positions;     /* {rows}: also the cells */
     uint64_t selected;      /* {1}: the row that goes on to the logits */
     uint64_t bytes;
@@ -40,15 +40,16 @@ typedef struct program_memory {
     region step, logits, sampled, arena, scratch;
 } program_memory;
 
-void program_init(program *p, uint32_t rows, int select);
+/* parts: of the embedding. */
+void program_init(program *p, uint32_t rows, uint32_t parts, int select);
 
 /* Writes the graph down and asks the device what it takes: the bytes end up in *p. Nothing is kept but the numbers. */
 quern_status program_measure(program *p, quern_model *model, const program_memory *memory, quern_error *error);
 /* Makes the program, in the memory that program_measure asked for. */
 quern_status program_make(program *p, quern_model *model, const program_memory *memory, quern_error *error);
 void program_destroy(program *p);
-/* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. Tensors have a place as far as memory is
- * allocated. */
+/* The ops of the program; *graph owns them and is the caller's to destroy, also on failure. Tensors have a place as far as memory
+ * is allocated. */
 quern_status program_list_ops(program *p, quern_model *model, const program_memory *memory, quern_graph **graph, const qp_op **ops,
                               quern_error *error);
 

@@ -38,11 +38,12 @@ static quern_status measure(quern_session *s, uint32_t cells, uint32_t chunk, qu
         return status;
     s->memory = (program_memory){
         .cells = cells, .k_cache = s->kv.k, .v_cache = s->kv.v, .conv_state = s->state.conv, .rule_state = s->state.rule};
-    program_init(&s->decode, 1, selects(s));
+    uint32_t parts = s->model->weights.embedding->parts;
+    program_init(&s->decode, 1, parts, selects(s));
     status = program_measure(&s->decode, s->model, &s->memory, error);
     s->prefill = (program){0};
     if (status == QP_OK && s->chunk > 1) {
-        program_init(&s->prefill, s->chunk, selects(s));
+        program_init(&s->prefill, s->chunk, parts, selects(s));
         status = program_measure(&s->prefill, s->model, &s->memory, error);
     }
     uint64_t rows = selects(s) ? 1 : s->chunk;
@@ -69,12 +70,14 @@ static quern_status plan(quern_session *s, session_plan *at, quern_error *error)
     if (status == QP_OK)
         status = recurrent_plan(&s->state, device, error);
     if (status == QP_OK)
-        status = placement_add(device, s->memory.arena.bytes, 0, "the session's work space", &at->arena, error);
+        status = placement_add(device, s->memory.arena.bytes, 0, "the session's work space (a smaller --chunk helps)", &at->arena,
+                               error);
     if (status == QP_OK)
         status =
             placement_add(device, s->memory.scratch.bytes, scratch_alignment, "the device's scratch memory", &at->scratch, error);
     if (status == QP_OK)
-        status = placement_add(device, s->memory.logits.bytes, 0, "the memory for logits", &at->logits, error);
+        status = placement_add(device, s->memory.logits.bytes, 0,
+                               "the memory for logits (of a whole chunk: a smaller --chunk helps)", &at->logits, error);
     if (status == QP_OK)
         status = placement_add(device, s->memory.step.bytes, 0, "the step block", &at->step, error);
     if (status == QP_OK)

@@ -12,7 +12,7 @@ struct quern_session {
     uint32_t cells, chunk, flags;
     kv_cache kv;
     recurrent_state state;
-    uint64_t kv_bytes, state_bytes; /* state_bytes 0: no layer is recurrent */
+    uint64_t kv_bytes, state_bytes;       /* state_bytes 0: no layer is recurrent */
     program decode;                       /* one row */
     program prefill;                      /* `chunk` rows; rows 0: there is none, chunk is 1 */
     placement device_memory, host_memory; /* of the heap for weights, and of the one that the host reads and writes often */

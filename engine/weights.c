@@ -25,6 +25,8 @@ quern_status weight_set_init(weight_set *set, const quern_gguf *gguf, quern_erro
 
 void weight_set_free(weight_set *set)
 {
+    for (uint64_t i = 0; set->weight && i < set->count; i++)
+        free(set->weight[i].part);
     free(set->weight);
     *set = (weight_set){0};
 }
@@ -294,6 +296,8 @@ static void declare_shared(weight_set *set, const hparams *hp, uint32_t layer, i
     weights->shared.down = declare_linear(set, TENSOR_REQUIRED, kind, f, e, "blk.%u.ffn_down_shexp", layer);
     weights->shared_gate = declare_linear(set, TENSOR_OPTIONAL, LINEAR_UNSCALED, e, 1, "blk.%u.ffn_gate_inp_shexp", layer);
     const linear *down = &weights->shared.down;
+    if (down->w && weights->shared_gate.w)
+        down->w->whole = 1; /* it is multiplied as the matrix of one expert */
     if (set->status == QP_OK && weights->shared_gate.w && down->bias && down->scale != down->bias_scale)
         set_fail(set, QP_ERR_UNSUPPORTED, "blk.%u.ffn_down_shexp has a scale and a bias, which a gated shared expert cannot have",
                  layer);
@@ -376,11 +380,11 @@ static qp_tensor contiguous(qp_format format, uint32_t layout, int64_t ne0, int6
 }
 
 /* One token that goes to one expert. */
-static quern_status check_experts(const weight *w, quern_device *device, quern_error *error)
+static quern_status check_experts(const weight_part *p, quern_device *device, quern_error *error)
 {
-    const int64_t *ne = w->tensor->ne;
+    const int64_t *ne = p->desc.ne;
     qp_op op = {.struct_size = sizeof op, .version = 1, .kind = QP_OP_EXPERT_MATMUL};
-    op.src[QP_EXPERT_MATMUL_W] = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], ne[2]);
+    op.src[QP_EXPERT_MATMUL_W] = contiguous(p->desc.format, p->info.layout, ne[0], ne[1], ne[2]);
     op.src[QP_EXPERT_MATMUL_X] = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[0], 1, 1);
     op.src[QP_EXPERT_MATMUL_ROUTE] = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, 1, 2, 1);
     op.dst = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[1], 1, 1);
@@ -388,11 +392,11 @@ static quern_status check_experts(const weight *w, quern_device *device, quern_e
 }
 
 /* Would the device compute with the weight at all? Asked with one row, so that a refusal names the tensor and not an op. */
-static quern_status check_use(const weight *w, uint32_t use, quern_device *device, quern_error *error)
+static quern_status check_use(const weight_part *p, uint32_t use, quern_device *device, quern_error *error)
 {
-    const int64_t *ne = w->tensor->ne;
+    const int64_t *ne = p->desc.ne;
     qp_op op = {.struct_size = sizeof op, .version = 1, .kind = use == QP_WEIGHT_ROWS ? QP_OP_GET_ROWS : QP_OP_MATMUL};
-    op.src[0] = contiguous(w->tensor->format, w->info.layout, ne[0], ne[1], 1);
+    op.src[0] = contiguous(p->desc.format, p->info.layout, ne[0], ne[1], 1);
     if (use == QP_WEIGHT_ROWS) {
         op.src[QP_GET_ROWS_IDS] = contiguous(QP_FORMAT_I32, QP_LAYOUT_GGUF, 1, 1, 1);
         op.dst = contiguous(QP_FORMAT_F32, QP_LAYOUT_GGUF, ne[0], 1, 1);
@@ -405,31 +409,89 @@ static quern_status check_use(const weight *w, uint32_t use, quern_device *devic
     return quern_op_query(device, &op, NULL, error);
 }
 
-static quern_status check_uses(const weight *w, quern_device *device, quern_error *error)
+static quern_status check_uses(const weight *w, const weight_part *p, quern_device *device, quern_error *error)
 {
     quern_status status = QP_OK;
     if (w->uses & QP_WEIGHT_MATMUL && w->tensor->dims > 2)
-        status = check_experts(w, device, error);
+        status = check_experts(p, device, error);
     else if (w->uses & QP_WEIGHT_MATMUL)
-        status = check_use(w, QP_WEIGHT_MATMUL, device, error);
+        status = check_use(p, QP_WEIGHT_MATMUL, device, error);
     if (status == QP_OK && w->uses & QP_WEIGHT_ROWS)
-        status = check_use(w, QP_WEIGHT_ROWS, device, error);
+        status = check_use(p, QP_WEIGHT_ROWS, device, error);
+    return status;
+}
+
+/* How rows [first, first + rows) of a matrix would lie. */
+static quern_status lay_out(const weight *w, int64_t first, int64_t rows, quern_device *device, weight_part *out,
+                            quern_error *error)
+{
+    *out = (weight_part){.first = first, .info = {.struct_size = sizeof out->info}};
+    out->desc = (qp_weight_desc){.struct_size = sizeof out->desc, .format = w->tensor->format, .uses = w->uses};
+    memcpy(out->desc.ne, w->tensor->ne, sizeof out->desc.ne);
+    if (rows)
+        out->desc.ne[1] = rows;
+    return quern_weight_layout(device, &out->desc, &out->info, error);
+}
+
+/* The rows of each part of a matrix that is larger than an allocation: whole steps of what the device packs, and of what kernels
+ * take at a time; 0 where not even one step fits. */
+static quern_status rows_of_part(const weight *w, const weight_part *whole, uint64_t most, quern_device *device, int64_t *rows,
+                                 quern_error *error)
+{
+    enum { STEP = 64 };
+    int64_t m = w->tensor->ne[1], step = whole->info.row_step > 1 ? whole->info.row_step : 1;
+    step *= (STEP + step - 1) / step;
+    quern_status status = QP_OK;
+    weight_part part;
+    for (int64_t parts = (int64_t)(whole->info.bytes / most) + 1; parts <= WEIGHT_MOST_PARTS; parts++) {
+        *rows = ((m + parts - 1) / parts + step - 1) / step * step;
+        status = lay_out(w, 0, *rows < m ? *rows : m, device, &part, error);
+        if (status != QP_OK || part.info.bytes <= most)
+            return status;
+    }
+    *rows = 0;
+    return QP_OK;
+}
+
+/* The parts, without places. */
+static quern_status cut(weight *w, uint64_t most, quern_device *device, quern_error *error)
+{
+    int64_t m = w->tensor->ne[1], rows = 0;
+    w->part = calloc(1, sizeof *w->part);
+    if (!w->part)
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for its place");
+    w->parts = 1;
+    quern_status status = lay_out(w, 0, 0, device, w->part, error);
+    if (status != QP_OK || w->part->info.bytes <= most || w->whole || w->tensor->dims > 2 || w->uses & QP_WEIGHT_PLAIN)
+        return status;
+    status = rows_of_part(w, w->part, most, device, &rows, error);
+    if (status != QP_OK || !rows)
+        return status;
+    weight_part *parts = realloc(w->part, (size_t)((m + rows - 1) / rows) * sizeof *parts);
+    if (!parts)
+        return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for its places");
+    w->part = parts;
+    w->parts = (uint32_t)((m + rows - 1) / rows);
+    for (uint32_t i = 0; i < w->parts && status == QP_OK; i++) {
+        int64_t first = i * rows;
+        status = lay_out(w, first, m - first < rows ? m - first : rows, device, &parts[i], error);
+    }
     return status;
 }
 
 static quern_status plan_one(weight *w, const char *path, quern_device *device, int refusals, placement *p, quern_error *error)
 {
     const char *name = w->tensor->name.data;
-    w->desc = (qp_weight_desc){.struct_size = sizeof w->desc, .format = w->tensor->format, .uses = w->uses};
-    memcpy(w->desc.ne, w->tensor->ne, sizeof w->desc.ne);
-    w->info = (qp_weight_info){.struct_size = sizeof w->info};
-    quern_status status = quern_weight_layout(device, &w->desc, &w->info, error);
-    if (status == QP_OK && !refusals)
-        status = check_uses(w, device, error);
-    if (status == QP_OK)
-        w->place = contiguous(w->tensor->format, w->info.layout, w->tensor->ne[0], w->tensor->ne[1], w->tensor->ne[2]);
-    if (status == QP_OK)
-        status = placement_add(p, w->info.bytes, w->info.alignment, "it", &w->at, error);
+    quern_status status = cut(w, p->max_block, device, error);
+    for (uint32_t i = 0; i < w->parts && status == QP_OK; i++) {
+        weight_part *part = &w->part[i];
+        const int64_t *ne = part->desc.ne;
+        if (!refusals)
+            status = check_uses(w, part, device, error);
+        part->place = contiguous(part->desc.format, part->info.layout, ne[0], ne[1], ne[2]);
+        if (status == QP_OK)
+            status = placement_add(p, part->info.bytes, part->info.alignment, "it", &part->at, error);
+    }
     return status == QP_OK ? QP_OK : quern_fail_prefix(error, status, "%.200s: tensor %s: ", path, name);
 }
 
@@ -448,8 +510,7 @@ void weights_bind(weight_set *set, const placement *p)
 {
     for (uint64_t i = 0; i < set->count; i++) {
         weight *w = &set->weight[i];
-        if (!w->uses)
-            continue;
-        placement_bind(p, w->at, w->info.bytes, &w->place);
+        for (uint32_t j = 0; j < w->parts; j++)
+            placement_bind(p, w->part[j].at, w->part[j].info.bytes, &w->part[j].place);
     }
 }

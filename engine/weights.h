@@ -9,16 +9,28 @@
 #include "engine/hparams.h"
 #include "engine/placement.h"
 
+/* Rows of a weight that lie together on the device: a tensor of its own there. */
+typedef struct weight_part {
+    int64_t first; /* row of the whole tensor, counted over all dimensions but the first */
+    qp_weight_desc desc;
+    qp_weight_info info;
+    place at;
+    qp_tensor place; /* once it is allocated */
+} weight_part;
+
 /* One tensor of the file that the model uses. */
 typedef struct weight {
     const quern_gguf_tensor *tensor;
     uint32_t uses; /* QP_WEIGHT_*, 0: it does not go to the device */
     int read;      /* dealt with while declaring: its one number was read, or it is known to be of no use */
-    qp_weight_desc desc;
-    qp_weight_info info;
-    place at;
-    qp_tensor place; /* once it is allocated */
+    int whole;     /* its ops take it in one part only */
+    /* After weights_plan: one part, or several where the tensor is larger than the device's largest allocation and its ops can do
+     * with some rows at a time. Owned. */
+    weight_part *part;
+    uint32_t parts;
 } weight;
+
+enum { WEIGHT_MOST_PARTS = 64 };
 
 /* y = scale·(W x) + bias_scale·bias */
 typedef struct linear {
@@ -130,8 +142,8 @@ void declare_feed_forward(weight_set *set, const hparams *hp, uint32_t layer, in
 /* post_attention_norm and post_ffw_norm, between a block and the residual stream. */
 void declare_post_norms(weight_set *set, const hparams *hp, uint32_t layer, layer_weights *weights);
 
-/* Asks the device how each declared weight will lie and gives it a shape and a place. Nothing is allocated on the device. A weight
- * that it would refuse to compute with fails, unless `refusals` is set. */
+/* Asks the device how each declared weight will lie and gives it a shape and a place, cut by rows where it must be. Nothing is
+ * allocated on the device. A weight that it would refuse to compute with fails, unless `refusals` is set. */
 quern_status weights_plan(weight_set *set, quern_device *device, int refusals, placement *p, quern_error *error);
 /* After placement_allocate: fills in where each weight's qp_tensor lies. */
 void weights_bind(weight_set *set, const placement *p);

@@ -11,6 +11,9 @@
  *           slow=MS     the call takes MS milliseconds more
  *           break       shader modules only: every addition of floats becomes a subtraction
  *           break=OP    the same for modules with an instruction of this number only (337: OpGroupNonUniformBroadcast)
+ *   QUERN_VK_LIMIT=WHAT[,WHAT…]   the device says that it has no more than this, and refuses more:
+ *     allocation=BYTES   maxMemoryAllocationSize (and maxBufferSize)
+ *     least              what Vulkan 1.2 promises of any device: workgroups of 128, 16 KiB of shared memory, and so on
  *   QUERN_VK_COUNTS=FILE   appends, when the last device goes, how many objects of each kind were made and how many still
  *                          live, and "Submission made N": how many VkSubmitInfos the queues were given
  *
@@ -122,6 +125,28 @@ static void parse(void)
     }
 }
 
+static uint64_t most_allocation = UINT64_MAX;
+static int least_limits;
+
+static void parse_limits(void)
+{
+    const char *text = getenv("QUERN_VK_LIMIT");
+    while (text && *text) {
+        unsigned long long bytes;
+        size_t size = strcspn(text, ",");
+        if (sscanf(text, "allocation=%llu", &bytes) == 1 && bytes)
+            most_allocation = bytes;
+        else if (size == 5 && !memcmp(text, "least", 5))
+            least_limits = 1;
+        else {
+            fprintf(stderr, "VK_LAYER_QUERN_faults: QUERN_VK_LIMIT is not understood at '%s'\n", text);
+            _Exit(99);
+        }
+        text += size;
+        text += *text == ',';
+    }
+}
+
 static void sleep_ms(unsigned ms)
 {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
@@ -181,6 +206,9 @@ static VkResult strike(call at, int *broken)
 static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkGetDeviceProcAddr next_device;
 static VkInstance the_instance;
+/* looked up while the instance is made: later the loader's function gives ours again */
+static PFN_vkGetPhysicalDeviceProperties next_properties;
+static PFN_vkGetPhysicalDeviceProperties2 next_properties2;
 
 /* X(kind): objects whose makers and destroyers are counted */
 #define COUNTED(X)                                                                                                                 \
@@ -300,6 +328,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_AllocateMemory(VkDevice device, cons
                                                            const VkAllocationCallbacks *a, VkDeviceMemory *out)
 {
     VkResult r = strike(CALL_AllocateMemory, NULL);
+    if (!r && info->allocationSize > most_allocation)
+        r = VK_ERROR_OUT_OF_DEVICE_MEMORY;
     r = r ? r : NEXT(device, AllocateMemory)(device, info, a, out);
     if (r == VK_SUCCESS)
         count(COUNT_Memory, 1);
@@ -364,11 +394,40 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateShaderModule(VkDevice device, 
     return r;
 }
 
+/* The driver would take more than it is said to have: no test may pass that way. */
+static void beyond(const char *what, uint32_t asked, uint32_t most)
+{
+    if (asked <= most)
+        return;
+    fprintf(stderr, "VK_LAYER_QUERN_faults: %u %s, of %u at most\n", asked, what, most);
+    _Exit(98);
+}
+
+/* The kernels' size of a workgroup is specialisation constant 0. */
+static void check_group(const VkSpecializationInfo *s)
+{
+    for (uint32_t i = 0; s && i < s->mapEntryCount; i++)
+        if (!s->pMapEntries[i].constantID) {
+            uint32_t size;
+            memcpy(&size, (const char *)s->pData + s->pMapEntries[i].offset, sizeof size);
+            beyond("invocations of a workgroup", size, 128);
+        }
+}
+
+static VKAPI_ATTR void VKAPI_CALL layer_CmdDispatch(VkCommandBuffer commands, uint32_t x, uint32_t y, uint32_t z)
+{
+    for (uint32_t i = 0; least_limits && i < 3; i++)
+        beyond("workgroups", (uint32_t[]){x, y, z}[i], 65535);
+    NEXT(the_device, CmdDispatch)(commands, x, y, z);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t n,
                                                                    const VkComputePipelineCreateInfo *infos,
                                                                    const VkAllocationCallbacks *a, VkPipeline *out)
 {
     VkResult r = strike(CALL_CreateComputePipelines, NULL);
+    for (uint32_t i = 0; least_limits && i < n; i++)
+        check_group(infos[i].stage.pSpecializationInfo);
     r = r ? r : NEXT(device, CreateComputePipelines)(device, cache, n, infos, a, out);
     for (uint32_t i = 0; r == VK_SUCCESS && i < n; i++)
         count(COUNT_Pipeline, 1);
@@ -477,6 +536,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateInstance(const VkInstanceCreat
                                                            VkInstance *out)
 {
     pthread_once(&once, parse);
+    parse_limits();
     VkLayerInstanceCreateInfo *link = (VkLayerInstanceCreateInfo *)(uintptr_t)info->pNext;
     while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
         link = (VkLayerInstanceCreateInfo *)(uintptr_t)link->pNext;
@@ -486,9 +546,48 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateInstance(const VkInstanceCreat
     link->u.pLayerInfo = link->u.pLayerInfo->pNext;
     PFN_vkCreateInstance create = (PFN_vkCreateInstance)(void (*)(void))next_instance(NULL, "vkCreateInstance");
     VkResult r = create(info, a, out);
-    if (r == VK_SUCCESS)
-        the_instance = *out;
+    if (r != VK_SUCCESS)
+        return r;
+    the_instance = *out;
+    next_properties = (PFN_vkGetPhysicalDeviceProperties)next_instance(*out, "vkGetPhysicalDeviceProperties");
+    next_properties2 = (PFN_vkGetPhysicalDeviceProperties2)next_instance(*out, "vkGetPhysicalDeviceProperties2");
     return r;
+}
+
+static void lower(VkPhysicalDeviceLimits *l)
+{
+    if (!least_limits)
+        return;
+    l->maxComputeWorkGroupInvocations = l->maxComputeWorkGroupSize[0] = l->maxComputeWorkGroupSize[1] = 128;
+    l->maxComputeWorkGroupSize[2] = 64;
+    l->maxComputeSharedMemorySize = 16384;
+    l->maxPushConstantsSize = 128;
+    l->maxComputeWorkGroupCount[0] = l->maxComputeWorkGroupCount[1] = l->maxComputeWorkGroupCount[2] = 65535;
+    l->maxStorageBufferRange = 1u << 27;
+    l->maxMemoryAllocationCount = 4096;
+}
+
+static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties(VkPhysicalDevice device, VkPhysicalDeviceProperties *out)
+{
+    next_properties(device, out);
+    lower(&out->limits);
+}
+
+static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties2(VkPhysicalDevice device, VkPhysicalDeviceProperties2 *out)
+{
+    next_properties2(device, out);
+    lower(&out->properties.limits);
+    for (VkBaseOutStructure *s = out->pNext; s; s = s->pNext) {
+        uint64_t *size = NULL;
+        if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES)
+            size = &((VkPhysicalDeviceVulkan11Properties *)(void *)s)->maxMemoryAllocationSize;
+        else if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES)
+            size = &((VkPhysicalDeviceMaintenance3Properties *)(void *)s)->maxMemoryAllocationSize;
+        else if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES)
+            size = &((VkPhysicalDeviceMaintenance4Properties *)(void *)s)->maxBufferSize;
+        if (size && *size > most_allocation)
+            *size = most_allocation;
+    }
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateDevice(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
@@ -561,6 +660,7 @@ static PFN_vkVoidFunction device_function(const char *name)
                                   ENTRY(CreateShaderModule),
                                   ENTRY(CreateComputePipelines),
                                   ENTRY(DestroyPipeline),
+                                  ENTRY(CmdDispatch),
                                   ENTRY(QueueSubmit),
                                   ENTRY(QueueSubmit2),
                                   ENTRY_KHR(QueueSubmit2),
@@ -592,7 +692,12 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL layer_GetDeviceProcAddr(VkDevice
 
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL layer_GetInstanceProcAddr(VkInstance instance, const char *name)
 {
-    static const entry table[] = {ENTRY(GetInstanceProcAddr), ENTRY(CreateInstance), ENTRY(CreateDevice)};
+    static const entry table[] = {ENTRY(GetInstanceProcAddr),
+                                  ENTRY(CreateInstance),
+                                  ENTRY(CreateDevice),
+                                  ENTRY(GetPhysicalDeviceProperties),
+                                  ENTRY(GetPhysicalDeviceProperties2),
+                                  ENTRY_KHR(GetPhysicalDeviceProperties2)};
     PFN_vkVoidFunction ours = find(table, sizeof table / sizeof *table, name);
     if (!ours)
         ours = device_function(name);
