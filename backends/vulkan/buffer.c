@@ -4,6 +4,7 @@
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/view.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,8 @@ static qp_status create_handle(qp_buffer *buffer, int imported, qp_text *error)
                                .size = buffer->size,
                                .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                         VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT};
+    if (!qv_views_lack(device->physical))
+        info.usage |= VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT;
     VkResult result = device->vk.CreateBuffer(device->handle, &info, NULL, &buffer->handle);
     return result ? qv_failed(device, result, error, "making a buffer") : QP_OK;
 }

@@ -4,6 +4,7 @@
 #include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/variant.h"
+#include "backends/vulkan/view.h"
 
 #include <string.h>
 
@@ -79,6 +80,8 @@ static qp_status create_device(qp_device *device, qp_text *error)
         extensions[count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     if (p->has_budget)
         extensions[count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (!qv_views_lack(p))
+        extensions[count++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = p->queue_family,
                                      .queueCount = 1,
@@ -101,7 +104,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
     VkResult result = device->loader->CreateDevice(p->handle, &info, NULL, &device->handle);
     if (result)
         return qv_failed(NULL, result, error, "opening the device");
-    qp_status status = qv_functions_get(device->loader, device->handle, p->import_alignment != 0, &device->vk, error);
+    qp_status status = qv_functions_get(device->loader, device->handle, p->import_alignment != 0, !qv_views_lack(p), &device->vk, error);
     if (status) { /* nothing else may be called then */
         if (device->vk.DestroyDevice)
             device->vk.DestroyDevice(device->handle, NULL);

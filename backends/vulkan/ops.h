@@ -75,6 +75,11 @@ qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text 
  * be. */
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m);
 
+/* Functions of the variant `texels` of a matmul (ops_matmul_texels.c). */
+const char *qv_matmul_texels_lacks(const qv_physical *physical);
+const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op);
+qp_status qv_matmul_texels_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+
 /* Constant 0 is the size of a workgroup; `more` pairs of id and value follow. */
 qv_constants qv_make_constants(uint32_t group, uint32_t more, const uint32_t (*pairs)[2]);
 

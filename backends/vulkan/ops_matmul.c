@@ -150,5 +150,9 @@ const qv_op_row qv_matmul_row = {
     .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
     .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
     .check = check_matmul,
-    .variants = QV_VARIANTS({.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
+    .variants = QV_VARIANTS({.name = "texels",
+                             .lacks = qv_matmul_texels_lacks,
+                             .refuses = qv_matmul_texels_refuses,
+                             .launch = qv_matmul_texels_launch},
+                            {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
                             QV_PLAIN(launch_plain))};

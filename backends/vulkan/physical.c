@@ -216,6 +216,7 @@ void qv_physical_read(const qv_loader *loader, VkPhysicalDevice handle, qv_physi
     read_extensions(loader, handle, &e);
     read_properties(loader, p, &e);
     p->has_budget = has_extension(&e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    p->has_push_descriptor = has_extension(&e, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
     p->integer_dot = has_extension(&e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
     qv_free(e.list);
     VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};

@@ -23,7 +23,7 @@ typedef struct qv_physical {
     uint32_t subgroup;         /* invocations of a subgroup */
     uint32_t lanes;            /* the same where it is small and values can be handed around, else 0 */
     uint32_t import_alignment; /* 0: host memory cannot be imported */
-    int has_budget, has_pci, has_maintenance4;
+    int has_budget, has_pci, has_maintenance4, has_push_descriptor;
     uint32_t pci[4];          /* domain, bus, device, function */
     int integer_dot, float16; /* kernels may use them */
     char unusable[256];       /* why it cannot be used; "": it can */

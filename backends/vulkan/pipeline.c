@@ -4,6 +4,7 @@
 #include "backends/vulkan/cache.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/view.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,11 @@ qp_status qv_pipelines_init(qp_device *device, qp_text *error)
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     void *kept = qv_cache_load(device->physical, QV_CACHE_KERNELS, &cache.initialDataSize);
     cache.pInitialData = kept;
-    VkResult result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
+    VkResult result = qv_views_lack(device->physical) ? VK_SUCCESS : qv_views_layout(device, &p->views);
+    layout.setLayoutCount = p->views != VK_NULL_HANDLE;
+    layout.pSetLayouts = &p->views;
+    if (!result)
+        result = device->vk.CreatePipelineLayout(device->handle, &layout, NULL, &p->layout);
     if (!result)
         result = device->vk.CreatePipelineCache(device->handle, &cache, NULL, &p->cache);
     qv_free(kept);
@@ -51,6 +56,7 @@ void qv_pipelines_destroy(qp_device *device)
     }
     device->vk.DestroyPipelineCache(device->handle, p->cache, NULL);
     device->vk.DestroyPipelineLayout(device->handle, p->layout, NULL);
+    device->vk.DestroyDescriptorSetLayout(device->handle, p->views, NULL);
 }
 
 static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *error)

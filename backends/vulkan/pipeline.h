@@ -26,7 +26,8 @@ typedef struct qv_pipeline {
 } qv_pipeline;
 
 typedef struct qv_pipelines {
-    VkPipelineLayout layout; /* 128 bytes of push constants and nothing else */
+    VkPipelineLayout layout;     /* 128 bytes of push constants and, where kernels use them, views */
+    VkDescriptorSetLayout views; /* NULL where no kernel uses them */
     VkPipelineCache cache;
     qv_pipeline *first;
     int compiled; /* something that the cache on disk did not have, perhaps */

@@ -68,6 +68,13 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
     return QP_OK;
 }
 
+void qv_plan_view(qv_plan *plan, uint32_t binding, const qv_view *view)
+{
+    qv_dispatch *last = &plan->list[plan->count - 1];
+    last->bindings |= 1u << binding;
+    last->views[binding] = *view;
+}
+
 /* Room for so many bytes more, zeroed; their offset. */
 static qp_status add_constants(qv_plan *plan, uint64_t bytes, uint64_t *offset, qp_text *error)
 {

@@ -5,6 +5,7 @@
 #define QUERN_BACKENDS_VULKAN_PLAN_H
 
 #include "backends/vulkan/pipeline.h"
+#include "backends/vulkan/view.h"
 
 enum { QV_PUSH_BYTES = 128, QV_MAX_GROUPS = 65535 }; /* both promised by every driver */
 
@@ -19,6 +20,8 @@ typedef struct qv_dispatch {
     uint64_t work;                   /* multiply-adds or so, at full rows */
     uint64_t scratch, scratch_bytes; /* its op's part of the program's scratch memory */
     int waits;                       /* for the dispatches of its own op before it */
+    uint32_t bindings;               /* which of these are there, a bit each */
+    qv_view views[QV_VIEWS];
 } qv_dispatch;
 
 /* The kernels that dispatches use, each once: what a plan is asked for that is to tell and not to run. */
@@ -52,6 +55,9 @@ typedef struct qv_plan {
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error);
 
+/* The dispatch added last sees this at the binding. */
+void qv_plan_view(qv_plan *plan, uint32_t binding, const qv_view *view);
+
 /* Memory of that many bytes that the dispatch added last finds at the 64-bit address in its push constants at `place`. It may move
  * when the next is asked for. */
 qp_status qv_plan_constants(qv_plan *plan, size_t place, uint64_t bytes, void **out, qp_text *error);
@@ -78,6 +84,8 @@ typedef struct qv_recording {
     VkCommandBuffer *commands; /* in order, one submission each */
     uint32_t count;
     qp_buffer *constants;
+    VkBufferView *views;
+    uint32_t view_count;
 } qv_recording;
 
 /* On failure what there is stays in *out, for qv_recording_free. ops are as in the program's description. */

@@ -6,6 +6,7 @@
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/plan.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/view.h"
 
 #include <string.h>
 
@@ -30,6 +31,14 @@ static uint32_t count_parts(const qv_plan *plan)
     return parts;
 }
 
+static uint32_t count_views(const qv_plan *plan)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < plan->count; i++)
+        count += (uint32_t)__builtin_popcount(plan->list[i].bindings);
+    return count;
+}
+
 static qp_status upload_constants(const qv_plan *plan, qv_recording *out, qp_text *error)
 {
     qp_device *device = plan->device;
@@ -41,7 +50,7 @@ static qp_status upload_constants(const qv_plan *plan, qv_recording *out, qp_tex
 
 enum { COMPUTE = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, SHADER_ACCESS = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT };
 
-static void record_dispatch(const qv_plan *plan, const qv_dispatch *d, const qv_recording *to, VkCommandBuffer commands)
+static VkResult record_dispatch(const qv_plan *plan, const qv_dispatch *d, qv_recording *to, VkCommandBuffer commands)
 {
     const qv_functions *vk = &plan->device->vk;
     uint32_t push[QV_PUSH_BYTES / 4];
@@ -52,7 +61,12 @@ static void record_dispatch(const qv_plan *plan, const qv_dispatch *d, const qv_
     }
     vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, d->pipeline);
     vk->CmdPushConstants(commands, plan->device->pipelines.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, d->push_bytes, push);
-    vk->CmdDispatch(commands, d->groups[0], d->groups[1], 1);
+    VkResult result = VK_SUCCESS;
+    if (d->bindings)
+        result = qv_views_push(plan->device, commands, d->views, d->bindings, to->views, &to->view_count);
+    if (!result)
+        vk->CmdDispatch(commands, d->groups[0], d->groups[1], 1);
+    return result;
 }
 
 /* The first dispatch of an op. */
@@ -64,7 +78,7 @@ static int begins_after_barrier(const qv_plan *plan, const qv_dispatch *d, const
 
 /* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what
  * it leaves can be seen by the host. */
-static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, const qv_recording *to, VkCommandBuffer commands,
+static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, qv_recording *to, VkCommandBuffer commands,
                              uint32_t *at, qv_hazards *hazards, qp_text *error)
 {
     qp_device *device = plan->device;
@@ -75,7 +89,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, c
     hazards->reads = hazards->writes = 0;
     qv_barrier(device, commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, COMPUTE, SHADER_ACCESS);
     uint32_t op = UINT32_MAX;
-    for (; *at < plan->count; ++*at) {
+    for (; *at < plan->count && !result; ++*at) {
         const qv_dispatch *d = &plan->list[*at];
         if (work && work + d->work > limit)
             break;
@@ -83,8 +97,10 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, c
         if (d->op == op ? d->waits : begins_after_barrier(plan, d, desc, hazards))
             qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, COMPUTE, SHADER_ACCESS);
         op = d->op;
-        record_dispatch(plan, d, to, commands);
+        result = record_dispatch(plan, d, to, commands);
     }
+    if (result)
+        return qv_failed(device, result, error, "recording a program");
     qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
     result = device->vk.EndCommandBuffer(commands);
     return result ? qv_failed(device, result, error, "recording a program") : QP_OK;
@@ -93,10 +109,11 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, c
 qp_status qv_record(const qv_plan *plan, const qp_program_desc *desc, qv_recording *out, qp_text *error)
 {
     qp_status status = upload_constants(plan, out, error);
-    uint32_t parts = count_parts(plan), at = 0;
+    uint32_t parts = count_parts(plan), views = count_views(plan), at = 0;
     qv_hazards *hazards = status ? NULL : qv_alloc(sizeof *hazards);
     out->commands = status ? NULL : qv_alloc_zeroed(parts * sizeof *out->commands);
-    if (!status && (!hazards || !out->commands))
+    out->views = status || !views ? NULL : qv_alloc_zeroed(views * sizeof *out->views);
+    if (!status && (!hazards || !out->commands || (views && !out->views)))
         status = qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to record a program");
     if (!status)
         status = qv_commands_create(plan->device, &out->pool, out->commands, parts, error);
@@ -110,6 +127,9 @@ qp_status qv_record(const qv_plan *plan, const qp_program_desc *desc, qv_recordi
 void qv_recording_free(qp_device *device, qv_recording *recording)
 {
     device->vk.DestroyCommandPool(device->handle, recording->pool, NULL);
+    for (uint32_t i = 0; i < recording->view_count; i++)
+        device->vk.DestroyBufferView(device->handle, recording->views[i], NULL);
     qv_buffer_destroy(recording->constants);
+    qv_free(recording->views);
     qv_free(recording->commands);
 }

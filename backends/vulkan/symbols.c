@@ -80,7 +80,8 @@ void qv_loader_close(qv_loader *loader)
     *loader = (qv_loader){0};
 }
 
-qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, qv_functions *out, qp_text *error)
+qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, qv_functions *out,
+                           qp_text *error)
 {
 #define GET(name)                                                                                                                  \
     out->name = (PFN_vk##name)loader->GetDeviceProcAddr(device, "vk" #name);                                                       \
@@ -90,6 +91,9 @@ qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_im
     QV_DEVICE_FUNCTIONS(GET)
     if (host_import) {
         GET(GetMemoryHostPointerPropertiesEXT)
+    }
+    if (push_descriptor) {
+        GET(CmdPushDescriptorSetKHR)
     }
 #undef GET
     return missing ? qv_fail(error, QP_ERR_DRIVER, "the driver lacks %s", missing) : QP_OK;

@@ -18,6 +18,7 @@
 #define QV_DEVICE_FUNCTIONS(X)                                                                                  \
     X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(QueueSubmit)                                         \
     X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress)                   \
+    X(CreateBufferView) X(DestroyBufferView) X(CreateDescriptorSetLayout) X(DestroyDescriptorSetLayout)         \
     X(BindBufferMemory) X(AllocateMemory) X(FreeMemory) X(MapMemory)                                            \
     X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(SignalSemaphore)     \
     X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)               \
@@ -40,6 +41,7 @@ typedef struct qv_loader {
 typedef struct qv_functions {
     QV_DEVICE_FUNCTIONS(QV_MEMBER)
     PFN_vkGetMemoryHostPointerPropertiesEXT GetMemoryHostPointerPropertiesEXT; /* NULL without the extension */
+    PFN_vkCmdPushDescriptorSetKHR CmdPushDescriptorSetKHR;                     /* the same */
 #undef QV_MEMBER
 } qv_functions;
 
@@ -47,7 +49,8 @@ typedef struct qv_functions {
 qp_status qv_loader_open(qv_loader *loader, qp_text *error);
 void qv_loader_close(qv_loader *loader);
 
-/* QP_ERR_DRIVER when the driver lacks a function that its version promises. */
-qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, qv_functions *out, qp_text *error);
+/* QP_ERR_DRIVER when the driver lacks a function that its version promises, or one of an extension that the device was made with. */
+qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, qv_functions *out,
+                           qp_text *error);
 
 #endif

@@ -33,16 +33,16 @@ vec4 four_of_eight(float scale, uint point, uint signs, uint half_of)
     return v;
 }
 
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
 #ifdef QV_FORMAT_IQ2_S
-    uint64_t qs = part(row, blocks, b, 0) + piece * 4;
+    place qs = part(row, blocks, b, 0) + piece * 4;
     float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
     uint low = word_at(qs, 0), all_signs = word_at(qs + 32, 0), high = byte_at(part(row, blocks, b, 1), piece);
     uint nibbles = byte_at(part(row, blocks, b, 2), piece);
 #else
-    uint64_t qs = part(row, blocks, b, 0) + piece * 8;
+    place qs = part(row, blocks, b, 0) + piece * 8;
     uint first = word_at(qs, 0), second = word_at(qs, 1);
 #ifdef QV_FORMAT_IQ2_XS
     float d = f32_from_f16(half_at(part(row, blocks, b, 2)));
@@ -70,16 +70,16 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_IQ3_XXS) || defined(QV_FORMAT_IQ3_S)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0) + piece * 8;
+    place qs = part(row, blocks, b, 0) + piece * 8;
     uint first = word_at(qs, 0), second = word_at(qs, 1);
 #ifdef QV_FORMAT_IQ3_XXS
     uint rest = word_at(part(row, blocks, b, 1), piece);
     float scale = f32_from_f16(half_at(part(row, blocks, b, 2))) * (0.5 + float(rest >> 28)) * 0.5;
 #else
-    uint64_t more = part(row, blocks, b, 1);
+    place more = part(row, blocks, b, 1);
     uint ninth = byte_at(more, piece), all_signs = word_at(more + 8, piece);
     uint nibble = byte_at(part(row, blocks, b, 2), piece / 2) >> piece % 2 * 4 & 15u;
     float scale = f32_from_f16(half_at(part(row, blocks, b, 3))) * float(1 + 2 * nibble);
@@ -105,14 +105,14 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 
 #else
 /* IQ1: elements of −1, 0 or 1, all moved by an eighth. */
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8, low = word_at(part(row, blocks, b, 0), piece);
 #ifdef QV_FORMAT_IQ1_S
     uint all = half_at(part(row, blocks, b, 1) + 2 * piece);
     float scale = f32_from_f16(half_at(part(row, blocks, b, 2))) * float(2 * (all >> 12 & 7u) + 1);
 #else
-    uint64_t scales = part(row, blocks, b, 2);
+    place scales = part(row, blocks, b, 2);
     uint one = word_at(scales, 0), two = word_at(scales, 1), highs = half_at(part(row, blocks, b, 1) + 2 * piece);
     float d = f32_from_f16(one >> 12 & 15u | one >> 28 << 4 | (two >> 12 & 15u) << 8 | two >> 28 << 12);
     uint fourth = half_at(scales + piece / 2 * 2);

@@ -63,6 +63,16 @@ struct qv_matmul_params {
     uint32_t act, unused;
 };
 
+/* w: bytes from where the views of W begin, of the first row of this dispatch; x: texels of four numbers from where its view does.
+ * w_row and x_row in the same units. */
+struct qv_matmul_texels_params {
+    uint64_t bias, residual, dst, live, grid;
+    uint32_t k, m, rows, w, w_row, x, x_row;
+    uint32_t residual_row, dst_row, first;
+    float scale, bias_scale;
+    uint32_t act, unused;
+};
+
 struct qv_attention_params {
     uint64_t q, k, v, positions, sinks, dst, live;
     uint32_t k_size, v_size, heads, group, cells, rows; /* group: query heads to a KV head */

@@ -6,6 +6,17 @@
 
 layout(constant_id = 10) const uint PACKED = 0;
 
+/* Where weights are: an address, or with QV_TEXELS, which reads planes and plain numbers alone, bytes from where three views of the
+ * same memory begin. A texel is 16, 4 or 2 bytes. */
+#ifdef QV_TEXELS
+#define place uint
+layout(binding = 0) uniform usamplerBuffer w_quads;
+layout(binding = 1) uniform usamplerBuffer w_words;
+layout(binding = 2) uniform usamplerBuffer w_halves;
+#else
+#define place uint64_t
+#endif
+
 #if defined(QV_FORMAT_F32) || defined(QV_FORMAT_F16) || defined(QV_FORMAT_BF16)
 #define QV_PLAIN 1
 
@@ -15,6 +26,29 @@ const uint BLOCK_BYTES = 4, BLOCK_ELEMENTS = 1;
 const uint BLOCK_BYTES = 2, BLOCK_ELEMENTS = 1;
 #endif
 
+#ifdef QV_TEXELS
+/* Elements [32·i, 32·i + 32). */
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
+{
+#ifdef QV_FORMAT_F32
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        w[j] = uintBitsToFloat(texelFetch(w_quads, int((row >> 4) + 8 * i + j)));
+#else
+    [[unroll]] for (uint j = 0; j < 4; j++) {
+        uvec4 eight = texelFetch(w_quads, int((row >> 4) + 4 * i + j));
+        [[unroll]] for (uint e = 0; e < 8; e++) {
+            uint h = eight[e / 2] >> 16 * (e % 2) & 0xffffu;
+#ifdef QV_FORMAT_F16
+            w[2 * j + e / 4][e % 4] = f32_from_f16(h);
+#else
+            w[2 * j + e / 4][e % 4] = f32_from_bf16(h);
+#endif
+        }
+    }
+#endif
+}
+
+#else
 float weight(uint64_t row, uint i)
 {
 #if defined(QV_FORMAT_F32)
@@ -33,6 +67,7 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
         [[unroll]] for (uint e = 0; e < 4; e++)
             w[j][e] = weight(row, 32 * i + 4 * j + e);
 }
+#endif
 
 #else
 
@@ -41,16 +76,49 @@ const uint offsets[4] = uint[](QV_OFFSETS);
 const uint sizes[4] = uint[](QV_SIZES);
 
 /* Where part f of block b of a row of so many blocks begins. */
-uint64_t part(uint64_t row, uint blocks, uint b, uint f)
+place part(place row, uint blocks, uint b, uint f)
 {
+#ifndef QV_TEXELS
     if (PACKED == 0)
         return row + uint64_t(b) * BLOCK_BYTES + offsets[f];
+#endif
     uint plane = 0;
     [[unroll]] for (uint g = 0; g < f; g++)
         plane += (blocks * sizes[g] + QV_PLANE_ALIGN - 1) / QV_PLANE_ALIGN * QV_PLANE_ALIGN;
     return row + plane + b * sizes[f];
 }
 
+#ifdef QV_TEXELS
+uint half_at(place at)
+{
+    return texelFetch(w_halves, int(at >> 1)).x;
+}
+
+uint byte_at(place at, uint j)
+{
+    return half_at(at + j) >> 8 * (at + j & 1u) & 255u;
+}
+
+uint word_at(place at, uint j)
+{
+    return texelFetch(w_words, int((at >> 2) + j)).x;
+}
+
+void words_16(place at, out uint w[4])
+{
+    uvec4 four = texelFetch(w_quads, int(at >> 4));
+    [[unroll]] for (uint j = 0; j < 4; j++)
+        w[j] = four[j];
+}
+
+void words_32(place at, out uint w[8])
+{
+    uvec4 first = texelFetch(w_quads, int(at >> 4)), second = texelFetch(w_quads, int(at >> 4) + 1);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        w[j] = j < 4 ? first[j] : second[j - 4];
+}
+
+#else
 uint half_at(uint64_t at)
 {
     return uint(u16s(at).v[0]);
@@ -97,9 +165,10 @@ void words_32(uint64_t at, out uint w[8])
         w[2 * j + 1] = two.y;
     }
 }
+#endif
 
 /* Two halves that lie together: a scale and a minimum. */
-vec2 halves_at(uint64_t at)
+vec2 halves_at(place at)
 {
     uint both = word_at(at, 0);
     return vec2(f32_from_f16(both & 0xffffu), f32_from_f16(both >> 16));
@@ -125,7 +194,7 @@ vec4 signed_bytes(uint word)
 #endif
 
 /* Sixteen bytes of nibbles: the low ones are the first half of the block. */
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint words[4];
     words_16(part(row, blocks, i, 0), words);
@@ -168,7 +237,7 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_Q8_0)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     float d = f32_from_f16(half_at(part(row, blocks, i, 1)));
     uint words[8];
@@ -179,7 +248,7 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 
 #elif defined(QV_FORMAT_Q2_K)
 /* Piece i%8 of a block: bits 2·(i%4) of 32 bytes; a scale and a minimum for each 16 elements. */
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
     uint words[8], both = half_at(part(row, blocks, b, 1) + piece * 2);
@@ -192,13 +261,13 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_Q3_K)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
     uint words[8], masks[8];
     words_32(part(row, blocks, b, 0) + piece / 4 * 32, words);
     words_32(part(row, blocks, b, 1), masks);
-    uint64_t scales = part(row, blocks, b, 2);
+    place scales = part(row, blocks, b, 2);
     uint lows = half_at(scales + piece * 2 % 8) >> piece / 4 * 4, highs = half_at(scales + 8 + piece * 2 % 4) >> piece / 2 * 2;
     float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
     [[unroll]] for (uint j = 0; j < 8; j++) {
@@ -210,12 +279,12 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 
 #elif defined(QV_FORMAT_Q4_K) || defined(QV_FORMAT_Q5_K)
 /* Of a piece of 32: six bits each. */
-vec2 scale_and_minimum(uint64_t row, uint blocks, uint b, uint piece)
+vec2 scale_and_minimum(place row, uint blocks, uint b, uint piece)
 {
 #ifdef QV_FORMAT_Q4_K
-    uint64_t scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
+    place scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
 #else
-    uint64_t scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
+    place scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
 #endif
     uint s, m, k = piece % 4;
     uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u;
@@ -231,7 +300,7 @@ vec2 scale_and_minimum(uint64_t row, uint blocks, uint b, uint piece)
 }
 
 /* Two pieces of 32 share 32 bytes, the first as low nibbles. */
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
     uint words[8];
@@ -251,7 +320,7 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_Q6_K)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
     uint lows[8], highs[8], both = half_at(part(row, blocks, b, 2) + piece * 2);
@@ -266,13 +335,13 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_IQ4_XS)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     const float steps[16] = float[](-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
     uint b = i / 8, piece = i % 8;
     uint words[4];
     words_16(part(row, blocks, b, 0) + piece * 16, words);
-    uint64_t ds = part(row, blocks, b, 2);
+    place ds = part(row, blocks, b, 2);
     uint low = byte_at(part(row, blocks, b, 1), piece / 2) >> piece % 2 * 4 & 15u, high = half_at(ds + 2) >> 2 * piece & 3u;
     float scale = f32_from_f16(half_at(ds)) * float(int(low | high << 4) - 32);
     [[unroll]] for (uint j = 0; j < 4; j++)
@@ -290,15 +359,15 @@ float ternary(uint byte, uint digit)
     return float(int((byte * power & 255u) * 3 >> 8) - 1);
 }
 
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
-    uint64_t qs = part(row, blocks, b, 0), qh = part(row, blocks, b, 1);
+    place qs = part(row, blocks, b, 0), qh = part(row, blocks, b, 1);
     float d = f32_from_f16(half_at(part(row, blocks, b, 2)));
     [[unroll]] for (uint j = 0; j < 8; j++) {
         uint at = 4 * j, rest = 32 * piece + at - 160; /* past the first five pieces */
         bool first = piece < 5, second = rest < 80;
-        uint64_t from = first ? qs + at : second ? qs + 32 + rest % 16 : qh;
+        place from = first ? qs + at : second ? qs + 32 + rest % 16 : qh;
         uint digit = first ? piece : second ? rest / 16 : (rest - 80) / 4;
         [[unroll]] for (uint e = 0; e < 4; e++)
             w[j][e] = d * ternary(byte_at(from, e), digit);
@@ -306,7 +375,7 @@ void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
 }
 
 #elif defined(QV_FORMAT_TQ2_0)
-void weights_32(uint64_t row, uint blocks, uint i, out vec4 w[8])
+void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
     uint b = i / 8, piece = i % 8;
     uint words[8];

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ * Matmuls whose weights and activations are fetched as texels. */
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/ops.h"
+#include "backends/vulkan/view.h"
+#include "backends/vulkan/weights.h"
+#include "kernels/vulkan/params.h"
+
+#include <stdio.h>
+
+_Static_assert(sizeof(struct qv_matmul_texels_params) <= QV_PUSH_BYTES, "parameters of a matmul by texels fit the push constants");
+
+enum { TEXEL = 16, ROWS = 8, TOKENS = 4 }; /* rows of W and, where there are several, tokens that a subgroup takes */
+enum { QUADS, WORDS, HALVES, X };          /* bindings; of W in texels of 16, 4 and 2 bytes, and x */
+
+static uint64_t row_bytes(const qp_tensor *w)
+{
+    return w->layout == QV_LAYOUT_PLANES ? qv_weight_row(w->format, w->layout, w->ne[0]) : (uint64_t)w->nb[1];
+}
+
+/* Bytes of W that one dispatch may see: all its views have room for them, and kernels count them in 32 bits. */
+static uint64_t most_bytes(const qv_physical *physical, const qp_tensor *w)
+{
+    uint64_t texel = w->layout == QV_LAYOUT_PLANES ? 2 : TEXEL, most = qv_view_texels(physical) * texel;
+    most = most < INT32_MAX ? most : INT32_MAX;
+    return most - qv_view_alignment(physical);
+}
+
+static uint64_t x_bytes(const qp_tensor *x)
+{
+    return (uint64_t)(x->ne[2] - 1) * qv_stride(x, 2) + (uint64_t)x->ne[0] * 4;
+}
+
+const char *qv_matmul_texels_lacks(const qv_physical *physical)
+{
+    const char *views = qv_views_lack(physical);
+    return views ? views : physical->lanes ? NULL : "subgroups are not always of 8 or of 16";
+}
+
+const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op)
+{
+    const qv_physical *physical = device->physical;
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
+    if (w->ne[0] % 32)
+        return "K is no multiple of 32";
+    if (w->layout != QV_LAYOUT_PLANES && (qv_has_planes(w->format) || (w->offset | (uint64_t)w->nb[1]) % TEXEL))
+        return qv_has_planes(w->format) ? "W is not packed" : "W has rows that do not start at multiples of 16 bytes";
+    if ((x->offset | qv_stride(x, 2)) % TEXEL)
+        return "x has rows that do not start at multiples of 16 bytes";
+    if (qv_present(&op->src[QP_MATMUL_W2]) && qv_present(&op->src[QP_MATMUL_RESIDUAL]))
+        return "it is gated and adds a residual"; /* the gate waits in dst, which may be the residual's place */
+    if (row_bytes(w) * ROWS > most_bytes(physical, w) || x_bytes(x) / TEXEL > qv_view_texels(physical) - qv_view_alignment(physical))
+        return "rows are longer than a view can be";
+    return NULL;
+}
+
+/* How far into its view a place is: views begin where the device lets them. */
+static uint32_t into_view(const qv_plan *plan, uint64_t offset)
+{
+    return (uint32_t)(offset % qv_view_alignment(plan->device->physical));
+}
+
+/* The dispatch added last sees bytes [offset, offset + bytes) of the buffer at these bindings. */
+static void see(qv_plan *plan, uint32_t first, uint32_t last, const qp_buffer *buffer, uint64_t offset, uint64_t bytes)
+{
+    static const VkFormat formats[] = {VK_FORMAT_R32G32B32A32_UINT, VK_FORMAT_R32_UINT, VK_FORMAT_R16_UINT,
+                                       VK_FORMAT_R32G32B32A32_SFLOAT};
+    uint32_t into = into_view(plan, offset);
+    for (uint32_t i = first; i <= last; i++)
+        qv_plan_view(plan, i, &(qv_view){buffer, offset - into, bytes + into, formats[i]});
+}
+
+/* One matrix; the second of a gated matmul multiplies what the first left. */
+static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text *error)
+{
+    const qp_tensor *w = &op->src[second ? QP_MATMUL_W2 : QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
+    const qp_tensor *residual = &op->src[QP_MATMUL_RESIDUAL];
+    const qp_matmul_params *from = &op->p.matmul;
+    uint64_t w_row = row_bytes(w);
+    struct qv_matmul_texels_params p = {.bias = qv_address(&op->src[second ? QP_MATMUL_BIAS2 : QP_MATMUL_BIAS]),
+                                        .residual = qv_address(residual),
+                                        .dst = qv_address(&op->dst),
+                                        .live = qv_address(&op->live),
+                                        .k = (uint32_t)w->ne[0],
+                                        .rows = (uint32_t)x->ne[2],
+                                        .w_row = (uint32_t)w_row,
+                                        .x = into_view(plan, x->offset) / TEXEL,
+                                        .x_row = qv_stride(x, 2) / TEXEL,
+                                        .residual_row = qv_stride(residual, 2),
+                                        .dst_row = qv_stride(&op->dst, 2),
+                                        .scale = second ? from->scale2 : from->scale,
+                                        .bias_scale = second ? from->bias_scale2 : from->bias_scale,
+                                        .act = second ? QP_ACT_NONE : from->act};
+    uint32_t lanes = plan->device->physical->lanes, m = (uint32_t)w->ne[1], tokens = p.rows > 1 ? TOKENS : 1;
+    qv_constants c = qv_make_constants(
+        lanes, 5, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)second}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
+    uint64_t work_of_row = (uint64_t)p.k * p.rows, most = most_bytes(plan->device->physical, w) / w_row / ROWS * ROWS;
+    uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
+    most = most < QV_MAX_GROUPS * ROWS ? most : QV_MAX_GROUPS * ROWS; /* the kernel does not loop over rows of W */
+    step = step < most ? step : (uint32_t)most;
+    char name[48];
+    snprintf(name, sizeof name, "matmul_texels_%s", qv_format_name(w->format));
+    qp_status status = QP_OK;
+    for (uint32_t first = 0; first < m && !status; first += step) {
+        uint32_t count = m - first < step ? m - first : step;
+        uint64_t offset = w->offset + first * w_row;
+        p.first = first;
+        p.m = count;
+        p.w = into_view(plan, offset);
+        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, ROWS), qv_groups(p.rows, tokens), work_of_row * count,
+                                  error);
+        if (status)
+            break;
+        see(plan, QUADS, w->layout == QV_LAYOUT_PLANES ? HALVES : QUADS, w->buffer, offset, count * w_row);
+        see(plan, X, X, x->buffer, x->offset, x_bytes(x));
+        status = qv_attach_grid(plan, w->format, offsetof(struct qv_matmul_texels_params, grid), error);
+    }
+    return status;
+}
+
+qp_status qv_matmul_texels_launch(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    qp_status status = launch_half(plan, op, 0, error);
+    if (status || !qv_present(&op->src[QP_MATMUL_W2]))
+        return status;
+    qv_plan_wait(plan);
+    return launch_half(plan, op, 1, error);
+}
