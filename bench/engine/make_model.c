@@ -215,7 +215,7 @@ static void write_header(writer *w, const bench_shape *s)
     put(w, "GGUF", 4);
     put_u32(w, 3);
     put_u64(w, w->count);
-    put_u64(w, s->experts ? 15 : 12);
+    put_u64(w, s->experts ? 16 : 13);
     kv_string(w, "general.architecture", "llama");
     kv_string(w, "general.name", s->name);
     kv_u32(w, "llama.context_length", s->context);
@@ -227,6 +227,7 @@ static void write_header(writer *w, const bench_shape *s)
     kv_u32(w, "llama.attention.key_length", s->head_size);
     kv_u32(w, "llama.attention.value_length", s->head_size);
     kv_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    kv_u32(w, "llama.vocab_size", s->vocabulary); /* other engines ask for it where there is no vocabulary */
     kv_string(w, "tokenizer.ggml.model", "no_vocab");
     if (s->experts) {
         kv_u32(w, "llama.expert_count", s->experts);
