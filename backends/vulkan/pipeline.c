@@ -17,6 +17,9 @@ qp_status qv_pipelines_init(qp_device *device, qp_text *error)
     VkPushConstantRange range = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = PUSH_BYTES};
     VkPipelineLayoutCreateInfo layout = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
+    if (pthread_mutex_init(&p->lock, NULL))
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a lock");
+    p->ready = 1;
     VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     void *kept = qv_cache_load(device->physical, QV_CACHE_KERNELS, &cache.initialDataSize);
     cache.pInitialData = kept;
@@ -57,6 +60,8 @@ void qv_pipelines_destroy(qp_device *device)
     device->vk.DestroyPipelineCache(device->handle, p->cache, NULL);
     device->vk.DestroyPipelineLayout(device->handle, p->layout, NULL);
     device->vk.DestroyDescriptorSetLayout(device->handle, p->views, NULL);
+    if (p->ready)
+        pthread_mutex_destroy(&p->lock);
 }
 
 static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *error)
@@ -100,7 +105,7 @@ static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_con
     return !strcmp(pipeline->shader->name, shader) && qv_constants_same(&pipeline->constants, constants);
 }
 
-qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
+static qp_status get_locked(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
 {
     for (const qv_pipeline *p = device->pipelines.first; p; p = p->next)
         if (is_same(p, shader, constants)) {
@@ -125,4 +130,12 @@ qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_consta
     device->pipelines.first = pipeline;
     *out = pipeline->handle;
     return QP_OK;
+}
+
+qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
+{
+    pthread_mutex_lock(&device->pipelines.lock);
+    qp_status status = get_locked(device, shader, constants, out, error);
+    pthread_mutex_unlock(&device->pipelines.lock);
+    return status;
 }

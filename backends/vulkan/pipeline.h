@@ -7,6 +7,8 @@
 
 #include "kernels/vulkan/shaders.h"
 
+#include <pthread.h>
+
 enum { QV_CONSTANTS = 8 };
 
 /* Specialisation constants: those that are not named keep the kernel's default. */
@@ -29,14 +31,16 @@ typedef struct qv_pipelines {
     VkPipelineLayout layout;     /* 128 bytes of push constants and, where kernels use them, views */
     VkDescriptorSetLayout views; /* NULL where no kernel uses them */
     VkPipelineCache cache;
-    qv_pipeline *first;
-    int compiled; /* something that the cache on disk did not have, perhaps */
+    pthread_mutex_t lock;
+    int ready;          /* the lock is there */
+    qv_pipeline *first; /* under the lock */
+    int compiled;       /* something that the cache on disk did not have, perhaps */
 } qv_pipelines;
 
 qp_status qv_pipelines_init(qp_device *device, qp_text *error);
 void qv_pipelines_destroy(qp_device *device);
 
-/* The pipeline, compiled now if it was not. Thread rule: device. */
+/* The pipeline, compiled now if it was not. Thread rule: any. */
 qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error);
 
 #endif

@@ -84,40 +84,77 @@ void qv_staging_give(qp_device *device, qv_staging *slot)
 
 /* ---- copies ---- */
 
-/* Records and submits one copy, between full barriers: it is ordered with all that the queue has. */
-static qp_status copy(qv_staging *slot, qp_buffer *other, const VkBufferCopy *region, int upload, qp_text *error)
+/* What a slot is to do: a copy to or from a buffer, or a kernel that writes to it. Between full barriers: it is ordered with all
+ * that the queue has. */
+typedef struct errand {
+    qp_buffer *other;
+    int upload; /* to the other buffer; else from it, for the host to read */
+    VkBufferCopy region;
+    VkPipeline pipeline; /* none: a copy */
+    const void *push;
+    uint32_t push_bytes;
+    const uint32_t *groups;
+} errand;
+
+static void record_dispatch(qp_device *device, VkCommandBuffer commands, const errand *e)
+{
+    const qv_functions *vk = &device->vk;
+    vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, e->pipeline);
+    vk->CmdPushConstants(commands, device->pipelines.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, e->push_bytes, e->push);
+    vk->CmdDispatch(commands, e->groups[0], e->groups[1], 1);
+}
+
+static VkResult record(const qv_staging *slot, const errand *e)
 {
     qp_device *device = slot->buffer->device;
-    VkBuffer from = upload ? slot->buffer->handle : other->handle, to = upload ? other->handle : slot->buffer->handle;
-    VkResult result = qv_commands_begin(device, slot->commands);
+    VkCommandBuffer commands = slot->commands;
+    VkBuffer from = e->upload ? slot->buffer->handle : e->other->handle, to = e->upload ? e->other->handle : slot->buffer->handle;
+    VkPipelineStageFlags stage = e->pipeline ? VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT : VK_PIPELINE_STAGE_TRANSFER_BIT;
+    VkAccessFlags reads = e->pipeline ? VK_ACCESS_SHADER_READ_BIT : VK_ACCESS_TRANSFER_READ_BIT;
+    VkAccessFlags writes = e->pipeline ? VK_ACCESS_SHADER_WRITE_BIT : VK_ACCESS_TRANSFER_WRITE_BIT;
+    VkResult result = qv_commands_begin(device, commands);
     if (result)
-        return qv_failed(device, result, error, "recording a copy");
-    qv_barrier(device, slot->commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT,
-               VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
-    device->vk.CmdCopyBuffer(slot->commands, from, to, 1, region);
-    if (upload)
-        qv_barrier(device, slot->commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
-                   VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT);
+        return result;
+    qv_barrier(device, commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, stage, reads | writes);
+    if (e->pipeline)
+        record_dispatch(device, commands, e);
     else
-        qv_barrier(device, slot->commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT, VK_PIPELINE_STAGE_HOST_BIT,
-                   VK_ACCESS_HOST_READ_BIT);
-    result = device->vk.EndCommandBuffer(slot->commands);
+        device->vk.CmdCopyBuffer(commands, from, to, 1, &e->region);
+    if (e->upload)
+        qv_barrier(device, commands, stage, writes, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT,
+                   VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT);
+    else
+        qv_barrier(device, commands, stage, writes, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+    return device->vk.EndCommandBuffer(commands);
+}
+
+static qp_status submit(qv_staging *slot, const errand *e, qp_text *error)
+{
+    qp_device *device = slot->buffer->device;
+    VkResult result = record(slot, e);
     if (result)
-        return qv_failed(device, result, error, "recording a copy");
+        return qv_failed(device, result, error, "recording a transfer");
     pthread_mutex_lock(&device->queue.lock);
     qp_status status = qv_queue_submit_locked(device, slot->commands, &slot->number, error);
     if (!status)
-        other->last_use = slot->number;
+        e->other->last_use = slot->number;
     pthread_mutex_unlock(&device->queue.lock);
     return status;
 }
 
 qp_status qv_staging_upload(qp_buffer *to, uint64_t offset, uint64_t size, qv_staging *slot, qp_text *error)
 {
-    VkBufferCopy region = {.dstOffset = offset, .size = size};
-    qp_device *device = to->device;
-    qp_status status = copy(slot, to, &region, 1, error);
-    qv_staging_give(device, slot);
+    qp_status status = submit(slot, &(errand){.other = to, .upload = 1, .region = {.dstOffset = offset, .size = size}}, error);
+    qv_staging_give(to->device, slot);
+    return status;
+}
+
+qp_status qv_staging_dispatch(qp_buffer *to, VkPipeline pipeline, const void *push, uint32_t push_bytes, const uint32_t groups[2],
+                              qv_staging *slot, qp_text *error)
+{
+    errand e = {.other = to, .upload = 1, .pipeline = pipeline, .push = push, .push_bytes = push_bytes, .groups = groups};
+    qp_status status = submit(slot, &e, error);
+    qv_staging_give(to->device, slot);
     return status;
 }
 
@@ -145,8 +182,7 @@ qp_status qv_transfer_read(qp_buffer *buffer, uint64_t offset, void *data, uint6
         return status;
     for (uint64_t done = 0, n; done < size && !status; done += n) {
         n = size - done < QV_STAGING_BYTES ? size - done : QV_STAGING_BYTES;
-        VkBufferCopy region = {.srcOffset = offset + done, .size = n};
-        status = copy(slot, buffer, &region, 0, error);
+        status = submit(slot, &(errand){.other = buffer, .region = {.srcOffset = offset + done, .size = n}}, error);
         if (!status)
             status = qv_queue_wait(device, slot->number, error);
         if (!status)

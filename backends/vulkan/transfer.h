@@ -34,6 +34,9 @@ qp_status qv_staging_take(qp_device *device, qv_staging **out, qp_text *error);
 void qv_staging_give(qp_device *device, qv_staging *slot);
 /* Copies the slot's first bytes to the buffer, and gives the slot back: the device may still be copying. */
 qp_status qv_staging_upload(qp_buffer *to, uint64_t offset, uint64_t size, qv_staging *slot, qp_text *error);
+/* The same by a kernel, which finds its parameters in the push constants and writes to this buffer. */
+qp_status qv_staging_dispatch(qp_buffer *to, VkPipeline pipeline, const void *push, uint32_t push_bytes, const uint32_t groups[2],
+                              qv_staging *slot, qp_text *error);
 
 /* The range was checked. Writing returns once data may be reused, reading once it is there. */
 qp_status qv_transfer_write(qp_buffer *buffer, uint64_t offset, const void *data, uint64_t size, qp_text *error);

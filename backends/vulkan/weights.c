@@ -3,10 +3,12 @@
 
 #include "backends/vulkan/buffer.h"
 #include "backends/vulkan/device.h"
+#include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "kernels/common/formats.h"
 #include "kernels/common/grids.h"
 #include "kernels/vulkan/fields.h"
+#include "kernels/vulkan/params.h"
 
 #include <string.h>
 
@@ -21,8 +23,9 @@ typedef struct planes {
     X(Q4_0)                                                                                                                        \
     X(Q4_1)                                                                                                                        \
     X(Q5_0)                                                                                                                        \
-    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) X(IQ1_S) X(IQ1_M)       \
-        X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
+    X(Q5_1)                                                                                                                        \
+    X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0) X(IQ1_S) X(IQ1_M) X(IQ2_XXS)    \
+        X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
 
 static const planes table[QP_FORMAT_LIMIT] = {
 #define ROW(name) [QP_FORMAT_##name] = {{QV_##name##_OFFSETS}, {QV_##name##_SIZES}},
@@ -126,7 +129,7 @@ qp_status qv_weight_layout(qp_device *device, const qp_weight_desc *desc, qp_wei
     return QP_OK;
 }
 
-/* ---- packing: on the host, into a mapping or a staging slot ---- */
+/* ---- packing on the host, into a mapping ---- */
 
 static void pack_row(qp_format format, const uint8_t *from, uint8_t *to, uint64_t blocks)
 {
@@ -154,31 +157,75 @@ static void pack_rows(const qp_weight_desc *desc, const shape *s, const uint8_t 
         pack_row(desc->format, from + (uint64_t)r * s->disk_row, to + (uint64_t)r * s->row, blocks);
 }
 
-/* Through the staging ring, as many rows at a time as a slot holds; a row longer than a slot goes by way of host memory. */
+/* ---- packing where the host cannot see the weight ---- */
+
+/* The kernel for rows of this format. */
+static qp_status find_packer(qp_device *device, qp_format format, VkPipeline *out, qp_text *error)
+{
+    const planes *p = &table[format];
+    uint32_t bytes = qk_block_bytes(format), all = bytes;
+    for (int i = 0; i < PARTS; i++)
+        all |= p->offsets[i] | p->sizes[i];
+    uint32_t pairs[PARTS + 2][2] = {{5, bytes}, {6, all % 4 == 0 ? 4 : all % 2 == 0 ? 2 : 1}};
+    for (uint32_t i = 0; i < PARTS; i++) {
+        pairs[2 + i][0] = 1 + i;
+        pairs[2 + i][1] = p->sizes[i] | p->offsets[i] << 16;
+    }
+    qv_constants c = qv_make_constants(QV_GROUP, PARTS + 2, (const uint32_t(*)[2])pairs);
+    return qv_pipeline_get(device, "pack", &c, out, error);
+}
+
+/* Rows as they are on disk into a slot, and from there, by the device, to their planes. Gives the slot back. */
+static qp_status pack_slot(const qp_weight_desc *desc, const shape *s, VkPipeline packer, const uint8_t *from, int64_t rows,
+                           qp_buffer *to, uint64_t offset, qv_staging *slot, qp_text *error)
+{
+    memcpy(slot->buffer->mapped, from, (uint64_t)rows * s->disk_row);
+    if (s->layout == QP_LAYOUT_GGUF)
+        return qv_staging_upload(to, offset, (uint64_t)rows * s->row, slot, error);
+    struct qv_pack_params p = {.src = slot->buffer->address,
+                               .dst = to->address + offset,
+                               .rows = (uint32_t)rows,
+                               .blocks = (uint32_t)(desc->ne[0] / qk_block_elements(desc->format)),
+                               .src_row = (uint32_t)s->disk_row,
+                               .dst_row = (uint32_t)s->row};
+    uint64_t groups = qv_groups(s->row / 4, QV_GROUP);
+    const uint32_t counts[2] = {groups < QV_MAX_GROUPS ? (uint32_t)groups : QV_MAX_GROUPS,
+                                rows < QV_MAX_GROUPS ? (uint32_t)rows : QV_MAX_GROUPS};
+    return qv_staging_dispatch(to, packer, &p, sizeof p, counts, slot, error);
+}
+
+/* A row that is longer than a slot goes by way of host memory. */
+static qp_status pack_long_rows(const qp_weight_desc *desc, const shape *s, const uint8_t *from, int64_t rows, qp_buffer *to,
+                                uint64_t offset, qp_text *error)
+{
+    qp_status status = QP_OK;
+    uint8_t *row = qv_alloc(s->row);
+    if (!row)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to pack a row of %llu bytes", (unsigned long long)s->row);
+    for (int64_t r = 0; r < rows && !status; r++) {
+        pack_rows(desc, s, from + (uint64_t)r * s->disk_row, row, 1);
+        status = qv_transfer_write(to, offset + (uint64_t)r * s->row, row, s->row, error);
+    }
+    qv_free(row);
+    return status;
+}
+
+/* Through the staging ring, as many rows at a time as a slot holds. While the device packs those the caller reads the next ones. */
 static qp_status pack_staged(const qp_weight_desc *desc, const shape *s, const uint8_t *from, int64_t rows, qp_buffer *to,
                              uint64_t offset, qp_text *error)
 {
-    int64_t most = (int64_t)(QV_STAGING_BYTES / s->row);
-    qp_status status = QP_OK;
-    if (!most) {
-        uint8_t *row = qv_alloc(s->row);
-        if (!row)
-            return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to pack a row of %llu bytes", (unsigned long long)s->row);
-        for (int64_t r = 0; r < rows && !status; r++) {
-            pack_rows(desc, s, from + (uint64_t)r * s->disk_row, row, 1);
-            status = qv_transfer_write(to, offset + (uint64_t)r * s->row, row, s->row, error);
-        }
-        qv_free(row);
-        return status;
-    }
+    int64_t most = (int64_t)(QV_STAGING_BYTES / s->disk_row);
+    VkPipeline packer = VK_NULL_HANDLE;
+    if (!most)
+        return pack_long_rows(desc, s, from, rows, to, offset, error);
+    qp_status status = s->layout == QP_LAYOUT_GGUF ? QP_OK : find_packer(to->device, desc->format, &packer, error);
     for (int64_t r = 0, n; r < rows && !status; r += n) {
         qv_staging *slot;
         n = rows - r < most ? rows - r : most;
         status = qv_staging_take(to->device, &slot, error);
-        if (status)
-            break;
-        pack_rows(desc, s, from + (uint64_t)r * s->disk_row, (uint8_t *)slot->buffer->mapped, n);
-        status = qv_staging_upload(to, offset + (uint64_t)r * s->row, (uint64_t)n * s->row, slot, error);
+        if (!status)
+            status =
+                pack_slot(desc, s, packer, from + (uint64_t)r * s->disk_row, n, to, offset + (uint64_t)r * s->row, slot, error);
     }
     return status;
 }

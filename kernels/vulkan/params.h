@@ -34,6 +34,12 @@ struct qv_copy_params {
     uint64_t src_row, dst_row;
 };
 
+/* Not tensors: rows of weights in blocks at src, to rows in planes at dst, src_row and dst_row bytes each. */
+struct qv_pack_params {
+    uint64_t src, dst;
+    uint32_t rows, blocks, src_row, dst_row;
+};
+
 struct qv_get_rows_params {
     uint64_t table, ids, dst, live, table_row, grid; /* grid: the points of formats that have them */
     uint32_t n, rows, table_rows, dst_row;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * test_host PLUGIN CASE: the host side of the Vulkan plugin where the driver misbehaves or the order of things is awkward. Each
  * case is a process of its own, because the layer that makes the driver fail reads the environment once. */
+#include "kernels/vulkan/fields.h"
 #include "tests/tap.h"
 
 #include <dlfcn.h>
@@ -199,6 +200,94 @@ static void a_lost_device_lies(void)
     close_world(&w);
 }
 
+/* ---- packing ---- */
+
+typedef struct format_parts {
+    const char *name;
+    qp_format format;
+    uint32_t elements, bytes, offsets[4], sizes[4];
+} format_parts;
+
+#define PARTS(name)                                                                                                                \
+    {                                                                                                                              \
+#name, QP_FORMAT_##name, QV_##name##_ELEMENTS, QV_##name##_BYTES, {QV_##name##_OFFSETS },                                  \
+        {                                                                                                                          \
+            QV_##name##_SIZES                                                                                                      \
+        }                                                                                                                          \
+    }
+static const format_parts formats[] = {
+    PARTS(Q4_0),  PARTS(Q4_1),    PARTS(Q5_0),   PARTS(Q5_1),   PARTS(Q8_0),    PARTS(Q2_K),  PARTS(Q3_K),  PARTS(Q4_K),
+    PARTS(Q5_K),  PARTS(Q6_K),    PARTS(IQ4_NL), PARTS(IQ4_XS), PARTS(MXFP4),   PARTS(TQ1_0), PARTS(TQ2_0), PARTS(IQ1_S),
+    PARTS(IQ1_M), PARTS(IQ2_XXS), PARTS(IQ2_XS), PARTS(IQ2_S),  PARTS(IQ3_XXS), PARTS(IQ3_S),
+};
+
+/* One row in planes, each filled up to a multiple of 16 bytes with zeros; gives its bytes. */
+static size_t planes_of(const format_parts *f, const unsigned char *row, size_t blocks, unsigned char *to)
+{
+    size_t at = 0;
+    for (int i = 0; i < 4; i++) {
+        for (size_t b = 0; b < blocks; b++)
+            memcpy(to + at + b * f->sizes[i], row + b * f->bytes + f->offsets[i], f->sizes[i]);
+        size_t size = (blocks * f->sizes[i] + 15) / 16 * 16;
+        memset(to + at + blocks * f->sizes[i], 0, size - blocks * f->sizes[i]);
+        at += size;
+    }
+    return at;
+}
+
+/* Rows in two stretches, more than a staging slot holds. */
+static qp_status pack(world *w, const format_parts *f, const unsigned char *blocks, int64_t k, int64_t m, unsigned char *packed,
+                      uint64_t size)
+{
+    qp_weight_desc desc = {.struct_size = sizeof desc, .format = f->format, .uses = QP_WEIGHT_MATMUL, .ne = {k, m, 1, 1}};
+    qp_weight_info info = {.struct_size = sizeof info};
+    uint64_t row = (uint64_t)k / f->elements * f->bytes;
+    int64_t half = m / 2 + 3;
+    qp_buffer *buffer = NULL;
+    qp_status status = w->b->weight_layout(w->device, &desc, &info, &w->text);
+    if (!status && info.bytes != size)
+        status = QP_ERR_INTERNAL;
+    if (!status)
+        status = w->b->buffer_create(w->device, w->info.weight_heap, size, &buffer, &w->text);
+    qp_range range = {buffer, 0, size};
+    if (!status)
+        status = w->b->weight_pack(w->device, &desc, blocks, row * (uint64_t)half, 0, half, range, &w->text);
+    if (!status)
+        status = w->b->weight_pack(w->device, &desc, blocks + row * (uint64_t)half, row * (uint64_t)(m - half), half, m - half,
+                                   range, &w->text);
+    if (!status)
+        status = w->b->buffer_read(buffer, 0, packed, size, &w->text);
+    w->b->buffer_destroy(buffer);
+    return status;
+}
+
+static void packing_on_the_device(void)
+{
+    enum { BLOCKS = 37, BYTES = 9 << 20 };
+    world w;
+    if (!open_device(&w, 0))
+        return;
+    ok(!(w.info.heaps[w.info.weight_heap].flags & QP_HEAP_HOST_VISIBLE), "the host does not see the weights' heap");
+    unsigned char *blocks = malloc(BYTES), *packed = malloc(2 * BYTES), *right = malloc(2 * BYTES);
+    uint64_t state = 1;
+    for (size_t i = 0; i < BYTES; i++)
+        blocks[i] = (unsigned char)((state = state * 6364136223846793005u + 1442695040888963407u) >> 56);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        const format_parts *f = &formats[i];
+        size_t row = BLOCKS * f->bytes, size = 0;
+        int64_t m = (int64_t)(BYTES / row);
+        for (int64_t r = 0; r < m; r++)
+            size += planes_of(f, blocks + (size_t)r * row, BLOCKS, right + size);
+        w.words[0] = '\0';
+        qp_status status = pack(&w, f, blocks, BLOCKS * f->elements, m, packed, size);
+        ok(!status && !memcmp(packed, right, size), "%s: %d rows: %s", f->name, (int)m, w.words);
+    }
+    free(blocks);
+    free(packed);
+    free(right);
+    close_world(&w);
+}
+
 /* ---- */
 
 static const struct {
@@ -212,6 +301,7 @@ static const struct {
     {"destroy-without-memory", destroy_waits_through_want_of_memory,
      "WaitSemaphores:1:oom-host,WaitSemaphores:2:oom-host,WaitSemaphores:3:oom", NULL},
     {"lying-driver", a_lost_device_lies, "QueueSubmit:1:lie", NULL},
+    {"packing", packing_on_the_device, NULL, "1"},
 };
 
 int main(int argc, char **argv)
