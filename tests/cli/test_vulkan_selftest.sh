@@ -26,8 +26,8 @@ with()
     run "$@"
     unset QUERN_VK_FAULT
 }
-generate() { with "$1" run "$model" -p "It was a dark night, and" -n 24 --temp 0 --device vulkan; }
-look() { with "$1" explain "$model" --device vulkan; }
+generate() { with "$1" run "$model" -p "It was a dark night, and" -n 24 --temp 0 --device vulkan --variant lanes; }
+look() { with "$1" explain "$model" --device vulkan --variant lanes; }
 lanes() { printed '  matmul_q8_0.lanes$'; }
 warnings() { grep -c 'fails its test' "$err"; }
 tests() { find "$XDG_CACHE_HOME/quern" -name 'vulkan-*.tests'; }
@@ -43,12 +43,17 @@ check "and believed in the next run: no kernel is tested again" lanes
 
 # one that breaks a variant
 rm -rf "$XDG_CACHE_HOME/quern"
+QUERN_VK_COUNTS=$work/counts
+export QUERN_VK_COUNTS
 generate "$subgroups"
+unset QUERN_VK_COUNTS
 is 0 "a broken variant: the answer comes all the same"
 check "and is right" cmp -s "$out" "$work/text"
 check "the variant is named, with device, driver and what replaces it" said \
     'warning: vulkan: the kernel matmul_q8_0.lanes fails its test on .*driver .*NMSE.*plain takes its place'
 check "once" test "$(warnings)" -eq 1
+check "of the tests and of the run nothing is left" sh -c \
+    'grep -q "^Memory made [1-9]" "$1" && ! grep " live " "$1" | grep -v " live 0$"' x "$work/counts"
 generate ""
 check "the next run says so again" said 'matmul_q8_0.lanes fails its test .*found earlier'
 check "once" test "$(warnings)" -eq 1
@@ -104,7 +109,7 @@ XDG_CACHE_HOME=$work/cache
 
 # two at once
 rm -rf "$XDG_CACHE_HOME/quern"
-"$QUERN" explain "$model" --device vulkan >"$work/one" 2>&1 &
+"$QUERN" explain "$model" --device vulkan --variant lanes >"$work/one" 2>&1 &
 look ""
 wait $!
 is 0 "two at once"
@@ -118,7 +123,7 @@ rm -rf "$XDG_CACHE_HOME/quern"
 look "$all"
 check "plain broken: refused in words" printed 'matmul: the kernel matmul_q8_0.plain fails its test on .*, driver .*NMSE'
 check "which takes no warning" test "$(warnings)" -eq 0
-with "$all" explain "$model" --device vulkan --strict
+with "$all" explain "$model" --device vulkan --variant lanes --strict
 is 1 "--strict"
 generate "$all"
 fails_with 'the kernel .*plain fails its test on' "nor does it generate"
@@ -130,7 +135,7 @@ check "not compiled: refused in words" printed 'the driver does not take it: .*c
 rm -rf "$XDG_CACHE_HOME/quern"
 look QueueSubmit:1:lost
 check "lost while it is tested: refused in words" printed 'the device is lost while it runs'
-with "" explain "$model" --device vulkan --strict
+with "" explain "$model" --device vulkan --variant lanes --strict
 is 0 "but that is not held against a kernel that has no other"
 check "only against one that has" said 'matmul_q8_0.lanes fails its test.*the device is lost.*plain takes its place'
 rm -rf "$XDG_CACHE_HOME/quern"
