@@ -74,7 +74,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
 {
     const qv_physical *p = device->physical;
     float priority = 1;
-    const char *extensions[4];
+    const char *extensions[8];
     uint32_t count = 0;
     if (p->import_alignment)
         extensions[count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
@@ -82,11 +82,31 @@ static qp_status create_device(qp_device *device, qp_text *error)
         extensions[count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
     if (!qv_views_lack(p))
         extensions[count++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
+    if (p->has_size_control)
+        extensions[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    if (p->integer_dot)
+        extensions[count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+        .subgroupSizeControl = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE};
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR, .shaderIntegerDotProduct = VK_TRUE};
+    void *more = NULL;
+    if (p->has_size_control) {
+        sizes.pNext = more;
+        more = &sizes;
+    }
+    if (p->integer_dot) {
+        dot.pNext = more;
+        more = &dot;
+    }
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = p->queue_family,
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                               .pNext = more,
                                                .subgroupBroadcastDynamicId = p->lanes != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+#include "backends/vulkan/matmul.h"
+
 #include "backends/vulkan/device.h"
-#include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/weights.h"
-#include "kernels/vulkan/params.h"
 
 #include <stdio.h>
 
@@ -59,7 +59,56 @@ static qp_status check_matmul(const qp_device *device, const qp_op *op, qp_op_in
     return status;
 }
 
-/* How a matmul is cut up for the device. */
+struct qv_matmul_params qv_matmul_params_of(const qp_op *op)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
+    const qp_matmul_params *from = &op->p.matmul;
+    return (struct qv_matmul_params){.w = qv_address(w),
+                                     .x = qv_address(x),
+                                     .bias = qv_address(&op->src[QP_MATMUL_BIAS]),
+                                     .residual = qv_address(residual),
+                                     .w2 = qv_address(&op->src[QP_MATMUL_W2]),
+                                     .bias2 = qv_address(&op->src[QP_MATMUL_BIAS2]),
+                                     .dst = qv_address(&op->dst),
+                                     .live = qv_address(&op->live),
+                                     .k = (uint32_t)w->ne[0],
+                                     .rows = (uint32_t)x->ne[2],
+                                     .w_row = (uint32_t)row_bytes(w),
+                                     .x_row = qv_stride(x, 2),
+                                     .residual_row = qv_stride(residual, 2),
+                                     .dst_row = qv_stride(&op->dst, 2),
+                                     .scale = from->scale,
+                                     .bias_scale = from->bias_scale,
+                                     .scale2 = from->scale2,
+                                     .bias_scale2 = from->bias_scale2,
+                                     .act = from->act};
+}
+
+qp_status qv_matmul_dispatch(qv_plan *plan, const qp_op *op, const char *kernel, qv_constants c, struct qv_matmul_params *p,
+                             uint32_t rows, uint32_t tokens, qp_text *error)
+{
+    const qp_tensor *w = &op->src[QP_MATMUL_W];
+    char name[48];
+    snprintf(name, sizeof name, "%s_%s", kernel, qv_format_name(w->format));
+    c.ids[c.count] = 10;
+    c.values[c.count++] = w->layout == QV_LAYOUT_PLANES;
+    uint32_t m = (uint32_t)w->ne[1];
+    uint64_t work_of_row = (uint64_t)p->k * p->rows * (qv_matmul_is_gated(op) ? 2 : 1);
+    uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
+    qp_status status = QP_OK;
+    for (uint32_t first = 0; first < m && !status; first += step) {
+        uint32_t count = m - first < step ? m - first : step;
+        p->first = first;
+        p->m = first + count;
+        status = qv_plan_dispatch(plan, name, &c, p, sizeof *p, qv_groups(count, rows), qv_groups(p->rows, tokens),
+                                  work_of_row * count, error);
+        if (!status)
+            status = qv_attach_grid(plan, w->format, offsetof(struct qv_matmul_params, grid), error);
+    }
+    return status;
+}
+
+/* How the kernels of small devices are cut up. */
 typedef struct shape {
     const char *kernel;
     uint32_t lanes;        /* of a subgroup; 0: the kernel does not ask */
@@ -68,48 +117,11 @@ typedef struct shape {
 
 static qp_status launch_shape(qv_plan *plan, const qp_op *op, shape s, qp_text *error)
 {
-    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X], *residual = &op->src[QP_MATMUL_RESIDUAL];
-    const qp_matmul_params *from = &op->p.matmul;
-    int planes = w->layout == QV_LAYOUT_PLANES, gated = qv_present(&op->src[QP_MATMUL_W2]);
-    uint64_t w_row = row_bytes(w);
-    struct qv_matmul_params p = {.w = qv_address(w),
-                                 .x = qv_address(x),
-                                 .bias = qv_address(&op->src[QP_MATMUL_BIAS]),
-                                 .residual = qv_address(residual),
-                                 .w2 = qv_address(&op->src[QP_MATMUL_W2]),
-                                 .bias2 = qv_address(&op->src[QP_MATMUL_BIAS2]),
-                                 .dst = qv_address(&op->dst),
-                                 .live = qv_address(&op->live),
-                                 .k = (uint32_t)w->ne[0],
-                                 .rows = (uint32_t)x->ne[2],
-                                 .w_row = (uint32_t)w_row,
-                                 .x_row = qv_stride(x, 2),
-                                 .residual_row = qv_stride(residual, 2),
-                                 .dst_row = qv_stride(&op->dst, 2),
-                                 .scale = from->scale,
-                                 .bias_scale = from->bias_scale,
-                                 .scale2 = from->scale2,
-                                 .bias_scale2 = from->bias_scale2,
-                                 .act = from->act};
-    char name[48];
-    snprintf(name, sizeof name, "%s_%s", s.kernel, qv_format_name(w->format));
-    uint32_t m = (uint32_t)w->ne[1];
-    qv_constants c = qv_make_constants(
-        QV_GROUP, s.lanes ? 5 : 3,
-        (const uint32_t[][2]){{1, s.tokens}, {2, (uint32_t)gated}, {10, (uint32_t)planes}, {3, s.rows}, {4, s.lanes}});
-    uint64_t work_of_row = (uint64_t)p.k * p.rows * (gated ? 2 : 1);
-    uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
-    qp_status status = QP_OK;
-    for (uint32_t first = 0; first < m && !status; first += step) {
-        uint32_t count = m - first < step ? m - first : step;
-        p.first = first;
-        p.m = first + count;
-        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, QV_GROUP * s.rows), qv_groups(p.rows, s.tokens),
-                                  work_of_row * count, error);
-        if (!status)
-            status = qv_attach_grid(plan, w->format, offsetof(struct qv_matmul_params, grid), error);
-    }
-    return status;
+    struct qv_matmul_params p = qv_matmul_params_of(op);
+    qv_constants c =
+        qv_make_constants(QV_GROUP, s.lanes ? 4 : 2,
+                          (const uint32_t[][2]){{1, s.tokens}, {2, (uint32_t)qv_matmul_is_gated(op)}, {3, s.rows}, {4, s.lanes}});
+    return qv_matmul_dispatch(plan, op, s.kernel, c, &p, QV_GROUP * s.rows, s.tokens, error);
 }
 
 /* ---- the variants ---- */
@@ -150,9 +162,11 @@ const qv_op_row qv_matmul_row = {
     .optional = 1u << QP_MATMUL_BIAS | 1u << QP_MATMUL_RESIDUAL | 1u << QP_MATMUL_W2 | 1u << QP_MATMUL_BIAS2,
     .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
     .check = check_matmul,
-    .variants = QV_VARIANTS({.name = "texels",
-                             .lacks = qv_matmul_texels_lacks,
-                             .refuses = qv_matmul_texels_refuses,
-                             .launch = qv_matmul_texels_launch},
-                            {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
-                            QV_PLAIN(launch_plain))};
+    .variants = QV_VARIANTS(
+        {.name = "texels",
+         .lacks = qv_matmul_texels_lacks,
+         .refuses = qv_matmul_texels_refuses,
+         .launch = qv_matmul_texels_launch},
+        {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
+        {.name = "dot", .lacks = qv_dot_lacks, .refuses = qv_dot_refuses, .launch = qv_dot_launch, .scratch = qv_dot_scratch},
+        {.name = "rows", .lacks = qv_rows_lacks, .refuses = qv_rows_refuses, .launch = qv_rows_launch}, QV_PLAIN(launch_plain))};

@@ -22,10 +22,14 @@ typedef struct qv_physical {
     uint32_t queue_family;
     uint32_t subgroup;         /* invocations of a subgroup */
     uint32_t lanes;            /* the same where it is small and values can be handed around, else 0 */
+    uint32_t team;             /* invocations of a subgroup, all of them there where a pipeline requires this size; 0: not known */
+    int has_shuffle;           /* values go from any invocation of a subgroup to any other */
     uint32_t import_alignment; /* 0: host memory cannot be imported */
     int has_budget, has_pci, has_maintenance4, has_push_descriptor;
     uint32_t pci[4];          /* domain, bus, device, function */
+    int has_size_control;     /* a pipeline can require the size of its subgroups */
     int integer_dot, float16; /* kernels may use them */
+    int dot_is_quick;         /* four products of bytes are one instruction */
     char unusable[256];       /* why it cannot be used; "": it can */
     uint32_t heap_count, weight_heap, host_heap;
     qv_heap heaps[QP_MAX_HEAPS];

@@ -76,9 +76,15 @@ static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *erro
         entries[i] = (VkSpecializationMapEntry){.constantID = c->ids[i], .offset = i * 4, .size = 4};
     VkSpecializationInfo constants = {
         .mapEntryCount = c->count, .pMapEntries = entries, .dataSize = c->count * 4, .pData = c->values};
+    VkPipelineShaderStageCreateFlags full_flag = c->subgroup ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT : 0;
     VkResult result = device->vk.CreateShaderModule(device->handle, &code, NULL, &module);
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT full = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = c->subgroup};
     VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                                                  .pNext = c->subgroup ? &full : NULL,
+                                                  .flags = full_flag,
                                                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                                                   .module = module,
                                                   .pName = "main",
@@ -97,7 +103,8 @@ static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *erro
 int qv_constants_same(const qv_constants *a, const qv_constants *b)
 {
     size_t used = a->count * sizeof a->ids[0];
-    return a->count == b->count && !memcmp(a->ids, b->ids, used) && !memcmp(a->values, b->values, used);
+    return a->subgroup == b->subgroup && a->count == b->count && !memcmp(a->ids, b->ids, used) &&
+           !memcmp(a->values, b->values, used);
 }
 
 static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_constants *constants)

@@ -9,10 +9,11 @@
 
 #include <pthread.h>
 
-enum { QV_CONSTANTS = 8 };
+enum { QV_CONSTANTS = 12 };
 
 /* Specialisation constants: those that are not named keep the kernel's default. */
 typedef struct qv_constants {
+    uint32_t subgroup; /* 0, or the size that its subgroups must have, all of them full: qv_physical.team */
     uint32_t count;
     uint32_t ids[QV_CONSTANTS];
     uint32_t values[QV_CONSTANTS];

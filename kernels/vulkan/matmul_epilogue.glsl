@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/matmul_epilogue.glsl: what becomes of a matmul's sum: scales, biases, activation, the gate, the residual. Reads the
- * push constants p and the constant GATED of the kernel that includes it. */
+ * kernels/vulkan/matmul_epilogue.glsl: what becomes of a matmul's sum: scales, biases, activation, the gate, the residual. Reads
+ * the push constants p and the constant GATED of the kernel that includes it. */
 
 void finish(uint m, uint row, float sum, float sum2)
 {

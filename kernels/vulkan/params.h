@@ -79,6 +79,12 @@ struct qv_matmul_texels_params {
     uint32_t act, unused;
 };
 
+/* x to int8 for matmul_dot: kernels/vulkan/activation_blocks.glsl. */
+struct qv_quantise_params {
+    uint64_t x, dst, live;
+    uint32_t k, rows, x_row, dst_row;
+};
+
 struct qv_attention_params {
     uint64_t q, k, v, positions, sinks, dst, live;
     uint32_t k_size, v_size, heads, group, cells, rows; /* group: query heads to a KV head */
