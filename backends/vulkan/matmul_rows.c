@@ -11,13 +11,12 @@
 
 enum { ALIGNED = 16 };
 
-static int is_asked_for(const qp_device *device, const char *name)
+int qv_matmul_is_asked_for(const qp_device *device, const char *name)
 {
-    return device->variant && !strcmp(device->variant, name);
+    return (device->variant && !strcmp(device->variant, name)) || (device->only && !strcmp(device->only->name, name));
 }
 
-/* What x and, where it is no quantised format, W start at: a multiple of 16 bytes or not. */
-static uint32_t is_wide(const qp_tensor *t, int dimension)
+uint32_t qv_matmul_is_wide(const qp_tensor *t, int dimension)
 {
     return (t->offset | qv_stride(t, dimension)) % ALIGNED == 0;
 }
@@ -43,7 +42,7 @@ static qp_status dispatch(qv_plan *plan, const qp_op *op, const char *kernel, sh
 {
     const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2];
     uint32_t gated = (uint32_t)qv_matmul_is_gated(op), lanes = plan->device->physical->team;
-    uint32_t wide_weights = is_wide(w, 1) && (!gated || is_wide(w2, 1));
+    uint32_t wide_weights = qv_matmul_is_wide(w, 1) && (!gated || qv_matmul_is_wide(w2, 1));
     const uint32_t pairs[][2] = {{1, s.tokens}, {2, gated}, {3, s.rows}, {4, lanes}, {5, wide}, {6, s.group}, {11, wide_weights}};
     qv_constants c = qv_make_constants(s.group, qv_has_planes(w->format) ? 6 : 7, pairs);
     c.subgroup = lanes;
@@ -60,7 +59,7 @@ const char *qv_rows_lacks(const qv_physical *physical)
 const char *qv_rows_refuses(const qp_device *device, const qp_op *op)
 {
     (void)op;
-    return device->physical->lanes && !is_asked_for(device, "rows") ? "subgroups are of 8 or 16 only" : NULL;
+    return device->physical->lanes && !qv_matmul_is_asked_for(device, "rows") ? "subgroups are of 8 or 16 only" : NULL;
 }
 
 qp_status qv_rows_launch(qv_plan *plan, const qp_op *op, qp_text *error)
@@ -68,7 +67,7 @@ qp_status qv_rows_launch(qv_plan *plan, const qp_op *op, qp_text *error)
     const qp_tensor *x = &op->src[QP_MATMUL_X];
     struct qv_matmul_params p = qv_matmul_params_of(op);
     shape s = choose(plan->device->physical, op);
-    return dispatch(plan, op, "matmul_rows", s, &p, is_wide(x, 2), error);
+    return dispatch(plan, op, "matmul_rows", s, &p, qv_matmul_is_wide(x, 2), error);
 }
 
 /* ---- int8 ---- */
@@ -84,14 +83,19 @@ static const char *kernel_name(qp_format format, char (*out)[48])
     return *out;
 }
 
-const char *qv_dot_refuses(const qp_device *device, const qp_op *op)
+const char *qv_dot_unfit(const qp_device *device, const qp_op *op, int asked)
 {
     char name[48];
     if (op->p.matmul.flags & QP_MATMUL_FLOAT)
         return "float activations are asked for";
     if (!qv_shader_find(kernel_name(op->src[QP_MATMUL_W].format, &name)))
         return "it has no kernel for this format";
-    return device->physical->dot_is_quick || is_asked_for(device, "dot") ? NULL : "the dot product of bytes is not accelerated";
+    return device->physical->dot_is_quick || asked ? NULL : "the dot product of bytes is not accelerated";
+}
+
+const char *qv_dot_refuses(const qp_device *device, const qp_op *op)
+{
+    return qv_dot_unfit(device, op, qv_matmul_is_asked_for(device, "dot"));
 }
 
 /* A row of activations: kernels/vulkan/activation_blocks.glsl. */
@@ -107,26 +111,23 @@ uint64_t qv_dot_scratch(const qp_device *device, const qp_op *op)
     return quantised_row((uint64_t)x->ne[0]) * (uint64_t)x->ne[2];
 }
 
-static qp_status quantise(qv_plan *plan, const qp_op *op, const struct qv_matmul_params *of, uint64_t row, qp_text *error)
+qp_status qv_quantise_activations(qv_plan *plan, const qp_op *op, struct qv_matmul_params *of, qp_text *error)
 {
+    uint64_t row = quantised_row(of->k), scratch = qv_plan_scratch(plan);
     struct qv_quantise_params p = {
-        .x = of->x, .dst = qv_plan_scratch(plan), .live = of->live, .k = of->k, .rows = of->rows, .x_row = of->x_row};
-    p.dst_row = (uint32_t)row;
-    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{5, is_wide(&op->src[QP_MATMUL_X], 2)}});
+        .x = of->x, .dst = scratch, .live = of->live, .k = of->k, .rows = of->rows, .x_row = of->x_row, .dst_row = (uint32_t)row};
+    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{5, qv_matmul_is_wide(&op->src[QP_MATMUL_X], 2)}});
     qp_status status = qv_plan_dispatch(plan, "quantise_activations", &c, &p, sizeof p, qv_groups(of->k / 32, QV_GROUP), of->rows,
                                         (uint64_t)of->k * of->rows, error);
     qv_plan_wait(plan);
+    of->x = scratch;
+    of->x_row = (uint32_t)row;
     return status;
 }
 
 qp_status qv_dot_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     struct qv_matmul_params p = qv_matmul_params_of(op);
-    uint64_t row = quantised_row(p.k);
-    qp_status status = quantise(plan, op, &p, row, error);
-    if (status)
-        return status;
-    p.x = qv_plan_scratch(plan);
-    p.x_row = (uint32_t)row;
-    return dispatch(plan, op, "matmul_dot", choose(plan->device->physical, op), &p, 1, error);
+    qp_status status = qv_quantise_activations(plan, op, &p, error);
+    return status ? status : dispatch(plan, op, "matmul_dot", choose(plan->device->physical, op), &p, 1, error);
 }

@@ -163,10 +163,13 @@ const qv_op_row qv_matmul_row = {
     .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
     .check = check_matmul,
     .variants = QV_VARIANTS(
-        {.name = "texels",
-         .lacks = qv_matmul_texels_lacks,
-         .refuses = qv_matmul_texels_refuses,
-         .launch = qv_matmul_texels_launch},
+        {.name = "texels", .lacks = qv_matmul_texels_lacks, .refuses = qv_matmul_texels_refuses, .launch = qv_matmul_texels_launch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
+        {.name = "dot_tiles",
+         .lacks = qv_dot_lacks,
+         .refuses = qv_dot_tiles_refuses,
+         .launch = qv_dot_tiles_launch,
+         .scratch = qv_dot_scratch},
         {.name = "dot", .lacks = qv_dot_lacks, .refuses = qv_dot_refuses, .launch = qv_dot_launch, .scratch = qv_dot_scratch},
+        {.name = "tiles", .refuses = qv_tiles_refuses, .launch = qv_tiles_launch},
         {.name = "rows", .lacks = qv_rows_lacks, .refuses = qv_rows_refuses, .launch = qv_rows_launch}, QV_PLAIN(launch_plain))};

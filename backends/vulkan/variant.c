@@ -75,7 +75,7 @@ static void note_rest(const qp_device *device, const qv_op_row *row, const qv_va
         add_note(note, "", words);
     }
     for (const qv_variant *v = row->variants; v < chosen; v++)
-        if (!runs_here(device->physical, v))
+        if (is_asked_for(device, v) && !runs_here(device->physical, v))
             add_note(note, v->name, v->lacks(device->physical));
 }
 
@@ -105,9 +105,9 @@ qp_status qv_variant_choose(const qp_device *device, const qv_op_row *row, const
         int wanted = is_last(v) || is_asked_for(device, v);
         if (!why && wanted)
             *out = v;
-        else if (why)
+        else if (why && wanted) /* of those that the user did not ask for, that is reason enough */
             add_note(note, v->name, why);
-        else
+        else if (!why)
             unwanted = 1;
     }
     for (uint32_t i = 0; *out && i < failed.count; i++)

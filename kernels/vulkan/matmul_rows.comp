@@ -6,7 +6,7 @@
  * whole workgroup. Partial sums are added in a fixed order. x: groups of rows; y: groups of tokens.
  *
  * As matmul_dot (QV_DOT) the products are of int8 with int8, four in one instruction; x is then what quantise_activations.comp
- * left. The instruction is that of SPV_KHR_integer_dot_product, by its number: not all compilers of GLSL know a name for it. */
+ * left. */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -37,11 +37,8 @@ shared float parts[LANES != 0 ? 1 : GROUP * LINES * TOKENS];
 /* ---- one chunk of a line times the same of a token ---- */
 
 #ifdef QV_DOT
-#extension GL_EXT_spirv_intrinsics : require
 #include "activation_blocks.glsl"
-
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
-int dot_of_bytes(uint a, uint b, spirv_literal int packed_4x8);
+#include "dot.glsl"
 
 struct weight_chunk {
     uvec4 q[2];

@@ -1,0 +1,247 @@
+#version 460
+/* SPDX-License-Identifier: MIT
+ * kernels/vulkan/matmul_tiles.comp: W x with the epilogue for many tokens, made for GPUs. A workgroup computes a tile of rows of W
+ * times tokens: 32 elements along K at a time it unpacks weights and loads activations into shared memory, each invocation one row
+ * and some tokens, while it multiplies the 32 before. An invocation has ROWS × TOKENS results in registers: rows 8 apart, tokens
+ * ROWS apart, so that neighbours read neighbouring lines of shared memory, which are an odd number of 16 bytes long.
+ * Workgroups that follow each other take the same rows of W.
+ *
+ * As matmul_dot_tiles (QV_DOT) the products are of int8 with int8; x is then what quantise_activations.comp left. */
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "activations.glsl"
+#include "wide.glsl"
+#include "weights.glsl"
+#include "chunks.glsl"
+
+layout(constant_id = 1) const uint TOKENS = 2;  /* of x that one invocation multiplies */
+layout(constant_id = 2) const uint GATED = 0;
+layout(constant_id = 3) const uint ROWS = 8;    /* of W that one invocation multiplies: an eighth of the workgroup's invocations */
+layout(constant_id = 4) const uint BUFFERS = 1; /* tiles in shared memory: with 2, one is written while the other is read */
+layout(constant_id = 5) const uint WIDE = 0;    /* rows of x begin at multiples of 16 bytes */
+
+const uint GROUP = 8 * ROWS;           /* invocations, and rows of W in a tile */
+const uint COLUMNS = TOKENS * ROWS;    /* tokens in a tile */
+const uint STEP = 32;                  /* elements along K */
+
+layout(push_constant, scalar) uniform block { qv_matmul_params p; };
+
+#include "matmul_epilogue.glsl"
+
+float sums[ROWS * TOKENS], gates[ROWS * TOKENS]; /* gates: W's sums where there is a W2 */
+
+/* ---- a line: 32 elements of a row of W or of x, in registers and in shared memory ---- */
+
+#ifdef QV_DOT
+#include "activation_blocks.glsl"
+#include "dot.glsl"
+
+const uint LINE = 3;
+struct weight_line {
+    uvec4 q[2];
+    vec2 scale, low;
+};
+const uint PARTS = 3;
+
+shared uvec4 w_lines[BUFFERS * GROUP * LINE];
+shared uvec4 x_lines[BUFFERS * COLUMNS * LINE];
+
+void load_weights(uint64_t row, uint i, out weight_line w)
+{
+    chunk_ints(row, p.k / BLOCK_ELEMENTS, i, w.q, w.scale, w.low);
+}
+
+void store_weights(uint at, weight_line w)
+{
+    w_lines[at] = w.q[0];
+    w_lines[at + 1] = w.q[1];
+    w_lines[at + 2] = floatBitsToUint(vec4(w.scale, w.low));
+}
+
+uvec4 load_activations(uint64_t row, uint i, uint part)
+{
+    uint start = chunk_start(i);
+    if (part < 2)
+        return uvec4s(row).v[(start + part * GAP) / 16];
+    vec2 d;
+    ivec2 sum;
+    half_block(row, p.k, start, d.x, sum.x);
+    half_block(row, p.k, start + GAP, d.y, sum.y);
+    return uvec4(floatBitsToUint(d), uvec2(sum));
+}
+
+void multiply(uint w_at, uint x_at)
+{
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+        uint column = x_at + t * ROWS * LINE;
+        uvec4 x0 = x_lines[column], x1 = x_lines[column + 1], facts = x_lines[column + 2];
+        vec2 d = uintBitsToFloat(facts.xy);
+        ivec2 sum = ivec2(facts.zw);
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            uint row = w_at + r * 8 * LINE;
+            uvec4 w0 = w_lines[row], w1 = w_lines[row + 1];
+            vec4 scale = uintBitsToFloat(w_lines[row + 2]);
+            ivec2 whole = -ZERO * sum;
+            [[unroll]] for (uint j = 0; j < 4; j++) {
+                whole.x += dot_of_bytes(w0[j], x0[j], 0);
+                whole.y += dot_of_bytes(w1[j], x1[j], 0);
+            }
+            vec2 both = d * (scale.xy * vec2(whole) + scale.zw * vec2(sum));
+            sums[r * TOKENS + t] += both.x + both.y;
+        }
+    }
+}
+
+#else
+
+const uint LINE = 9; /* 8 of them used */
+struct weight_line {
+    vec4 v[8];
+};
+const uint PARTS = 8;
+
+shared vec4 w_lines[BUFFERS * GROUP * LINE];
+shared vec4 x_lines[BUFFERS * COLUMNS * LINE];
+
+void load_weights(uint64_t row, uint i, out weight_line w)
+{
+#ifdef QV_PLAIN
+    if (STEP * i + STEP <= p.k) {
+        [[unroll]] for (uint c = 0; c < 4; c++) {
+            vec4 two[2];
+            chunk(row, 0, 4 * i + c, two);
+            w.v[2 * c] = two[0];
+            w.v[2 * c + 1] = two[1];
+        }
+        return;
+    }
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        [[unroll]] for (uint e = 0; e < 4; e++) {
+            uint k = STEP * i + 4 * j + e;
+            w.v[j][e] = k < p.k ? weight(row, k) : 0.0;
+        }
+#else
+    chunk(row, p.k / BLOCK_ELEMENTS, i, w.v);
+#endif
+}
+
+void store_weights(uint at, weight_line w)
+{
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        w_lines[at + j] = w.v[j];
+}
+
+vec4 load_activations(uint64_t row, uint i, uint part)
+{
+#ifdef QV_PLAIN
+    uint k = STEP * i + 4 * part;
+    if (k + 4 > p.k) {
+        vec4 x;
+        [[unroll]] for (uint e = 0; e < 4; e++)
+            x[e] = k + e < p.k ? f32s(row).v[k + e] : 0.0;
+        return x;
+    }
+    return four_floats(row, k, WIDE != 0);
+#else
+    return four_floats(row, chunk_start(i) + 4 * part + (part < 4 ? 0 : GAP - 16), WIDE != 0);
+#endif
+}
+
+void multiply(uint w_at, uint x_at)
+{
+    for (uint j = 0; j < 8; j++) {
+        vec4 x[TOKENS];
+        [[unroll]] for (uint t = 0; t < TOKENS; t++)
+            x[t] = x_lines[x_at + t * ROWS * LINE + j];
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            vec4 w = w_lines[w_at + r * 8 * LINE + j];
+            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                float sum = sums[r * TOKENS + t];
+                sum += w.x * x[t].x;
+                sum += w.y * x[t].y;
+                sum += w.z * x[t].z;
+                sum += w.w * x[t].w;
+                sums[r * TOKENS + t] = sum;
+            }
+        }
+    }
+}
+#endif
+
+/* ---- a tile ---- */
+
+const uint LOADS = (COLUMNS * PARTS + GROUP - 1) / GROUP; /* parts of lines of x that one invocation brings */
+
+/* The products of one tile with W or W2: rows of W from first_row on, tokens from first on. */
+void add_products(uint64_t weights, uint first_row, uint first, uint rows)
+{
+    uint here = gl_LocalInvocationID.x, steps = (p.k + STEP - 1) / STEP;
+    uint64_t row = weights + uint64_t(min(first_row + here, p.m - 1)) * p.w_row; /* rows behind the last are not written */
+    weight_line w;
+#ifdef QV_DOT
+    uvec4 x[LOADS];
+#else
+    vec4 x[LOADS];
+#endif
+    [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++)
+        sums[s] = 0.0;
+    barrier(); /* the tile before has been read */
+    for (uint i = 0; i <= steps; i++) { /* in each round the next lines are loaded while those at hand are multiplied */
+        uint buffer_now = (i + BUFFERS - 1) % BUFFERS, buffer_next = i % BUFFERS;
+        if (i < steps) {
+            load_weights(row, i, w);
+            [[unroll]] for (uint l = 0; l < LOADS; l++) {
+                uint n = here + l * GROUP, column = min(n / PARTS, COLUMNS - 1);
+                x[l] = load_activations(p.x + uint64_t(min(first + column, rows - 1)) * p.x_row, i, n % PARTS);
+            }
+        }
+        if (i > 0)
+            multiply((buffer_now * GROUP + here % 8) * LINE, (buffer_now * COLUMNS + here / 8) * LINE);
+        if (BUFFERS == 1)
+            barrier();
+        if (i < steps) {
+            store_weights((buffer_next * GROUP + here) * LINE, w);
+            [[unroll]] for (uint l = 0; l < LOADS; l++) {
+                uint n = here + l * GROUP;
+                if (n < COLUMNS * PARTS)
+                    x_lines[(buffer_next * COLUMNS + n / PARTS) * LINE + n % PARTS] = x[l];
+            }
+        }
+        barrier();
+    }
+}
+
+void write(uint first_row, uint first, uint rows)
+{
+    uint here = gl_LocalInvocationID.x;
+    for (uint i = 0; i < ROWS * TOKENS; i++) {
+        float sum = 0.0, sum2 = 0.0;
+        [[unroll]] for (uint j = 0; j < ROWS * TOKENS; j++)
+            if (i == j) {
+                sum = GATED != 0 ? gates[j] : sums[j];
+                sum2 = sums[j];
+            }
+        uint m = first_row + here % 8 + i / TOKENS * 8, t = first + here / 8 + i % TOKENS * ROWS;
+        if (m < p.m && t < rows)
+            finish(m, t, sum, sum2);
+    }
+}
+
+void main()
+{
+#ifdef QV_GRID
+    grid = p.grid;
+#endif
+    uint rows = live_rows(p.live, p.rows), across = (rows + COLUMNS - 1) / COLUMNS, down = (p.m - p.first + GROUP - 1) / GROUP;
+    uint number = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x, step = gl_NumWorkGroups.x * gl_NumWorkGroups.y;
+    for (uint tile = number; tile < across * down; tile += step) {
+        uint first_row = p.first + tile / across * GROUP, first = tile % across * COLUMNS;
+        add_products(p.w, first_row, first, rows);
+        if (GATED != 0) {
+            [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++)
+                gates[s] = sums[s];
+            add_products(p.w2, first_row, first, rows);
+        }
+        write(first_row, first, rows);
+    }
+}
