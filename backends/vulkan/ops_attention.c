@@ -1,12 +1,15 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ * Attention. What each kernel does is in kernels/vulkan/attention*.comp; here work is cut up for them: into tiles of rows and
+ * heads, slices of long values and, where there would be few workgroups, parts of the cells that a second kernel puts together. All
+ * of it follows from shapes and the device, never from how many rows are live. */
+#include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "kernels/common/formats.h"
 #include "kernels/vulkan/params.h"
 
 #include <stdio.h>
-
-enum { MAX_SIZE = 1024 }; /* features of a value: QV_GROUP invocations keep 16 each */
+#include <string.h>
 
 static int is_cache_format(qp_format format)
 {
@@ -19,11 +22,9 @@ static qp_status check_caches(const qp_tensor *k, const qp_tensor *v, qp_text *r
     if (!is_cache_format(k->format))
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "the K cache is %s; F32, F16, BF16, Q8_0 and Q4_0 are served",
                        qv_format_name(k->format));
-    if (v->format != k->format)
-        return qv_fail(reason, QP_ERR_UNSUPPORTED, "the K cache is %s and the V cache %s; only caches of one format are served",
-                       qv_format_name(k->format), qv_format_name(v->format));
-    if (v->ne[0] > MAX_SIZE)
-        return qv_fail(reason, QP_ERR_UNSUPPORTED, "values have %lld features; up to %d are served", (long long)v->ne[0], MAX_SIZE);
+    if (!is_cache_format(v->format))
+        return qv_fail(reason, QP_ERR_UNSUPPORTED, "the V cache is %s; F32, F16, BF16, Q8_0 and Q4_0 are served",
+                       qv_format_name(v->format));
     return qv_need_shape(v, "the V cache", v->ne[0], k->ne[1], k->ne[2], reason);
 }
 
@@ -48,45 +49,273 @@ static qp_status check_attention(const qp_device *device, const qp_op *op, qp_op
     return status ? status : qv_need_vector(&op->src[QP_ATTENTION_SINKS], "the sinks", q->ne[1], reason);
 }
 
-static qp_status launch_attention(qv_plan *plan, const qp_op *op, qp_text *error)
+/* ---- how it is cut ---- */
+
+enum { PART_CELLS = 128, SLICE = 256 }; /* the least that is worth a part; the most features of V to a workgroup */
+
+/* What a kernel can take. */
+typedef struct attention_kernel {
+    const char *name;
+    uint32_t most_queries; /* to a tile */
+    uint32_t granule;      /* of a slice, in features */
+} attention_kernel;
+
+typedef struct cut {
+    uint32_t queries;     /* to a tile, among them places for none: a power of two */
+    uint32_t rows, heads; /* to a tile */
+    uint32_t head_tiles;  /* to a KV head */
+    uint32_t slice, slices, parts;
+    uint64_t items, work; /* work: of one item */
+} cut;
+
+/* Workgroups that keep a device busy. Nothing that every driver has tells the number of its units, so this goes by the kind. */
+static uint32_t busy_groups(const qp_device *device)
 {
-    const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V], *dst = &op->dst;
-    struct qv_attention_params p = {.q = qv_address(q),
-                                    .k = qv_address(k),
-                                    .v = qv_address(v),
-                                    .positions = qv_address(&op->src[QP_ATTENTION_POSITIONS]),
-                                    .sinks = qv_address(&op->src[QP_ATTENTION_SINKS]),
-                                    .dst = qv_address(dst),
-                                    .live = qv_address(&op->live),
-                                    .k_size = (uint32_t)k->ne[0],
-                                    .v_size = (uint32_t)v->ne[0],
-                                    .heads = (uint32_t)q->ne[1],
-                                    .group = (uint32_t)(q->ne[1] / k->ne[1]),
-                                    .cells = (uint32_t)k->ne[2],
-                                    .rows = (uint32_t)q->ne[2],
-                                    .q_head = qv_stride(q, 1),
-                                    .q_row = qv_stride(q, 2),
-                                    .k_head = qv_stride(k, 1),
-                                    .k_cell = qv_stride(k, 2),
-                                    .v_head = qv_stride(v, 1),
-                                    .v_cell = qv_stride(v, 2),
-                                    .dst_head = qv_stride(dst, 1),
-                                    .dst_row = qv_stride(dst, 2),
-                                    .scale = op->p.attention.scale,
-                                    .softcap = op->p.attention.softcap,
-                                    .window = op->p.attention.window};
-    qv_constants c = qv_make_constants(
-        QV_GROUP, 3,
-        (const uint32_t[][2]){{1, k->format}, {2, qk_block_bytes(k->format)}, {3, (uint32_t)qv_groups(p.v_size, QV_GROUP)}});
-    uint64_t items = (uint64_t)p.heads * p.rows;
-    return qv_plan_dispatch(plan, "attention", &c, &p, sizeof p, items, 1, items * p.cells * (p.k_size + p.v_size) / 2, error);
+    switch (device->physical->properties.deviceType) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 256;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 64;
+    default: return 16;
+    }
 }
 
-const qv_op_row qv_attention_row = {.kind = QP_OP_ATTENTION,
-                                    .name = "attention",
-                                    .sources = {"q", "the K cache", "the V cache", "the positions", "the sinks"},
-                                    .required = 1u << QP_ATTENTION_Q | 1u << QP_ATTENTION_K | 1u << QP_ATTENTION_V |
-                                                1u << QP_ATTENTION_POSITIONS,
-                                    .optional = 1u << QP_ATTENTION_SINKS,
-                                    .check = check_attention,
-                                    .variants = QV_VARIANTS(QV_PLAIN(launch_attention))};
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t power_of_two(uint64_t n, uint32_t most)
+{
+    uint32_t p = 1;
+    while (p < n && p < most)
+        p *= 2;
+    return p;
+}
+
+static uint64_t parts_of(const qp_device *device, uint64_t tiles, uint64_t cells)
+{
+    uint64_t parts = least(qv_groups(busy_groups(device), tiles), cells / PART_CELLS);
+    return parts < 1 ? 1 : least(parts, QV_GROUP);
+}
+
+static cut cut_up(const qp_device *device, const qp_op *op, const attention_kernel *kernel)
+{
+    const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
+    uint64_t rows = (uint64_t)q->ne[2], kv_heads = (uint64_t)k->ne[1], group = (uint64_t)(q->ne[1] / k->ne[1]);
+    uint64_t sizes = (uint64_t)(k->ne[0] + v->ne[0]), cells = (uint64_t)k->ne[2];
+    cut c = {.rows = 1, .heads = (uint32_t)least(group, kernel->most_queries), .parts = 1};
+    c.slice = (uint32_t)least(qv_groups((uint64_t)v->ne[0], kernel->granule) * kernel->granule, SLICE);
+    c.slices = (uint32_t)qv_groups((uint64_t)v->ne[0], c.slice);
+    if (kernel->most_queries > 1)
+        c.parts = (uint32_t)parts_of(device, rows * kv_heads * qv_groups(group, c.heads) * c.slices, cells);
+    /* one item must not run too long on a slow device; that changes no result, as the number of parts would */
+    while (c.heads > 1 && !qv_items_at_once(device, c.heads * cells * sizes))
+        c.heads = (c.heads + 1) / 2;
+    c.head_tiles = (uint32_t)qv_groups(group, c.heads);
+    /* rows share a tile only where cells need no cutting: parts are parts of what one row sees */
+    while (c.parts == 1 && 2 * c.rows * c.heads <= kernel->most_queries && c.rows < rows &&
+           qv_items_at_once(device, 2 * c.rows * c.heads * cells * sizes))
+        c.rows *= 2;
+    c.queries = power_of_two((uint64_t)c.rows * c.heads, kernel->most_queries);
+    c.items = qv_groups(rows, c.rows) * kv_heads * c.head_tiles * c.slices * c.parts;
+    c.work = c.rows * c.heads * qv_groups(cells, c.parts) * (uint64_t)(k->ne[0] + least(c.slice, (uint64_t)v->ne[0]));
+    return c;
+}
+
+/* Bytes of the partial results. */
+static uint64_t partial_bytes(const qp_op *op, const cut *c)
+{
+    uint64_t states = (uint64_t)(op->dst.ne[1] * op->dst.ne[2]) * c->parts;
+    return c->parts > 1 ? states * (uint64_t)(op->dst.ne[0] + 2) * sizeof(float) : 0;
+}
+
+/* ---- launch ---- */
+
+static struct qv_attention_params params_of(const qp_op *op, const cut *c)
+{
+    const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V], *dst = &op->dst;
+    return (struct qv_attention_params){.q = qv_address(q),
+                                        .k = qv_address(k),
+                                        .v = qv_address(v),
+                                        .positions = qv_address(&op->src[QP_ATTENTION_POSITIONS]),
+                                        .sinks = qv_address(&op->src[QP_ATTENTION_SINKS]),
+                                        .dst = qv_address(dst),
+                                        .live = qv_address(&op->live),
+                                        .k_size = (uint32_t)k->ne[0],
+                                        .v_size = (uint32_t)v->ne[0],
+                                        .heads = (uint32_t)q->ne[1],
+                                        .group = (uint32_t)(q->ne[1] / k->ne[1]),
+                                        .cells = (uint32_t)k->ne[2],
+                                        .rows = (uint32_t)q->ne[2],
+                                        .q_head = qv_stride(q, 1),
+                                        .q_row = qv_stride(q, 2),
+                                        .k_head = qv_stride(k, 1),
+                                        .k_cell = qv_stride(k, 2),
+                                        .v_head = qv_stride(v, 1),
+                                        .v_cell = qv_stride(v, 2),
+                                        .dst_head = qv_stride(dst, 1),
+                                        .dst_row = qv_stride(dst, 2),
+                                        .scale = op->p.attention.scale,
+                                        .softcap = op->p.attention.softcap,
+                                        .window = op->p.attention.window,
+                                        .tile_rows = c->rows,
+                                        .tile_heads = c->heads,
+                                        .head_tiles = c->head_tiles,
+                                        .slices = c->slices,
+                                        .parts = c->parts};
+}
+
+/* So many items in dispatches of which none is longer than a submission should be. */
+static qp_status dispatch_items(qv_plan *plan, const char *shader, const qv_constants *constants,
+                                const struct qv_attention_params *params, uint64_t items, uint64_t work, qp_text *error)
+{
+    uint64_t step = qv_items_at_once(plan->device, work);
+    qp_status status = QP_OK;
+    for (uint64_t first = 0; first < items && !status; first += step) {
+        step = least(step ? step : 1, items - first);
+        struct qv_attention_push push = {.first = (uint32_t)first, .end = (uint32_t)(first + step)};
+        void *memory = NULL;
+        status = qv_plan_dispatch(plan, shader, constants, &push, sizeof push, step, 1, work * step, error);
+        if (!status)
+            status = qv_plan_constants(plan, offsetof(struct qv_attention_push, params), sizeof *params, &memory, error);
+        if (!status)
+            memcpy(memory, params, sizeof *params);
+    }
+    return status;
+}
+
+static qp_status launch_cut(qv_plan *plan, const qp_op *op, const attention_kernel *kernel, const cut *c,
+                            const qv_constants *constants, qp_text *error)
+{
+    struct qv_attention_params params = params_of(op, c);
+    if (c->items > UINT32_MAX)
+        return qv_fail(error, QP_ERR_UNSUPPORTED, "its %llu pieces are more than 32 bits count", (unsigned long long)c->items);
+    if (c->parts > 1)
+        params.partials = qv_plan_scratch(plan);
+    qp_status status = dispatch_items(plan, kernel->name, constants, &params, c->items, c->work, error);
+    if (status || c->parts == 1)
+        return status;
+    qv_plan_wait(plan);
+    qv_constants group = qv_make_constants(QV_GROUP, 0, NULL);
+    uint64_t items = (uint64_t)params.heads * params.rows;
+    return dispatch_items(plan, "attention_combine", &group, &params, items, (uint64_t)params.v_size * c->parts, error);
+}
+
+/* Whether rows of a cache lie so that whole words of them may be read, and blocks in pairs; see cache.glsl. */
+static uint32_t is_wide(const qp_tensor *t)
+{
+    int blocks = qk_block_elements(t->format) > 1;
+    uint64_t places = t->offset | qv_stride(t, 1) | qv_stride(t, 2);
+    return places % (blocks ? 4 : 8) == 0 && t->ne[0] % (blocks ? 64 : 4) == 0;
+}
+
+/* ---- in registers of small subgroups ---- */
+
+static attention_kernel lanes_kernel(const qp_device *device)
+{
+    return (attention_kernel){"attention_lanes", 8, 4 * device->physical->lanes};
+}
+
+static const char *lanes_lacks(const qv_physical *physical)
+{
+    return physical->lanes ? NULL : "subgroups are not of 8 or 16, or hand nothing around";
+}
+
+static const char *lanes_refuses(const qp_device *device, const qp_op *op)
+{
+    (void)device;
+    const qp_tensor *q = &op->src[QP_ATTENTION_Q];
+    return (q->offset | qv_stride(q, 1) | qv_stride(q, 2)) % 8 ? "queries do not lie at multiples of 8 bytes" : NULL;
+}
+
+static uint64_t lanes_scratch(const qp_device *device, const qp_op *op)
+{
+    attention_kernel kernel = lanes_kernel(device);
+    cut c = cut_up(device, op, &kernel);
+    return partial_bytes(op, &c);
+}
+
+static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
+    attention_kernel kernel = lanes_kernel(plan->device);
+    cut c = cut_up(plan->device, op, &kernel);
+    uint32_t lanes = plan->device->physical->lanes;
+    qv_constants constants = qv_make_constants(lanes, 7,
+                                               (const uint32_t[][2]){{1, k->format},
+                                                                     {2, v->format},
+                                                                     {3, c.queries},
+                                                                     {4, c.slice / (4 * lanes)},
+                                                                     {5, lanes},
+                                                                     {6, is_wide(k)},
+                                                                     {7, is_wide(v)}});
+    return launch_cut(plan, op, &kernel, &c, &constants, error);
+}
+
+/* ---- in shared memory ---- */
+
+enum { TILE_CELLS = 64, TILE_CHUNK = 32, TILE_GROUP = 128 }; /* as in attention_tiles.comp */
+
+static uint32_t tiles_shared_bytes(uint32_t queries)
+{
+    uint32_t floats = (queries + TILE_CELLS) * (TILE_CHUNK + 1) + queries * (TILE_CELLS + 1) + TILE_GROUP + 3 * queries;
+    return floats * (uint32_t)sizeof(float);
+}
+
+static attention_kernel tiles_kernel(const qp_device *device)
+{
+    uint32_t queries = 32, limit = device->physical->properties.limits.maxComputeSharedMemorySize;
+    while (queries > 1 && tiles_shared_bytes(queries) > limit)
+        queries /= 2;
+    return (attention_kernel){"attention_tiles", queries, TILE_CHUNK};
+}
+
+static uint64_t tiles_scratch(const qp_device *device, const qp_op *op)
+{
+    attention_kernel kernel = tiles_kernel(device);
+    cut c = cut_up(device, op, &kernel);
+    return partial_bytes(op, &c);
+}
+
+static qp_status launch_tiles(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
+    attention_kernel kernel = tiles_kernel(plan->device);
+    cut c = cut_up(plan->device, op, &kernel);
+    uint32_t query_side = c.queries >= 16 ? c.queries / 8 : 1, cell_side = c.queries >= 8 ? 4 : c.queries >= 2 ? 2 : 1;
+    qv_constants constants = qv_make_constants(TILE_CELLS * c.queries / (query_side * cell_side), 7,
+                                               (const uint32_t[][2]){{1, k->format},
+                                                                     {2, v->format},
+                                                                     {3, c.queries},
+                                                                     {4, c.slice / TILE_CHUNK},
+                                                                     {5, query_side},
+                                                                     {6, cell_side},
+                                                                     {7, is_wide(k) | is_wide(v) << 1}});
+    return launch_cut(plan, op, &kernel, &c, &constants, error);
+}
+
+/* ---- on any device ---- */
+
+static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
+    const attention_kernel kernel = {"attention", 1, QV_GROUP};
+    cut c = cut_up(plan->device, op, &kernel);
+    qv_constants constants = qv_make_constants(QV_GROUP, 5,
+                                               (const uint32_t[][2]){{1, k->format},
+                                                                     {2, v->format},
+                                                                     {3, qk_block_bytes(k->format)},
+                                                                     {4, qk_block_bytes(v->format)},
+                                                                     {5, c.slice / QV_GROUP}});
+    return launch_cut(plan, op, &kernel, &c, &constants, error);
+}
+
+const qv_op_row qv_attention_row = {
+    .kind = QP_OP_ATTENTION,
+    .name = "attention",
+    .sources = {"q", "the K cache", "the V cache", "the positions", "the sinks"},
+    .required = 1u << QP_ATTENTION_Q | 1u << QP_ATTENTION_K | 1u << QP_ATTENTION_V | 1u << QP_ATTENTION_POSITIONS,
+    .optional = 1u << QP_ATTENTION_SINKS,
+    .check = check_attention,
+    .variants = QV_VARIANTS(
+        {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
+        {.name = "tiles", .launch = launch_tiles, .scratch = tiles_scratch}, QV_PLAIN(launch_plain))};

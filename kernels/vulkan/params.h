@@ -85,12 +85,21 @@ struct qv_quantise_params {
     uint32_t k, rows, x_row, dst_row;
 };
 
+/* In memory, at the address in qv_attention_push. Work comes in items: a tile of rows × the query heads of a tile, which share a KV
+ * head × a slice of the features of V × a part of the cells. */
 struct qv_attention_params {
     uint64_t q, k, v, positions, sinks, dst, live;
+    uint64_t partials; /* of the parts: {v_size + 2, parts, heads, rows} floats: maximum, sum, values before they are divided */
     uint32_t k_size, v_size, heads, group, cells, rows; /* group: query heads to a KV head */
     uint32_t q_head, q_row, k_head, k_cell, v_head, v_cell, dst_head, dst_row;
     float scale, softcap;
-    uint32_t window, unused;
+    uint32_t window;
+    uint32_t tile_rows, tile_heads, head_tiles, slices, parts; /* head_tiles: to a KV head */
+};
+
+struct qv_attention_push {
+    uint64_t params;
+    uint32_t first, end; /* items of this dispatch */
 };
 
 struct qv_expert_route_params {
