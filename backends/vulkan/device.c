@@ -124,23 +124,14 @@ static qp_status create_device(qp_device *device, qp_text *error)
     VkResult result = device->loader->CreateDevice(p->handle, &info, NULL, &device->handle);
     if (result)
         return qv_failed(NULL, result, error, "opening the device");
-    qp_status status = qv_functions_get(device->loader, device->handle, p->import_alignment != 0, !qv_views_lack(p), &device->vk, error);
+    qp_status status =
+        qv_functions_get(device->loader, device->handle, p->import_alignment != 0, !qv_views_lack(p), &device->vk, error);
     if (status) { /* nothing else may be called then */
         if (device->vk.DestroyDevice)
             device->vk.DestroyDevice(device->handle, NULL);
         device->handle = NULL;
     }
     return status;
-}
-
-/* What a device of this kind surely does: submissions are cut by it, so too low is harmless and too high is not. */
-static uint64_t guess_rate(VkPhysicalDeviceType type)
-{
-    switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 200000000000;
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 20000000000;
-    default: return 500000000;
-    }
 }
 
 static qp_status prepare(qp_device *device, qp_text *error)
@@ -172,7 +163,7 @@ qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_de
     device->max_submit_ms = options && QP_HAS(options, max_submit_ms) ? options->max_submit_ms : 0;
     if (!device->max_submit_ms)
         device->max_submit_ms = DEFAULT_SUBMIT_MS;
-    device->rate = guess_rate(device->physical->properties.deviceType);
+    qv_rate_init(device);
     status = prepare(device, error);
     if (status) {
         qv_device_close(device);
@@ -191,7 +182,7 @@ qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text
     bench->physical = device->physical;
     bench->loader = device->loader;
     bench->max_submit_ms = device->max_submit_ms;
-    bench->rate = device->rate;
+    qv_rate_copy(bench, device);
     bench->is_bench = 1;
     qp_status status = prepare(bench, error);
     if (status)

@@ -6,6 +6,7 @@
 #include "backends/vulkan/physical.h"
 #include "backends/vulkan/pipeline.h"
 #include "backends/vulkan/queue.h"
+#include "backends/vulkan/rate.h"
 #include "backends/vulkan/transfer.h"
 
 #include <pthread.h>
@@ -24,7 +25,7 @@ struct qp_device {
     atomic_int lost; /* sticky */
     uint32_t max_submit_ms;
     const char *variant; /* take these kernels where they can be, else the plain ones; NULL: the best */
-    uint64_t rate;       /* multiply-adds a second, a low guess: bounds submissions */
+    qv_rate rate;        /* bounds submissions */
     qv_queue queue;
     qv_pipelines pipelines;
     qv_transfer transfer;

@@ -301,7 +301,7 @@ qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text 
 
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)
 {
-    uint64_t limit = device->rate / 1000 * device->max_submit_ms / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
+    uint64_t limit = qv_rate_limit(device, QP_OP_MATMUL) / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
     return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
 }
 

@@ -83,6 +83,7 @@ typedef struct qv_recording {
     VkCommandPool pool;
     VkCommandBuffer *commands; /* in order, one submission each */
     uint32_t count;
+    uint64_t ns; /* that they should take together, at full rows */
     qp_buffer *constants;
     VkBufferView *views;
     uint32_t view_count;

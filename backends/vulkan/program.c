@@ -139,6 +139,7 @@ static qp_status fill(qp_program *program, const qp_program_desc *desc, qp_text 
     qv_plan_free(&plan);
     program->commands = program->recording.commands;
     program->command_count = program->recording.count;
+    program->ns = program->recording.ns;
     if (!status)
         status = qv_batches_reserve(&program->batches, program->command_count, error); /* so that a run asks for no memory */
     return status ? status : make_slots(program, &desc->step, error);
@@ -160,6 +161,7 @@ qp_status qv_program_create(qp_device *device, const qp_program_desc *desc, qp_p
     if (!program)
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a program");
     program->device = device;
+    qv_rate_learn(device);
     status = fill(program, desc, error);
     qv_selftest_rest(device);
     if (status)

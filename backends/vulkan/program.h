@@ -20,6 +20,7 @@ struct qp_program {
     VkCommandBuffer step_commands[QV_SLOTS]; /* each copies its slot to the step block */
     uint64_t slot_numbers[QV_SLOTS];         /* of the last submission that reads it */
     uint32_t next_slot;
+    uint64_t ns;        /* that a run should take, at full rows */
     uint64_t last;      /* number of the last submission */
     qv_batches batches; /* room for those of a run */
 };

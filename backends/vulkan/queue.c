@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MARKS = 15, SLICE_NS = 100000000 }; /* one place of a qv_marks is for `done` */
+enum { MARKS = 15, SLICE_NS = 100000000, AWHILE_NS = 500000 }; /* one place of a qv_marks is for `done` */
 
 qp_status qv_queue_init(qp_device *device, qp_text *error)
 {
@@ -63,7 +63,7 @@ static VkResult check_value(qp_device *device, VkSemaphore semaphore, uint64_t v
 
 qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t value, uint64_t timeout_ns, qp_text *error)
 {
-    uint64_t start = timeout_ns && timeout_ns != UINT64_MAX ? now_ns() : 0, slice = timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS;
+    uint64_t start = timeout_ns ? now_ns() : 0, slice = timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS;
     VkSemaphoreWaitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1, .pSemaphores = &semaphore, .pValues = &value};
     for (;;) {
@@ -73,8 +73,11 @@ qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t v
         VkResult result = device->vk.WaitSemaphores(device->handle, &info, slice);
         if (result == VK_SUCCESS)
             result = check_value(device, semaphore, value);
-        if (result == VK_SUCCESS)
+        if (result == VK_SUCCESS) {
+            if (timeout_ns && now_ns() - start > AWHILE_NS) /* else it had ended before, who knows when */
+                qv_rate_ended(device);
             return QP_OK;
+        }
         if (result != VK_TIMEOUT)
             return qv_failed(device, result, error, "waiting for a timeline");
         if (timeout_ns == UINT64_MAX)
@@ -269,6 +272,7 @@ static qp_status submit_run_locked(qp_program *program, const qp_run *run, uint3
 {
     qp_status status = QP_OK;
     uint32_t promised = 0;
+    int idle = !run->wait_count && qv_queue_reached(program->device, program->device->queue.submitted);
     while (promised < run->signal_count && !status) {
         status = qv_timeline_promise_locked(run->signals[promised].timeline, run->signals[promised].value, error);
         promised += !status;
@@ -277,6 +281,8 @@ static qp_status submit_run_locked(qp_program *program, const qp_run *run, uint3
         status = qv_queue_submit_batches_locked(program->device, &program->batches, batches, &program->last, error);
     while (promised && status)
         qv_timeline_unpromise_locked(run->signals[--promised].timeline);
+    if (!status)
+        qv_rate_run_locked(program->device, program->last, program->ns, program->command_count, idle);
     for (uint32_t i = 0; i < run->wait_count && !status; i++)
         run->waits[i].timeline->last_use = program->last;
     for (uint32_t i = 0; i < run->signal_count && !status; i++)

@@ -10,23 +10,25 @@
 
 #include <string.h>
 
-/* Multiply-adds that one submission may hold. */
-static uint64_t work_limit(const qp_device *device)
+/* How long a dispatch takes, at full rows. */
+static uint64_t time_of(const qv_plan *plan, const qp_program_desc *desc, const qv_dispatch *d)
 {
-    uint64_t limit = device->rate / 1000 * device->max_submit_ms;
-    return limit ? limit : 1;
+    return qv_rate_ns(plan->device, qv_op_at(desc, d->op)->kind, d->work);
 }
 
-static uint32_t count_parts(const qv_plan *plan)
+static uint32_t count_parts(const qv_plan *plan, const qp_program_desc *desc, uint64_t *ns)
 {
-    uint64_t limit = work_limit(plan->device), work = 0;
+    uint64_t limit = qv_rate_most_ns(plan->device), sum = 0;
     uint32_t parts = 1;
+    *ns = 0;
     for (uint32_t i = 0; i < plan->count; i++) {
-        if (work && work + plan->list[i].work > limit) {
+        uint64_t time = time_of(plan, desc, &plan->list[i]);
+        if (sum && sum + time > limit) {
             parts++;
-            work = 0;
+            sum = 0;
         }
-        work += plan->list[i].work;
+        sum += time;
+        *ns += time;
     }
     return parts;
 }
@@ -82,7 +84,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, q
                              uint32_t *at, qv_hazards *hazards, qp_text *error)
 {
     qp_device *device = plan->device;
-    uint64_t limit = work_limit(device), work = 0;
+    uint64_t limit = qv_rate_most_ns(device), sum = 0;
     VkResult result = qv_commands_begin(device, commands);
     if (result)
         return qv_failed(device, result, error, "recording a program");
@@ -91,9 +93,10 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, q
     uint32_t op = UINT32_MAX;
     for (; *at < plan->count && !result; ++*at) {
         const qv_dispatch *d = &plan->list[*at];
-        if (work && work + d->work > limit)
+        uint64_t time = time_of(plan, desc, d);
+        if (sum && sum + time > limit)
             break;
-        work += d->work;
+        sum += time;
         if (d->op == op ? d->waits : begins_after_barrier(plan, d, desc, hazards))
             qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, COMPUTE, SHADER_ACCESS);
         op = d->op;
@@ -109,7 +112,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, q
 qp_status qv_record(const qv_plan *plan, const qp_program_desc *desc, qv_recording *out, qp_text *error)
 {
     qp_status status = upload_constants(plan, out, error);
-    uint32_t parts = count_parts(plan), views = count_views(plan), at = 0;
+    uint32_t parts = count_parts(plan, desc, &out->ns), views = count_views(plan), at = 0;
     qv_hazards *hazards = status ? NULL : qv_alloc(sizeof *hazards);
     out->commands = status ? NULL : qv_alloc_zeroed(parts * sizeof *out->commands);
     out->views = status || !views ? NULL : qv_alloc_zeroed(views * sizeof *out->views);

@@ -18,3 +18,15 @@ const qv_shader *qv_shader_find(const char *name)
             return &shaders[i];
     return NULL;
 }
+
+/* FNV-1a (Fowler, Noll & Vo) over names and sizes. */
+uint64_t qv_shaders_mark(void)
+{
+    uint64_t mark = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < sizeof shaders / sizeof *shaders; i++) {
+        for (const char *c = shaders[i].name; *c; c++)
+            mark = (mark ^ (uint8_t)*c) * 0x100000001b3u;
+        mark = (mark ^ shaders[i].bytes) * 0x100000001b3u;
+    }
+    return mark;
+}

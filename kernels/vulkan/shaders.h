@@ -16,4 +16,7 @@ typedef struct qv_shader {
 /* NULL when there is none of that name. Lives as long as the program. Thread rule: any. */
 const qv_shader *qv_shader_find(const char *name);
 
+/* A number that is another one when kernels have been added or changed (but for changes that leave every size as it was). */
+uint64_t qv_shaders_mark(void);
+
 #endif

@@ -13,7 +13,8 @@ fi
 VK_LAYER_PATH=$VKLAYER
 VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
 QUERN_VK_COUNTS=$work/counts
-export VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS
+QUERN_VULKAN_SELF_TEST=off # its objects would be counted, too
+export VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_VULKAN_SELF_TEST
 
 # limited LIMIT FILE ARGS…: what the model says goes to FILE; $made: memory allocations of the driver, $submitted: its submissions
 limited()

@@ -200,6 +200,30 @@ static void a_lost_device_lies(void)
     close_world(&w);
 }
 
+/* The layer makes waits slow: programs that are made after a run that took too long are cut smaller. */
+static void slow_runs_are_cut(void)
+{
+    char path[] = "/tmp/quern-counts-XXXXXX", line[128];
+    int file = mkstemp(path);
+    setenv("QUERN_VK_COUNTS", path, 1);
+    world w;
+    if (file < 0 || !open_world(&w, 500))
+        return;
+    ok(!start(&w, w.program, 0, 1) && !wait_done(&w, 1), "a run that takes more than twice the time it may");
+    qp_program *second = NULL;
+    ok(!make_program(&w, &second) && !start(&w, second, 0, 2) && !wait_done(&w, 2) && first_of(&w) == 8, "another program runs");
+    w.b->program_destroy(second);
+    close_world(&w);
+    int submissions = 0;
+    FILE *counts = fdopen(file, "r");
+    while (counts && fgets(line, sizeof line, counts))
+        sscanf(line, "Submission made %d", &submissions);
+    if (counts)
+        fclose(counts);
+    unlink(path);
+    ok(submissions > 2, "in more than one submission: %d for both", submissions);
+}
+
 /* ---- packing ---- */
 
 typedef struct format_parts {
@@ -302,6 +326,7 @@ static const struct {
      "WaitSemaphores:1:oom-host,WaitSemaphores:2:oom-host,WaitSemaphores:3:oom", NULL},
     {"lying-driver", a_lost_device_lies, "QueueSubmit:1:lie", NULL},
     {"packing", packing_on_the_device, NULL, "1"},
+    {"slow-runs", slow_runs_are_cut, "WaitSemaphores:0:slow=1100", NULL},
 };
 
 int main(int argc, char **argv)
