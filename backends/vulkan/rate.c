@@ -246,7 +246,9 @@ void qv_rate_learn(qp_device *device)
     qv_rate *rate = &device->rate;
     if (!rate->is_measured && !device->is_bench) {
         rate->is_measured = 1; /* also for the programs that measure */
+        atomic_store(&rate->is_measuring, 1);
         measure(device);
+        atomic_store(&rate->is_measuring, 0);
         atomic_store(&rate->seen, WHOLE); /* they ran with the guess */
     }
     uint32_t seen = atomic_exchange(&rate->seen, WHOLE);

@@ -15,8 +15,9 @@ typedef struct qv_speeds {
 } qv_speeds;
 
 typedef struct qv_rate {
-    qv_speeds now;         /* changes only while no program is being made */
-    int is_measured;       /* or known not to be measurable */
+    qv_speeds now;   /* changes only while no program is being made */
+    int is_measured; /* or known not to be measurable */
+    atomic_int is_measuring;
     _Atomic uint32_t seen; /* thousandths of that which the slowest run showed; 1000: nothing */
     /* Under the queue's lock: of the last run that began on an idle queue. */
     uint64_t run_number, run_start, run_ns, run_parts;

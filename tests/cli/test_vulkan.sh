@@ -44,7 +44,8 @@ same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
 kept=$(find "$work/cache/quern" -name 'vulkan-*.bin' 2>/dev/null | head -n 1)
 check "compiled kernels are kept in a file" test -s "$kept"
 check "beside what was found of them" test -s "$(find "$work/cache/quern" -name 'vulkan-*.tests')"
-check "and nothing else is left there" test "$(find "$work/cache/quern" -type f | wc -l)" -eq 2
+check "and how fast the device is" test -s "$(find "$work/cache/quern" -name 'vulkan-*.rate')"
+check "and nothing else is left there" test "$(find "$work/cache/quern" -type f | wc -l)" -eq 3
 same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
 printf 'x' | dd of="$kept" bs=1 seek=30 conv=notrunc 2>/dev/null
 same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
