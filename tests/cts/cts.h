@@ -117,6 +117,9 @@ void test_op_expert_matmul_extreme(cts *t);
 void test_op_expert_matmul_chain(cts *t);
 void test_op_attention(cts *t);
 void test_op_attention_extreme(cts *t);
+void test_op_attention_long(cts *t);
+void test_op_attention_mixed(cts *t);
+void test_op_attention_unseen(cts *t);
 void test_op_short_conv(cts *t);
 void test_op_delta_rule(cts *t);
 

@@ -59,6 +59,9 @@ static const cts_test tests[] = {
     {"op.expert_matmul.chain", test_op_expert_matmul_chain},
     {"op.attention", test_op_attention},
     {"op.attention.extreme", test_op_attention_extreme},
+    {"op.attention.long", test_op_attention_long},
+    {"op.attention.mixed", test_op_attention_mixed},
+    {"op.attention.unseen", test_op_attention_unseen},
     {"op.short_conv", test_op_short_conv},
     {"op.delta_rule", test_op_delta_rule},
 };
@@ -289,8 +292,8 @@ static int try_variant(cts *t, int if_available)
 static int usage(FILE *file)
 {
     fprintf(file,
-            "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--filter STR] [--seed N] [--strict] [--brief] [--todo "
-            "PART=REASON] [--if-available] [--verbose]\n"
+            "quern-cts PLUGIN.so [--device N] [--variant V] [--threads N] [--max-submit-ms N] [--filter STR] [--seed N] [--strict]\n"
+            "          [--brief] [--todo PART=REASON] [--if-available] [--verbose]\n"
             "quern-cts --list\n\n"
             "Checks a compute plugin against the ABI and the reference kernels, and prints TAP.\n"
             "  --filter STR        only tests whose name holds STR (may be given once)\n"
@@ -334,6 +337,8 @@ static int parse(int argc, char **argv, cts *t, arguments *a)
             t->options.variant = argv[++i];
         else if (!strcmp(arg, "--threads"))
             t->options.threads = (uint32_t)strtoul(argv[++i], NULL, 0);
+        else if (!strcmp(arg, "--max-submit-ms"))
+            t->options.max_submit_ms = (uint32_t)strtoul(argv[++i], NULL, 0);
         else if (!strcmp(arg, "--filter"))
             a->filter = argv[++i];
         else if (!strcmp(arg, "--seed"))
