@@ -287,6 +287,7 @@ static const cli_option options[] = {
     CLI_KV_OPTIONS(chat_args, model),
     CLI_DEVICE_OPTIONS(chat_args, model.device),
     CLI_STRICT_OPTION(chat_args, model),
+    CLI_LOSS_OPTION(chat_args, model),
     {"json", 0, CLI_FLAG, offsetof(chat_args, json), NULL, "print one JSON object a line for each answer", 0, 0, NULL},
     CLI_SCORE_OPTIONS(chat_args, score),
 };

@@ -42,6 +42,10 @@ static chat_next run_stats(const char *value, talk_model *m, talk *t)
     const cli_generation *last = &m->last;
     char weights[32], kv[32], work[32];
     (void)value;
+    cli_note("device: %s", cli_model_device_id(&m->model));
+    if (m->model.lost.device[0])
+        cli_note("device %s was lost; the CPU was as far after %.1f s: %s", m->model.lost.device, m->model.lost.seconds,
+                 m->model.lost.reason);
     cli_note("context: %u of %u tokens in use; %zu turn%s; %llu dropped", quern_session_length(m->model.session), s->context,
              talk_turns(t), talk_turns(t) == 1 ? "" : "s", (unsigned long long)m->dropped);
     if (m->answers) {

@@ -3,6 +3,7 @@
 #include "cli/output.h"
 #include "cli/signals.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ typedef struct writer {
 
 const char *cli_stop_name(cli_stop_reason reason)
 {
-    static const char *const names[] = {"count", "end of text", "context full", "interrupted", "output failed"};
+    static const char *const names[] = {"count", "end of text", "context full", "interrupted", "output failed", "device lost"};
     return names[reason];
 }
 
@@ -113,14 +114,39 @@ static int put_token(writer *to, const quern_tokenizer *tokenizer, int32_t token
     return status == CLI_OK && size ? put_bytes(to, bytes, size < sizeof bytes ? size : sizeof bytes) : status;
 }
 
-static int next_token(cli_model *model, quern_sampler *sampler, cli_generation *g, int32_t *token)
+/* A call on the session failed: on to the CPU, where that was asked for and helps. CLI_OK: the session has done what it was told. */
+static int failed(writer *to, cli_model *model, const quern_error *error)
 {
+    cli_generation *g = to->generation;
+    if (!cli_loss_is_survivable(model, error))
+        return cli_error(error);
+    if (g->stream && to->terminal && to->last != '\n' && isatty(STDERR_FILENO))
+        fputc('\n', stderr); /* what is said next would hit the text */
+    int status = cli_loss_move(model, error, g->count);
+    g->stop = status == CLI_OK ? g->stop : status == CLI_INTERRUPTED ? CLI_STOP_INTERRUPTED : CLI_STOP_LOST;
+    return status;
+}
+
+static quern_status read_results(const cli_model *model, int greedy, int scored, const float **logits, int32_t *token,
+                                 quern_error *error)
+{
+    quern_status status = greedy ? quern_session_greedy(model->session, token, error) : QP_OK;
+    return status == QP_OK && (!greedy || scored) ? quern_session_logits(model->session, logits, error) : status;
+}
+
+static int next_token(cli_model *model, quern_sampler *sampler, writer *to, int32_t *token)
+{
+    cli_generation *g = to->generation;
     quern_error error = {0};
     const float *logits = NULL;
-    int greedy = quern_sampler_is_greedy(sampler);
-    quern_status status = greedy ? quern_session_greedy(model->session, token, &error) : QP_OK;
-    if (status == QP_OK && (!greedy || g->scores))
-        status = quern_session_logits(model->session, &logits, &error);
+    int greedy = quern_sampler_is_greedy(sampler), scored = g->scores != NULL;
+    quern_status status = read_results(model, greedy, scored, &logits, token, &error);
+    if (status != QP_OK) {
+        int moved = failed(to, model, &error);
+        if (moved != CLI_OK)
+            return moved;
+        status = read_results(model, greedy, scored, &logits, token, &error);
+    }
     if (status == QP_OK && !greedy)
         status = quern_sampler_sample(sampler, logits, token, &error);
     if (status != QP_OK)
@@ -132,14 +158,16 @@ static int next_token(cli_model *model, quern_sampler *sampler, cli_generation *
     return g->scores ? cli_scores_add(g->scores, logits, model->info.vocabulary, *token, ends) : CLI_OK;
 }
 
-static int step(cli_model *model, int32_t token, cli_generation *g)
+static int step(cli_model *model, int32_t token, writer *to)
 {
+    cli_generation *g = to->generation;
     quern_error error = {0};
     double start = cli_seconds();
     quern_status status = quern_session_eval(model->session, &token, 1, NULL, &error);
     g->decode_seconds += cli_seconds() - start;
-    if (status != QP_OK)
-        return cli_error(&error);
+    int moved = status == QP_OK ? CLI_OK : failed(to, model, &error);
+    if (moved != CLI_OK)
+        return moved;
     g->decode_steps++;
     return CLI_OK;
 }
@@ -147,13 +175,12 @@ static int step(cli_model *model, int32_t token, cli_generation *g)
 /* before: the last token of the prompt. */
 static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t before)
 {
-    const quern_tokenizer *tokenizer = quern_model_tokenizer(model->model);
     cli_generation *g = to->generation;
     g->stop = CLI_STOP_COUNT;
     while (g->count < g->count_limit) {
         int32_t token;
         double start = cli_seconds();
-        int status = next_token(model, sampler, g, &token);
+        int status = next_token(model, sampler, to, &token);
         g->decode_seconds += cli_seconds() - start;
         if (status != CLI_OK)
             return status;
@@ -161,6 +188,7 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t 
             g->begin(g->begin_ctx);
         if (g->stop == CLI_STOP_EOS)
             break;
+        const quern_tokenizer *tokenizer = quern_model_tokenizer(model->model); /* another one where the model has moved */
         g->tokens[g->count++] = token;
         status = put_token(to, tokenizer, token, quern_token_first(tokenizer, before));
         before = token;
@@ -170,7 +198,7 @@ static int decode(cli_model *model, quern_sampler *sampler, writer *to, int32_t 
             g->stop = CLI_STOP_INTERRUPTED;
         else if (quern_session_length(model->session) >= model->session_info.context)
             g->stop = CLI_STOP_CONTEXT;
-        else if ((status = step(model, token, g)) != CLI_OK)
+        else if ((status = step(model, token, to)) != CLI_OK)
             return status;
         if (g->stop != CLI_STOP_COUNT)
             break;
@@ -185,8 +213,9 @@ size_t cli_generation_room(const cli_generation *g, const cli_model *model)
     return g->count_limit < room ? g->count_limit : room;
 }
 
-static int prefill(cli_model *model, const quern_token_list *prompt, cli_generation *g)
+static int prefill(cli_model *model, const quern_token_list *prompt, writer *to)
 {
+    cli_generation *g = to->generation;
     quern_error error = {0};
     double start = cli_seconds();
     quern_status status = quern_session_prefill(model->session, prompt->ids, prompt->count, &cli_stop, &g->reused, &error);
@@ -195,12 +224,18 @@ static int prefill(cli_model *model, const quern_token_list *prompt, cli_generat
         g->stop = CLI_STOP_INTERRUPTED;
         return CLI_INTERRUPTED;
     }
-    return status == QP_OK ? CLI_OK : cli_error(&error);
+    if (status == QP_OK)
+        return CLI_OK;
+    int moved = failed(to, model, &error);
+    g->prefill_seconds = cli_seconds() - start;
+    return moved;
 }
 
 int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_list *prompt, cli_generation *g)
 {
     writer to = {.generation = g, .last = '\n', .terminal = isatty(STDOUT_FILENO)};
+    if (!model->session)
+        return cli_fail("device %s was lost, and the CPU did not take over: there is nothing to answer with", model->lost.device);
     g->tokens = malloc((cli_generation_room(g, model) + 1) * sizeof *g->tokens);
     if (!g->tokens)
         return cli_fail("no memory for %u tokens", g->count_limit);
@@ -208,13 +243,17 @@ int cli_generate(cli_model *model, quern_sampler *sampler, const quern_token_lis
         to.parts = quern_chat_stream_begin(g->chat, g->chat_flags);
     for (size_t i = 0; i < prompt->count; i++)
         quern_sampler_accept(sampler, prompt->ids[i]);
-    int status = prefill(model, prompt, g);
+    int status = prefill(model, prompt, &to);
     if (status != CLI_OK)
         return status == CLI_INTERRUPTED ? CLI_OK : status;
     g->prompt_tokens = (uint32_t)prompt->count;
     status = decode(model, sampler, &to, prompt->ids[prompt->count - 1]);
+    if (status == CLI_INTERRUPTED) /* by Ctrl-C on the way to the CPU, which has been said */
+        status = CLI_OK;
     if (status == CLI_OK && g->stop != CLI_STOP_OUTPUT)
         status = put_bytes(&to, NULL, 0);
+    else if (g->stop == CLI_STOP_LOST) /* what there is is the caller's to keep */
+        put_bytes(&to, NULL, 0);
     if (g->stream && to.part == QUERN_CHAT_THINKING && to.terminal)
         cli_write("\033[0m", 4);
     if (g->stream && to.last != '\n' && g->stop != CLI_STOP_OUTPUT)

@@ -12,6 +12,7 @@ typedef enum cli_stop_reason {
     CLI_STOP_CONTEXT,     /* no room for another token */
     CLI_STOP_INTERRUPTED, /* Ctrl-C */
     CLI_STOP_OUTPUT,      /* stdout takes no more */
+    CLI_STOP_LOST,        /* the device was lost, and the CPU could not take over: said, and the exit status is not CLI_OK */
 } cli_stop_reason;
 
 const char *cli_stop_name(cli_stop_reason reason);

@@ -84,8 +84,8 @@ static int has_vocabulary(const quern_gguf *gguf)
 int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
 {
     quern_error error = {0};
-    cli_progress progress = {.label = "loading", .bytes = 1};
-    *out = (cli_model){.info.struct_size = sizeof out->info, .session_info.struct_size = sizeof out->session_info};
+    *out = (cli_model){
+        .info.struct_size = sizeof out->info, .session_info.struct_size = sizeof out->session_info, .args = *args};
     double start = cli_seconds();
     /* the file first: a wrong path should not wait for devices */
     if (quern_gguf_open(path, &out->gguf, &error) != QP_OK)
@@ -95,14 +95,21 @@ int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
     int status = cli_device_open(&args->device, &out->context, &out->device);
     if (status != CLI_OK)
         return status;
-    quern_model_options options = {.struct_size = sizeof options, .progress = on_progress, .progress_ctx = &progress};
-    quern_status loaded = quern_model_load(out->device, out->gguf, &options, &out->model, &error);
-    cli_progress_end(&progress);
-    if (loaded != QP_OK)
-        return cli_status(loaded, &error);
-    quern_model_get_info(out->model, &out->info);
+    quern_status loaded = cli_weights_load(out, &error);
+    status = cli_loss_is_survivable(out, &error) ? cli_loss_to_cpu(out, &error, 0) : cli_status(loaded, &error);
     out->load_seconds = cli_seconds() - start;
-    return CLI_OK;
+    return status;
+}
+
+quern_status cli_weights_load(cli_model *model, quern_error *error)
+{
+    cli_progress progress = {.label = "loading", .bytes = 1};
+    quern_model_options options = {.struct_size = sizeof options, .progress = on_progress, .progress_ctx = &progress};
+    quern_status status = quern_model_load(model->device, model->gguf, &options, &model->model, error);
+    cli_progress_end(&progress);
+    if (status == QP_OK)
+        quern_model_get_info(model->model, &model->info);
+    return status;
 }
 
 quern_session_options cli_session_options(const cli_model_args *args, uint32_t flags)
@@ -119,12 +126,26 @@ int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *mode
 {
     quern_error error = {0};
     double start = cli_seconds();
-    quern_session_options options = cli_session_options(args, flags);
-    if (quern_session_create(model->model, &options, &model->session, &error) != QP_OK)
+    /* as it would have been on the lost device, which computed in floats as far as anybody knows */
+    quern_session_options options = cli_session_options(args, flags | (model->lost.device[0] ? QUERN_SESSION_FLOAT : 0));
+    quern_status status = quern_session_create(model->model, &options, &model->session, &error);
+    if (cli_loss_is_survivable(model, &error)) {
+        int moved = cli_loss_to_cpu(model, &error, 0);
+        if (moved != CLI_OK)
+            return moved;
+        options.flags |= QUERN_SESSION_FLOAT;
+        status = quern_session_create(model->model, &options, &model->session, &error);
+    }
+    if (status != QP_OK)
         return cli_error(&error);
     quern_session_get_info(model->session, &model->session_info);
     model->load_seconds += cli_seconds() - start;
     return CLI_OK;
+}
+
+const char *cli_model_device_id(const cli_model *model)
+{
+    return model->session || !model->lost.device[0] ? quern_device_id(model->device) : model->lost.device;
 }
 
 void cli_model_close(cli_model *model)

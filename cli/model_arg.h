@@ -21,6 +21,7 @@ typedef struct cli_model_args {
     uint32_t chunk;   /* 0: the engine's choice */
     const char *kv_type;
     int strict;
+    const char *on_loss; /* "cpu": go on there when the device is lost; else fail */
     int text; /* the command reads or writes text: a model without words is refused before its weights are read */
 } cli_model_args;
 
@@ -82,6 +83,20 @@ enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI
             NULL                                                                                                                   \
     }
 
+#define CLI_LOSS_OPTION(type, member)                                                                                              \
+    {                                                                                                                              \
+        "on-device-loss", 0, CLI_CHOICE, offsetof(type, member.on_loss), "WHAT",                                                   \
+            "when the device is lost on the way: fail (default), or go on\non the cpu", 0, 0, "fail cpu"                           \
+    }
+
+/* A device that was lost, and left for the CPU. */
+typedef struct cli_loss {
+    char device[80];      /* its id; "": none was */
+    char reason[512];     /* a sentence */
+    uint32_t after;       /* tokens of the text that had come out then */
+    double seconds;       /* that it took until the CPU was as far */
+} cli_loss;
+
 /* What is open. Close with cli_model_close, in any state. */
 typedef struct cli_model {
     quern_context *context;
@@ -92,6 +107,8 @@ typedef struct cli_model {
     quern_model_info info;
     quern_session_info session_info;
     double load_seconds;
+    cli_model_args args; /* it was loaded with */
+    cli_loss lost;
 } cli_model;
 
 /* Each gives an exit status, CLI_OK or another with the reason written. */
@@ -101,6 +118,24 @@ int cli_model_load(const cli_model_args *args, const char *path, cli_model *out)
 quern_session_options cli_session_options(const cli_model_args *args, uint32_t flags);
 int cli_session_open(const cli_model_args *args, uint32_t flags, cli_model *model);
 void cli_model_close(cli_model *model);
+/* Loads the weights of model->gguf onto model->device. */
+quern_status cli_weights_load(cli_model *model, quern_error *error);
+/* Of the device that the session is on; of the lost one, where the CPU could not take over. */
+const char *cli_model_device_id(const cli_model *model);
+
+/* ---- when the device is lost (device_loss.c) ---- */
+
+/* Whether to leave the device for the CPU: it was lost, the user wants it, and it is the first time. */
+int cli_loss_is_survivable(const cli_model *model, const quern_error *why);
+/* Says so, closes all that is on the device, and loads the model onto the CPU. `after`: tokens of the text that are out. A session is the
+ * caller's to make. Gives an exit status; unless that is CLI_OK there is no model any more. */
+int cli_loss_to_cpu(cli_model *model, const quern_error *why, uint32_t after);
+/* The same in the middle of a text: with a session on the CPU that has all tokens which the one before had, or was given when the device
+ * was lost, and their results. After CLI_INTERRUPTED there may be one that has some of them, or none. */
+int cli_loss_move(cli_model *model, const quern_error *why, uint32_t after);
+struct json_object;
+/* {"device", "reason", "after_tokens", "seconds"}, or NULL: none was lost. */
+struct json_object *cli_loss_json(const cli_model *model);
 
 /* The status of a call that may have been stopped by Ctrl-C. */
 int cli_status(quern_status status, const quern_error *error);

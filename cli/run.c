@@ -121,7 +121,8 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object_object_add(root, "stop", json_object_new_string(cli_stop_name(text->stop)));
     json_object_object_add(root, "seed", seed ? json_object_new_uint64(seed) : NULL);
     json_object_object_add(root, "model", cli_json_text(model->info.name, strlen(model->info.name)));
-    json_object_object_add(root, "device", json_object_new_string(quern_device_id(model->device)));
+    json_object_object_add(root, "device", json_object_new_string(cli_model_device_id(model)));
+    json_object_object_add(root, "device_lost", cli_loss_json(model));
     json_object_object_add(root, "context", json_object_new_uint64(model->session_info.context));
     json_object_object_add(root, "prompt_tokens", json_object_new_uint64(text->prompt_tokens));
     json_object *times = json_object_new_object();
@@ -142,13 +143,17 @@ static void print_json(const cli_model *model, const cli_generation *text, uint6
     json_object_object_add(memory, "device_total", json_object_new_uint64(device_memory(model)));
     json_object_object_add(memory, "peak_resident", json_object_new_uint64(cli_peak_memory()));
     json_object_object_add(root, "memory", memory);
-    cli_scores_json(text->scores, quern_model_tokenizer(model->model), root);
+    quern_tokenizer *own = NULL; /* where no model was left */
+    if (!model->model)
+        quern_tokenizer_create(model->gguf, &own, NULL);
+    cli_scores_json(text->scores, own ? own : quern_model_tokenizer(model->model), root);
+    quern_tokenizer_destroy(own);
     cli_print_json(root);
 }
 
 static int finish(const run_args *args, const cli_model *model, const cli_generation *text, uint64_t seed, int status)
 {
-    if (status == CLI_OK && args->json)
+    if ((status == CLI_OK || text->stop == CLI_STOP_LOST) && args->json)
         print_json(model, text, seed);
     if (text->stop == CLI_STOP_CONTEXT)
         cli_note("the context of %u tokens is full: the text stops here%s", model->session_info.context,
@@ -231,6 +236,7 @@ static const cli_option options[] = {
     CLI_KV_OPTIONS(run_args, model),
     CLI_DEVICE_OPTIONS(run_args, model.device),
     CLI_STRICT_OPTION(run_args, model),
+    CLI_LOSS_OPTION(run_args, model),
     {"no-bos", 0, CLI_FLAG, offsetof(run_args, no_bos), NULL, "do not put the beginning-of-text token in front", 0, 0, NULL},
     {"ignore-eos", 0, CLI_FLAG, offsetof(run_args, ignore_eos), NULL, "go on after the end-of-text token", 0, 0, NULL},
     {"json", 0, CLI_FLAG, offsetof(run_args, json), NULL,

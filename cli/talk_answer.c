@@ -124,12 +124,14 @@ static void print_json(const talk_model *m, const talk_message *answer, const cl
     json_object_object_add(root, "stop", json_object_new_string(cli_stop_name(g->stop)));
     json_object_object_add(root, "prompt_tokens", json_object_new_uint64(g->prompt_tokens));
     json_object_object_add(root, "reused_tokens", json_object_new_uint64(g->reused));
+    json_object_object_add(root, "device", json_object_new_string(cli_model_device_id(&m->model)));
+    json_object_object_add(root, "device_lost", cli_loss_json(&m->model));
     json_object_object_add(root, "context", json_object_new_uint64(m->model.session_info.context));
     json_object_object_add(root, "dropped_turns", json_object_new_uint64(m->dropped));
     json_object_object_add(times, "prefill_seconds", cli_json_real(g->prefill_seconds));
     json_object_object_add(times, "decode_seconds", cli_json_real(g->decode_seconds));
     json_object_object_add(root, "timings", times);
-    cli_scores_json(g->scores, quern_model_tokenizer(m->model.model), root);
+    cli_scores_json(g->scores, m->tokenizer, root);
     const char *line = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
     if (line && cli_write(line, strlen(line)))
         cli_write("\n", 1);
@@ -179,12 +181,13 @@ int talk_answer(talk_model *m, talk *t)
         status = cli_scores_begin(&scores, &m->score, cli_generation_room(&g, &m->model));
     if (status == CLI_OK)
         status = cli_generate(&m->model, m->sampler, &tokens, &g);
-    int answered = status == CLI_OK && (g.count || g.stop == CLI_STOP_EOS || (g.stop == CLI_STOP_COUNT && !m->count));
+    int cut = g.stop == CLI_STOP_LOST && g.count; /* by a loss that nothing made good: as good as stopped */
+    int answered = cut || (status == CLI_OK && (g.count || g.stop == CLI_STOP_EOS || (g.stop == CLI_STOP_COUNT && !m->count)));
     talk_settle(t, answered);
-    if (answered)
-        status = keep_answer(m, t, &g);
-    if (answered && status == CLI_OK && m->json)
+    int kept = answered ? keep_answer(m, t, &g) : CLI_OK;
+    if (answered && kept == CLI_OK && m->json)
         print_json(m, &t->messages[t->count - 1], &g);
+    status = status == CLI_OK ? kept : status;
     if (status == CLI_OK) {
         count_up(m, &g);
         say_how_it_ended(m, &g);

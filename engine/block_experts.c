@@ -17,7 +17,7 @@ static quern_value multiply(builder *b, uint32_t layer, const expert_linear *l, 
 {
     const expert_hparams *e = &b->hp->experts;
     qp_expert_matmul_params params = {.act = second ? b->hp->activation : QP_ACT_NONE,
-                                      .flags = sum ? QP_EXPERT_SUM : 0,
+                                      .flags = b->matmul_flags | (sum ? QP_EXPERT_SUM : 0),
                                       .alpha = e->clamp_alpha,
                                       .limit = e->clamp_limit};
     quern_value dst = sum ? sum : quern_graph_temp(b->graph, QP_FORMAT_F32, l->w->tensor->ne[1], e->used, b->rows);

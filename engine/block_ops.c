@@ -52,7 +52,7 @@ quern_value op_norm(builder *b, const norm_weights *weights, quern_value x, quer
 quern_value op_matmul(builder *b, const linear *l, const linear *second, qp_activation act, quern_value x, quern_value residual,
                       quern_value dst, uint32_t tag)
 {
-    qp_matmul_params params = {.scale = l->scale, .bias_scale = l->bias_scale, .act = act};
+    qp_matmul_params params = {.scale = l->scale, .bias_scale = l->bias_scale, .act = act, .flags = b->matmul_flags};
     if (second) {
         params.scale2 = second->scale;
         params.bias_scale2 = second->bias_scale;

@@ -67,6 +67,7 @@ typedef struct builder {
     const qp_tensor *k_cache, *v_cache;       /* one each for every layer */
     const qp_tensor *conv_state, *rule_state; /* likewise, of layers of the gated delta rule */
     uint32_t rows;
+    uint32_t matmul_flags;                 /* QP_MATMUL_FLOAT or none, of every matrix product */
     quern_value live;                      /* 0: every row */
     quern_value tokens[WEIGHT_MOST_PARTS]; /* numbers of rows in each part of the embedding; outside it where they are in another */
     quern_value positions;

@@ -139,6 +139,13 @@ static quern_status check_input(const quern_session *s, const int32_t *tokens, s
     return QP_OK;
 }
 
+/* What a lost device was asked for stays known: a snapshot has it run on another one. check_input saw that it fits. */
+static void remember_pending(quern_session *s, const int32_t *tokens, uint32_t count)
+{
+    memmove(s->tokens + s->length, tokens, count * sizeof *tokens);
+    s->pending = count;
+}
+
 static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, const volatile int *stop, quern_error *error)
 {
     for (size_t done = 0; done < count;) {
@@ -149,6 +156,8 @@ static quern_status eval(quern_session *s, const int32_t *tokens, size_t count, 
         int wanted = done + n == count || s->flags & QUERN_SESSION_ALL_LOGITS;
         fill_step(s, p, tokens + done, n, wanted);
         quern_status status = run(s, p, error);
+        if (status == QP_ERR_DEVICE_LOST)
+            remember_pending(s, tokens + done, (uint32_t)(count - done));
         if (status != QP_OK)
             return status;
         memcpy(s->tokens + s->length, tokens + done, n * sizeof *tokens);
@@ -178,10 +187,10 @@ quern_status quern_session_eval(quern_session *session, const int32_t *tokens, s
     status = eval(session, tokens, count, stop, &local);
     if (status == QP_OK) {
         status = check_finite(session, &local);
-        if (status != QP_OK) {
-            session->length = before;
+        if (status != QP_OK)
             session->result_rows = 0;
-        }
+        if (status != QP_OK && status != QP_ERR_DEVICE_LOST) /* a snapshot of a lost session has these tokens */
+            session->length = before;
     }
     if (status != QP_OK && error)
         *error = local;
@@ -277,6 +286,7 @@ quern_status quern_session_truncate(quern_session *session, uint32_t length, que
     if (length < session->length)
         session->result_rows = 0;
     session->length = length;
+    session->pending = 0;
     return QP_OK;
 }
 

@@ -36,12 +36,12 @@ static void explain_op(const explainer *e, const program *p, uint32_t phase, uin
     e->each(e->ctx, &told);
 }
 
-static quern_status explain_program(const explainer *e, uint32_t phase, uint32_t rows, int select, quern_error *error)
+static quern_status explain_program(const explainer *e, uint32_t phase, uint32_t rows, uint32_t flags, quern_error *error)
 {
     program p;
     quern_graph *graph = NULL;
     const qp_op *ops;
-    program_init(&p, rows, e->model->weights.embedding->parts, select);
+    program_init(&p, rows, e->model->weights.embedding->parts, flags);
     quern_status status = program_list_ops(&p, e->model, &e->memory, &graph, &ops, error);
     for (uint32_t i = 0; status == QP_OK && i < p.op_count; i++)
         explain_op(e, &p, phase, i, &ops[i]);
@@ -55,7 +55,6 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
     recurrent_state state = {0};
     uint64_t bytes, state_bytes;
     session_wishes wishes;
-    int select = !(options->flags & QUERN_SESSION_ALL_LOGITS);
     quern_status status = session_wishes_read(&wishes, options, error);
     if (status != QP_OK)
         return status;
@@ -68,9 +67,9 @@ static quern_status explain_session(explainer *e, const quern_session_options *o
     e->memory =
         (program_memory){.cells = context, .k_cache = kv.k, .v_cache = kv.v, .conv_state = state.conv, .rule_state = state.rule};
     if (status == QP_OK)
-        status = explain_program(e, QUERN_PHASE_DECODE, 1, select, error);
+        status = explain_program(e, QUERN_PHASE_DECODE, 1, options->flags, error);
     if (status == QP_OK && wishes.chunk > 1)
-        status = explain_program(e, QUERN_PHASE_PREFILL, wishes.chunk < context ? wishes.chunk : context, select, error);
+        status = explain_program(e, QUERN_PHASE_PREFILL, wishes.chunk < context ? wishes.chunk : context, options->flags, error);
     kv_cache_free(&kv);
     recurrent_free(&state);
     return status;

@@ -3,10 +3,12 @@
 
 #include <string.h>
 
-void program_init(program *p, uint32_t rows, uint32_t parts, int select)
+void program_init(program *p, uint32_t rows, uint32_t parts, uint32_t session_flags)
 {
     const uint64_t size = sizeof(int32_t);
-    *p = (program){.rows = rows, .select = select};
+    *p = (program){.rows = rows,
+                   .select = !(session_flags & QUERN_SESSION_ALL_LOGITS),
+                   .floats = (session_flags & QUERN_SESSION_FLOAT) != 0};
     p->layout = (step_layout){.live = 0,
                               .selected_live = size,
                               .selected = 2 * size,
@@ -60,7 +62,8 @@ static void write_graph(const program *p, quern_model *model, const program_memo
                  .v_cache = memory->v_cache,
                  .conv_state = memory->conv_state,
                  .rule_state = memory->rule_state,
-                 .rows = p->rows};
+                 .rows = p->rows,
+                 .matmul_flags = p->floats ? QP_MATMUL_FLOAT : 0};
     const step_layout *layout = &p->layout;
     uint32_t results = p->select ? 1 : p->rows;
     for (uint32_t i = 0; i < model->weights.embedding->parts; i++)

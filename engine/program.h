@@ -19,6 +19,7 @@ typedef struct step_layout {
 typedef struct program {
     uint32_t rows;
     int select; /* logits of one selected row; else of all of them */
+    int floats; /* matrix products take activations as they are */
     step_layout layout;
     /* from program_measure; device_bytes is what the plugin takes by itself, about */
     uint64_t arena_bytes, scratch_bytes, scratch_alignment, device_bytes;
@@ -41,7 +42,7 @@ typedef struct program_memory {
 } program_memory;
 
 /* parts: of the embedding. */
-void program_init(program *p, uint32_t rows, uint32_t parts, int select);
+void program_init(program *p, uint32_t rows, uint32_t parts, uint32_t session_flags);
 
 /* Writes the graph down and asks the device what it takes: the bytes end up in *p. Nothing is kept but the numbers. */
 quern_status program_measure(program *p, quern_model *model, const program_memory *memory, quern_error *error);

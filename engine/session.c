@@ -39,11 +39,11 @@ static quern_status measure(quern_session *s, uint32_t cells, uint32_t chunk, qu
     s->memory = (program_memory){
         .cells = cells, .k_cache = s->kv.k, .v_cache = s->kv.v, .conv_state = s->state.conv, .rule_state = s->state.rule};
     uint32_t parts = s->model->weights.embedding->parts;
-    program_init(&s->decode, 1, parts, selects(s));
+    program_init(&s->decode, 1, parts, s->flags);
     status = program_measure(&s->decode, s->model, &s->memory, error);
     s->prefill = (program){0};
     if (status == QP_OK && s->chunk > 1) {
-        program_init(&s->prefill, s->chunk, parts, selects(s));
+        program_init(&s->prefill, s->chunk, parts, s->flags);
         status = program_measure(&s->prefill, s->model, &s->memory, error);
     }
     uint64_t rows = selects(s) ? 1 : s->chunk;
@@ -296,9 +296,9 @@ quern_status quern_session_create(quern_model *model, const quern_session_option
         return quern_fail(error, QP_ERR_INVALID, "quern_session_create: model and out must not be NULL");
     quern_session_options known;
     options_copy(&known, sizeof known, options);
-    if (known.flags & ~(uint32_t)QUERN_SESSION_ALL_LOGITS)
-        return quern_fail(error, QP_ERR_INVALID, "quern_session_create: flags 0x%x are not known; 0x%x is", known.flags,
-                          QUERN_SESSION_ALL_LOGITS);
+    const uint32_t flags = QUERN_SESSION_ALL_LOGITS | QUERN_SESSION_FLOAT;
+    if (known.flags & ~flags)
+        return quern_fail(error, QP_ERR_INVALID, "quern_session_create: flags 0x%x are not known; 0x%x are", known.flags, flags);
     quern_session *s = calloc(1, sizeof *s);
     if (!s)
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for a session");

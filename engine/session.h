@@ -29,6 +29,7 @@ struct quern_session {
     uint32_t result_rows;     /* rows of logits that the last run left, 0: none */
     size_t result_count;      /* tokens of the last eval, which may have taken several runs */
     uint32_t result_position; /* of the last of them */
+    uint32_t pending;         /* tokens behind those that a lost device was still to run */
     quern_error lost;         /* status not QP_OK: a run failed in a way after which the cache cannot be trusted */
 };
 

@@ -155,7 +155,11 @@ QUERN_API const quern_tokenizer *quern_model_tokenizer(const quern_model *model)
 
 /* ---- sessions ----------------------------------------------------------------------------------------------------- */
 
-enum { QUERN_SESSION_ALL_LOGITS = 1u << 0 /* logits of every row can be read, not only of the last */ };
+enum {
+    QUERN_SESSION_ALL_LOGITS = 1u << 0, /* logits of every row can be read, not only of the last */
+    QUERN_SESSION_FLOAT = 1u << 1,      /* matrix products take activations as floats, also where the device would quantise them to
+                                         * 8 bits: slower, and what devices that compute in floats give (QP_MATMUL_FLOAT) */
+};
 
 typedef struct quern_session_options {
     uint32_t struct_size;
@@ -183,7 +187,8 @@ QUERN_API void quern_session_get_info(const quern_session *session, quern_sessio
  * Nothing is done: QP_ERR_INVALID for a token outside the vocabulary, QP_ERR_OUT_OF_MEMORY when the context has no room for all of
  * them. The session is as it was before: QP_ERR_FORMAT when the logits come out as NaN or infinity (the text says at which position).
  * stop, if given, is looked at before each chunk: nonzero ends with QP_ERR_CANCELLED, and quern_session_length tells how far it
- * came. A run that failed on the device ends the session: every later eval gives that error and says that it must be made anew. */
+ * came. A run that failed on the device ends the session: every later eval gives that error and says that it must be made anew
+ * (quern_session_snapshot keeps its tokens). */
 QUERN_API quern_status quern_session_eval(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop, quern_error *error);
 /* Logits after the last eval: vocabulary floats. The pointer is valid until the next eval. */
 QUERN_API quern_status quern_session_logits(quern_session *session, const float **logits, quern_error *error);
@@ -208,6 +213,34 @@ QUERN_API uint32_t quern_session_common_prefix(const quern_session *session, con
  * layers) starts from the first token instead. Allocates nothing. */
 QUERN_API quern_status quern_session_prefill(quern_session *session, const int32_t *tokens, size_t count, const volatile int *stop,
                                              uint32_t *reused, quern_error *error);
+
+/* ---- going on elsewhere ------------------------------------------------------------------------------------------- */
+
+/* What a session was made with and the tokens it holds, apart from any device: to go on with them after the device is lost, or to move
+ * to another one. (Not the cache itself, which on a lost device is gone: the tokens are run again.) */
+typedef struct quern_snapshot quern_snapshot;
+
+/* Touches no device, so that a session whose device was lost can be asked, and then destroyed, and its model and device with it. Where an
+ * eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded. */
+QUERN_API quern_status quern_session_snapshot(const quern_session *session, quern_snapshot **out, quern_error *error);
+QUERN_API void quern_snapshot_destroy(quern_snapshot *snapshot);
+/* Its tokens; the pointer lives as long as the snapshot. count may be NULL. */
+QUERN_API const int32_t *quern_snapshot_tokens(const quern_snapshot *snapshot, uint32_t *count);
+
+typedef struct quern_restore_options {
+    uint32_t struct_size;
+    uint32_t flags; /* QUERN_SESSION_*, beside those that the session had: QUERN_SESSION_FLOAT where the device before computed in floats
+                     * and the new one would not */
+    quern_progress progress; /* counts tokens; may be NULL. Nonzero stops */
+    void *progress_ctx;
+} quern_restore_options;
+
+/* A session of the same context size, chunk, KV formats and flags on `model`, which is the same model on another device (or on the same
+ * one, opened again), with the snapshot's tokens run through it and the logits of the last one to read. options may be NULL.
+ * QP_ERR_INVALID: the model's vocabulary is another one. QP_ERR_CANCELLED: progress said stop; *out is a session all the same, that holds
+ * the tokens which have been run. Other errors are those of quern_session_create and quern_session_eval. */
+QUERN_API quern_status quern_snapshot_restore(const quern_snapshot *snapshot, quern_model *model, const quern_restore_options *options,
+                                              quern_session **out, quern_error *error);
 
 /* ---- explaining --------------------------------------------------------------------------------------------------- */
 
