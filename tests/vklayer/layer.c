@@ -16,6 +16,7 @@
  *     least              what Vulkan 1.2 promises of any device: workgroups of 128, 16 KiB of shared memory, and so on
  *   QUERN_VK_COUNTS=FILE   appends, when the last device goes, how many objects of each kind were made and how many still
  *                          live, and "Submission made N": how many VkSubmitInfos the queues were given
+ *   QUERN_VK_CALLS=FILE    writes then how often each call of FAULT_CALLS came
  *
  * Loaded as any layer: VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults. */
 #include <pthread.h>
@@ -68,19 +69,20 @@ static unsigned long calls[CALL_COUNT];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static const char *const call_names[] = {
+#define CALL_NAME(name) #name,
+    FAULT_CALLS(CALL_NAME)
+#undef CALL_NAME
+};
+
 static int parse_call(const char *text, size_t size, call *out)
 {
-    static const char *const names[] = {
-#define CALL_NAME(name) #name,
-        FAULT_CALLS(CALL_NAME)
-#undef CALL_NAME
-    };
     if (size > 2 && !memcmp(text, "vk", 2)) {
         text += 2;
         size -= 2;
     }
     for (int i = 0; i < CALL_COUNT; i++)
-        if (strlen(names[i]) == size && !memcmp(names[i], text, size)) {
+        if (strlen(call_names[i]) == size && !memcmp(call_names[i], text, size)) {
             *out = (call)i;
             return 1;
         }
@@ -254,6 +256,16 @@ static void write_counts(void)
         fprintf(file, "%s made %ld live %ld\n", names[i], made[i], live[i]);
     fprintf(file, "Submission made %ld live 0\n", submissions);
     fclose(file);
+}
+
+static void write_calls(void)
+{
+    const char *path = getenv("QUERN_VK_CALLS");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    for (int i = 0; file && i < CALL_COUNT; i++)
+        fprintf(file, "%s %lu\n", call_names[i], calls[i]);
+    if (file)
+        fclose(file);
 }
 
 #define NEXT(device, name) ((PFN_vk##name)(void (*)(void))next_device(device, "vk" #name))
@@ -612,8 +624,10 @@ static VKAPI_ATTR void VKAPI_CALL layer_DestroyDevice(VkDevice device, const VkA
 {
     if (!device)
         return;
-    if (forget_device(device))
+    if (forget_device(device)) {
         write_counts();
+        write_calls();
+    }
     NEXT(device, DestroyDevice)(device, a);
 }
 

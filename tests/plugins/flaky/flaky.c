@@ -6,7 +6,8 @@
  *     lost    the device is lost there, and from then on
  *     oom     no memory, there and from then on
  *
- * Its device says that it is a GPU, so that a host has a reason to leave it for the CPU. */
+ * Both are looked at when a device is opened, one at a time. It says that it is a GPU, so that a host has a reason to leave it for
+ * the CPU. */
 #include <dlfcn.h>
 #include <quern/plugin.h>
 #include <stdatomic.h>
@@ -94,12 +95,22 @@ static void read_fault(void)
 {
     char what[8] = "", call[8] = "";
     const char *text = getenv("QUERN_FLAKY_" NAME);
+    fault_call = -1;
+    atomic_store(&gone, 0);
+    for (int i = 0; i < CALLS; i++)
+        atomic_store(&counts[i], 0);
     if (!text || sscanf(text, "%7[a-z]:%lu:%7s", call, &fault_nth, what) != 3)
         return;
     for (int i = 0; i < CALLS; i++)
         if (!strcmp(call, names[i]))
             fault_call = i;
     fault_status = !strcmp(what, "lost") ? QP_ERR_DEVICE_LOST : QP_ERR_OUT_OF_MEMORY;
+}
+
+static qp_status device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error)
+{
+    read_fault();
+    return sound->device_open(index, options, out, error);
 }
 
 static const qp_backend *query(uint32_t host_minor, const qp_host *host, qp_text *reason)
@@ -110,8 +121,8 @@ static const qp_backend *query(uint32_t host_minor, const qp_host *host, qp_text
     sound = plugin ? plugin->query(host_minor, host, reason) : NULL;
     if (!sound)
         return NULL;
-    read_fault();
     table = *sound;
+    table.device_open = device_open;
     table.program_run = program_run;
     table.timeline_wait = timeline_wait;
     table.weight_pack = weight_pack;
