@@ -22,7 +22,8 @@ struct qp_device {
     const qv_loader *loader;
     VkDevice handle;
     qv_functions vk;
-    atomic_int lost; /* sticky */
+    atomic_int lost;      /* sticky */
+    atomic_int hung;      /* … because nothing ended any more: what it was given may still be touched */
     uint32_t max_submit_ms;
     const char *variant; /* take these kernels where they can be, else the plain ones; NULL: the best */
     qv_rate rate;        /* bounds submissions */

@@ -61,6 +61,41 @@ static VkResult check_value(qp_device *device, VkSemaphore semaphore, uint64_t v
     return VK_SUCCESS; /* the wait said so, and the driver had no memory to say it again */
 }
 
+/* Two minutes, unless submissions were asked to be longer or shorter. A guess that is far off or a busy machine shall not count. */
+static uint64_t patience_ms(const qp_device *device)
+{
+    enum { SUBMISSIONS = 240, LEAST_MS = 10000 };
+    uint64_t ms = (uint64_t)device->max_submit_ms * SUBMISSIONS;
+    return ms > LEAST_MS ? ms : LEAST_MS;
+}
+
+/* Nothing of what the device was given has ended for so long, and nothing of it waits for the host: it will not come back. (Most
+ * drivers notice that themselves, after seconds.) */
+static int has_hung(qp_device *device)
+{
+    qv_queue *queue = &device->queue;
+    uint64_t done = 0, now = now_ns();
+    int hung = 0;
+    pthread_mutex_lock(&queue->lock);
+    if (!device->vk.GetSemaphoreCounterValue(device->handle, queue->done, &done)) {
+        if (done > queue->seen || done >= queue->submitted || done < queue->gated) {
+            queue->seen = done;
+            queue->seen_ns = now;
+        }
+        hung = now - queue->seen_ns >= patience_ms(device) * 1000000;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return hung;
+}
+
+static qp_status give_up(qp_device *device, qp_text *error)
+{
+    atomic_store(&device->hung, 1);
+    atomic_store(&device->lost, 1);
+    return qv_fail(error, QP_ERR_DEVICE_LOST, "%s hangs: nothing of what it was given has ended for %llu s",
+                   device->physical->properties.deviceName, (unsigned long long)patience_ms(device) / 1000);
+}
+
 qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t value, uint64_t timeout_ns, qp_text *error)
 {
     uint64_t start = timeout_ns ? now_ns() : 0, slice = timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS;
@@ -80,6 +115,8 @@ qp_status qv_semaphore_wait(qp_device *device, VkSemaphore semaphore, uint64_t v
         }
         if (result != VK_TIMEOUT)
             return qv_failed(device, result, error, "waiting for a timeline");
+        if (slice && has_hung(device))
+            return give_up(device, error);
         if (timeout_ns == UINT64_MAX)
             continue;
         uint64_t passed = timeout_ns ? now_ns() - start : 0;
@@ -97,7 +134,7 @@ qp_status qv_queue_wait(qp_device *device, uint64_t number, qp_text *error)
 int qv_queue_reached(qp_device *device, uint64_t number)
 {
     uint64_t now = 0;
-    return !number || atomic_load(&device->lost) ||
+    return !number || (atomic_load(&device->lost) && !atomic_load(&device->hung)) ||
            (!device->vk.GetSemaphoreCounterValue(device->handle, device->queue.done, &now) && now >= number);
 }
 
@@ -105,14 +142,17 @@ int qv_queue_drained(qp_device *device, uint64_t number)
 {
     enum { TRIES = 1000 };
     qp_status status = QP_OK;
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < TRIES && !atomic_load(&device->hung); i++) {
         status = qv_queue_wait(device, number, NULL);
-        if (!status || status == QP_ERR_DEVICE_LOST) /* of a lost device Vulkan lets everything be destroyed */
+        if (!status || (status == QP_ERR_DEVICE_LOST && !atomic_load(&device->hung))) /* of a lost device all may be destroyed */
             return 1;
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
-    qv_log(QP_LOG_ERROR, "%s: it cannot be learned whether its work has ended (status %d): memory is left to it for good",
-           device->physical->properties.deviceName, status);
+    if (qv_queue_reached(device, number)) /* after all, or it needs nothing of what the device hangs at */
+        return 1;
+    if (!atomic_exchange(&device->queue.left_behind, 1))
+        qv_log(QP_LOG_WARN, "%s: its work has not ended as far as can be known (status %d): memory is left to it for good",
+               device->physical->properties.deviceName, status);
     return 0;
 }
 
@@ -210,6 +250,7 @@ qp_status qv_queue_submit_batches_locked(qp_device *device, qv_batches *batches,
     if (result)
         return qv_failed(device, result, error, "giving work to the device");
     *number = queue->submitted += count;
+    queue->seen_ns = now_ns(); /* from here on something has to end */
     return QP_OK;
 }
 
@@ -283,6 +324,8 @@ static qp_status submit_run_locked(qp_program *program, const qp_run *run, uint3
         qv_timeline_unpromise_locked(run->signals[--promised].timeline);
     if (!status)
         qv_rate_run_locked(program->device, program->last, program->ns, program->command_count, idle);
+    if (run->wait_count && !status)
+        program->device->queue.gated = program->last;
     for (uint32_t i = 0; i < run->wait_count && !status; i++)
         run->waits[i].timeline->last_use = program->last;
     for (uint32_t i = 0; i < run->signal_count && !status; i++)

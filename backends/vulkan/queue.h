@@ -7,15 +7,19 @@
 #include "backends/vulkan/symbols.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct qv_queue {
     VkQueue handle;
     VkSemaphore done;
     uint64_t submitted;          /* the last number given out */
+    uint64_t gated;              /* of the last submission that waits for timelines, which the host may take its time to signal */
+    uint64_t seen, seen_ns;      /* how far `done` was found to be, and when */
     qp_timeline *graveyard;      /* timelines that the host has destroyed and submissions still name */
     qp_buffer *buffer_graveyard; /* and buffers */
     pthread_mutex_t lock;
     int ready;
+    atomic_int left_behind; /* something could not be freed, and that was said */
 } qv_queue;
 
 /* Semaphores and values that a submission waits for or signals, as Vulkan wants them. */

@@ -48,7 +48,10 @@ static qp_status create_instance(qv_loader *loader, qp_text *error)
             "the Vulkan loader finds no driver; install the graphics card's (for AMD, Intel and the processor itself the "
             "package mesa-vulkan-drivers)");
     if (result)
-        return qv_fail(error, QP_ERR_DRIVER, "no Vulkan instance can be made: %s", qv_result_name(result));
+        return qv_fail(error, QP_ERR_DRIVER, "no Vulkan instance can be made: %s%s", qv_result_name(result),
+                       result == VK_ERROR_OUT_OF_HOST_MEMORY /* what the loader makes of a file that is no JSON */
+                           ? ", or a driver's description (in /etc/vulkan/icd.d, or named by VK_DRIVER_FILES) cannot be read"
+                           : "");
     return QP_OK;
 }
 

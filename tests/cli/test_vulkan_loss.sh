@@ -13,7 +13,8 @@ VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
 QUERN_VK_COUNTS=$work/counts
 QUERN_VK_CALLS=$work/calls
 QUERN_VK_FAULT=
-export VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_VK_CALLS QUERN_VK_FAULT
+QUERN_VULKAN_SELF_TEST=off # its calls would be counted, too
+export QUERN_VULKAN_SELF_TEST VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_VK_CALLS QUERN_VK_FAULT
 
 run run "$model" -p "$prompt" -n 1 --temp 0 --device vulkan --ctx 48 # as for 40 tokens
 if [ "$status" -ne 0 ]; then

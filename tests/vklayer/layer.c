@@ -6,7 +6,7 @@
  *           oom         VK_ERROR_OUT_OF_DEVICE_MEMORY
  *           oom-host    VK_ERROR_OUT_OF_HOST_MEMORY
  *           failed      VK_ERROR_INITIALIZATION_FAILED
- *           hang        waits report VK_TIMEOUT from now on, however long they are
+ *           hang        waits report VK_TIMEOUT from now on, however long they are, and counters stay one behind
  *           lie         the device is lost, but waits report VK_SUCCESS from now on and semaphores show 2^64 - 1, as some do
  *           slow=MS     the call takes MS milliseconds more
  *           break       shader modules only: every addition of floats becomes a subtraction
@@ -16,9 +16,12 @@
  *     least              what Vulkan 1.2 promises of any device: workgroups of 128, 16 KiB of shared memory, and so on
  *   QUERN_VK_COUNTS=FILE   appends, when the last device goes, how many objects of each kind were made and how many still
  *                          live, and "Submission made N": how many VkSubmitInfos the queues were given
- *   QUERN_VK_CALLS=FILE    writes then how often each call of FAULT_CALLS came
+ *   QUERN_VK_CALLS=FILE    writes then, and when the device begins to hang, how often each call of FAULT_CALLS came
+ *   QUERN_VK_MASK=WHAT     what the device is to lack: mask.h
  *
  * Loaded as any layer: VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults. */
+#include "mask.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +70,7 @@ static fault faults[MAX_FAULTS];
 static int fault_count, is_lost, is_hung, is_lying;
 static unsigned long calls[CALL_COUNT];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t once = PTHREAD_ONCE_INIT, mask_once = PTHREAD_ONCE_INIT;
 
 static const char *const call_names[] = {
 #define CALL_NAME(name) #name,
@@ -168,6 +171,7 @@ static VkResult result_of(action what)
 }
 
 static void come_to_rest(void);
+static void write_calls(void);
 
 /* Counts the call; gives what it is to return instead of being passed on, or VK_SUCCESS. *broken: the module is to be broken, 1 in
  * any case, else if it has an instruction of this number. */
@@ -177,7 +181,7 @@ static VkResult strike(call at, int *broken)
     unsigned ms = 0;
     pthread_mutex_lock(&lock);
     unsigned long now = ++calls[at];
-    int was_lost = is_lost || is_lying;
+    int was_lost = is_lost || is_lying, was_hung = is_hung;
     int can_be_lost = at == CALL_QueueSubmit || at == CALL_WaitSemaphores || at == CALL_GetSemaphoreCounterValue ||
                       at == CALL_QueueWaitIdle || at == CALL_DeviceWaitIdle || at == CALL_WaitForFences;
     if (is_lost && can_be_lost)
@@ -194,8 +198,10 @@ static VkResult strike(call at, int *broken)
         if (broken && faults[i].what == BREAK)
             *broken = faults[i].number ? (int)faults[i].number : 1;
     }
-    int newly_lost = (is_lost || is_lying) && !was_lost;
+    int newly_lost = (is_lost || is_lying) && !was_lost, newly_hung = is_hung && !was_hung;
     pthread_mutex_unlock(&lock);
+    if (newly_hung)
+        write_calls();
     if (newly_lost)
         come_to_rest();
     sleep_ms(ms);
@@ -511,7 +517,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_GetSemaphoreCounterValue(VkDevice de
     }
     PFN_vkGetSemaphoreCounterValue next =
         (PFN_vkGetSemaphoreCounterValue)either(device, "vkGetSemaphoreCounterValue", "vkGetSemaphoreCounterValueKHR");
-    return r ? r : next(device, semaphore, value);
+    r = r ? r : next(device, semaphore, value);
+    if (!r && hung(0) && *value)
+        --*value;
+    return r;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL layer_SignalSemaphore(VkDevice device, const VkSemaphoreSignalInfo *info)
@@ -549,6 +558,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateInstance(const VkInstanceCreat
 {
     pthread_once(&once, parse);
     parse_limits();
+    pthread_once(&mask_once, mask_begin);
     VkLayerInstanceCreateInfo *link = (VkLayerInstanceCreateInfo *)(uintptr_t)info->pNext;
     while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
         link = (VkLayerInstanceCreateInfo *)(uintptr_t)link->pNext;
@@ -563,6 +573,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateInstance(const VkInstanceCreat
     the_instance = *out;
     next_properties = (PFN_vkGetPhysicalDeviceProperties)next_instance(*out, "vkGetPhysicalDeviceProperties");
     next_properties2 = (PFN_vkGetPhysicalDeviceProperties2)next_instance(*out, "vkGetPhysicalDeviceProperties2");
+    mask_instance(next_instance, *out);
     return r;
 }
 
@@ -582,12 +593,14 @@ static void lower(VkPhysicalDeviceLimits *l)
 static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties(VkPhysicalDevice device, VkPhysicalDeviceProperties *out)
 {
     next_properties(device, out);
+    mask_properties(out);
     lower(&out->limits);
 }
 
 static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties2(VkPhysicalDevice device, VkPhysicalDeviceProperties2 *out)
 {
     next_properties2(device, out);
+    mask_properties(&out->properties);
     lower(&out->properties.limits);
     for (VkBaseOutStructure *s = out->pNext; s; s = s->pNext) {
         uint64_t *size = NULL;
@@ -713,6 +726,8 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL layer_GetInstanceProcAddr(VkInst
                                   ENTRY(GetPhysicalDeviceProperties2),
                                   ENTRY_KHR(GetPhysicalDeviceProperties2)};
     PFN_vkVoidFunction ours = find(table, sizeof table / sizeof *table, name);
+    if (!ours)
+        ours = mask_function(name);
     if (!ours)
         ours = device_function(name);
     return ours ? ours : next_instance ? next_instance(instance, name) : NULL;
