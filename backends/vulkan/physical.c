@@ -291,6 +291,8 @@ static void fill_heaps(const qv_loader *loader, const qv_physical *p, qp_device_
         qp_heap *to = &info->heaps[i];
         uint64_t size = p->memory.memoryHeaps[from->driver_heap].size, granted = budget.heapBudget[from->driver_heap],
                  used = budget.heapUsage[from->driver_heap], now = size;
+        if (p->properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU && total) /* what such drivers say is not what there is */
+            size = now = total;
         if (p->has_budget && granted)
             now = granted > used ? granted - used : 1; /* 0 would say that nobody knows */
         if (from->flags & QP_HEAP_UNIFIED && total && available < now)
@@ -305,9 +307,15 @@ static void fill_heaps(const qv_loader *loader, const qv_physical *p, qp_device_
 
 static void fill_features(const qv_physical *p, char *words, size_t size)
 {
-    snprintf(words, size, "vulkan%u.%u subgroup%u%s%s%s%s", VK_API_VERSION_MAJOR(p->properties.apiVersion),
-             VK_API_VERSION_MINOR(p->properties.apiVersion), p->subgroup, p->float16 ? " float16" : "",
-             p->integer_dot ? " integer_dot" : "", p->has_budget ? " memory_budget" : "",
+    const VkPhysicalDeviceLimits *l = &p->properties.limits;
+    snprintf(words, size, "vulkan%u.%u subgroup%u workgroup%u shared%uk%s%s%s%s%s%s%s",
+             VK_API_VERSION_MAJOR(p->properties.apiVersion), VK_API_VERSION_MINOR(p->properties.apiVersion), p->subgroup,
+             l->maxComputeWorkGroupInvocations, l->maxComputeSharedMemorySize / 1024,
+             p->has_size_control ? " subgroup_size_control" : "", p->has_shuffle ? " shuffle" : "", p->float16 ? " float16" : "",
+             p->dot_is_quick  ? " integer_dot"
+             : p->integer_dot ? " slow_integer_dot"
+                              : "",
+             p->has_push_descriptor ? " push_descriptor" : "", p->has_budget ? " memory_budget" : "",
              p->import_alignment ? " host_import" : "");
 }
 

@@ -79,6 +79,8 @@ qp_status qv_program_measure(qp_device *device, const qp_program_desc *desc, qp_
     scratch_need need = {0};
     qp_status status = qv_lost(device, error);
     if (!status)
+        qv_rate_learn(device); /* here, so that the program is planned with the speeds that it was measured with */
+    if (!status)
         status = each_op(device, desc, NULL, &need, error);
     if (status)
         return status;
@@ -161,7 +163,8 @@ qp_status qv_program_create(qp_device *device, const qp_program_desc *desc, qp_p
     if (!program)
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for a program");
     program->device = device;
-    qv_rate_learn(device);
+    if (!device->rate.is_measured)
+        qv_rate_learn(device);
     status = fill(program, desc, error);
     qv_selftest_rest(device);
     if (status)

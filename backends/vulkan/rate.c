@@ -14,7 +14,7 @@
 
 /* A dispatch is timed that takes at least so long, or is the largest of its kind. What is measured counts half: other kernels are
  * slower, and the device is not ours alone. */
-enum { ENOUGH_NS = 2000000, SHARE = 2, WHOLE = 1000 };
+enum { ENOUGH_NS = 500000, SHARE = 2, WHOLE = 1000 };
 static const uint64_t LEAST_RATE = 1000000;
 
 static uint64_t now_ns(void)

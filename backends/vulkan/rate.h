@@ -27,8 +27,9 @@ typedef struct qv_rate {
 void qv_rate_init(qp_device *device);
 void qv_rate_copy(qp_device *to, const qp_device *from); /* for a device that measures nothing itself */
 
-/* Before a program is made: measures if nobody has, and takes in what runs have shown. Failing to measure is no error: the guess
- * stays. With QUERN_VULKAN_SELF_TEST=off nothing is measured, with =always it is not read from disk. Thread rule: device. */
+/* Before a program is measured or made: measures the device if nobody has, and takes in what runs have shown. Failing to measure is
+ * no error: the guess stays. With QUERN_VULKAN_SELF_TEST=off nothing is measured, with =always it is not read from disk. Thread
+ * rule: device. */
 void qv_rate_learn(qp_device *device);
 
 /* Multiply-adds of ops of this kind that one submission may hold, at least 1; and how long some take, in nanoseconds. */
