@@ -313,7 +313,8 @@ static qp_status submit_run_locked(qp_program *program, const qp_run *run, uint3
 {
     qp_status status = QP_OK;
     uint32_t promised = 0;
-    int idle = !run->wait_count && qv_queue_reached(program->device, program->device->queue.submitted);
+    /* not the first run of a program: some drivers compile kernels in it */
+    int idle = program->last && !run->wait_count && qv_queue_reached(program->device, program->device->queue.submitted);
     while (promised < run->signal_count && !status) {
         status = qv_timeline_promise_locked(run->signals[promised].timeline, run->signals[promised].value, error);
         promised += !status;
