@@ -34,7 +34,9 @@ static uint64_t x_bytes(const qp_tensor *x)
 const char *qv_matmul_texels_lacks(const qv_physical *physical)
 {
     const char *views = qv_views_lack(physical);
-    return views ? views : physical->lanes ? NULL : "subgroups are not always of 8 or of 16";
+    if (views)
+        return views;
+    return physical->lanes && physical->has_shuffle ? NULL : "subgroups are not always of 8 or of 16, or do not shuffle";
 }
 
 const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op)
@@ -49,6 +51,8 @@ const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op)
         return "x has rows that do not start at multiples of 16 bytes";
     if (qv_present(&op->src[QP_MATMUL_W2]) && qv_present(&op->src[QP_MATMUL_RESIDUAL]))
         return "it is gated and adds a residual"; /* the gate waits in dst, which may be the residual's place */
+    if (x->ne[2] > QV_MAX_GROUPS * TOKENS)
+        return "there are more tokens than workgroups for them";
     if (row_bytes(w) * ROWS > most_bytes(physical, w) || x_bytes(x) / TEXEL > qv_view_texels(physical) - qv_view_alignment(physical))
         return "rows are longer than a view can be";
     return NULL;
@@ -96,7 +100,7 @@ static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text
         lanes, 5, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)second}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows, most = most_bytes(plan->device->physical, w) / w_row / ROWS * ROWS;
     uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
-    most = most < QV_MAX_GROUPS * ROWS ? most : QV_MAX_GROUPS * ROWS; /* the kernel does not loop over rows of W */
+    most = most < QV_MAX_GROUPS * ROWS ? most : QV_MAX_GROUPS * ROWS; /* the kernel does not loop over rows */
     step = step < most ? step : (uint32_t)most;
     char name[48];
     snprintf(name, sizeof name, "matmul_texels_%s", qv_format_name(w->format));

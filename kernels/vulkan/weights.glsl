@@ -6,13 +6,11 @@
 
 layout(constant_id = 10) const uint PACKED = 0;
 
-/* Where weights are: an address, or with QV_TEXELS, which reads planes and plain numbers alone, bytes from where three views of the
- * same memory begin. A texel is 16, 4 or 2 bytes. */
+/* Where weights are: an address, or with QV_TEXELS, which reads planes and plain numbers alone, bytes from where the views of them
+ * begin (texels.glsl). */
 #ifdef QV_TEXELS
 #define place uint
-layout(binding = 0) uniform usamplerBuffer w_quads;
-layout(binding = 1) uniform usamplerBuffer w_words;
-layout(binding = 2) uniform usamplerBuffer w_halves;
+#include "texels.glsl"
 #else
 #define place uint64_t
 #endif
@@ -32,10 +30,10 @@ void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 {
 #ifdef QV_FORMAT_F32
     [[unroll]] for (uint j = 0; j < 8; j++)
-        w[j] = uintBitsToFloat(texelFetch(w_quads, int((row >> 4) + 8 * i + j)));
+        w[j] = uintBitsToFloat(quad_texel((row >> 4) + 8 * i + j));
 #else
     [[unroll]] for (uint j = 0; j < 4; j++) {
-        uvec4 eight = texelFetch(w_quads, int((row >> 4) + 4 * i + j));
+        uvec4 eight = quad_texel((row >> 4) + 4 * i + j);
         [[unroll]] for (uint e = 0; e < 8; e++) {
             uint h = eight[e / 2] >> 16 * (e % 2) & 0xffffu;
 #ifdef QV_FORMAT_F16
@@ -91,7 +89,7 @@ place part(place row, uint blocks, uint b, uint f)
 #ifdef QV_TEXELS
 uint half_at(place at)
 {
-    return texelFetch(w_halves, int(at >> 1)).x;
+    return half_texel(at >> 1);
 }
 
 uint byte_at(place at, uint j)
@@ -101,19 +99,19 @@ uint byte_at(place at, uint j)
 
 uint word_at(place at, uint j)
 {
-    return texelFetch(w_words, int((at >> 2) + j)).x;
+    return word_texel((at >> 2) + j);
 }
 
 void words_16(place at, out uint w[4])
 {
-    uvec4 four = texelFetch(w_quads, int(at >> 4));
+    uvec4 four = quad_texel(at >> 4);
     [[unroll]] for (uint j = 0; j < 4; j++)
         w[j] = four[j];
 }
 
 void words_32(place at, out uint w[8])
 {
-    uvec4 first = texelFetch(w_quads, int(at >> 4)), second = texelFetch(w_quads, int(at >> 4) + 1);
+    uvec4 first = quad_texel(at >> 4), second = quad_texel((at >> 4) + 1);
     [[unroll]] for (uint j = 0; j < 8; j++)
         w[j] = j < 4 ? first[j] : second[j - 4];
 }
@@ -388,5 +386,139 @@ void weights_32(place row, uint blocks, uint i, out vec4 w[8])
 #else
 #define QV_GRID 1
 #include "grids.glsl"
+#endif
+#endif
+
+/* ---- units, for kernels that fetch texels: the pieces of a row that share bytes, one or two ---- */
+#ifdef QV_TEXELS
+
+/* A unit's bytes are loaded once and its pieces made from them one after the other, which keeps few numbers alive. Element e of a
+ * unit is scales[e / QV_SPAN] · q − minima[e / 32]. Formats that are not here come as units of one piece, scales in the numbers. */
+#if defined(QV_FORMAT_Q4_K) || defined(QV_FORMAT_Q5_K)
+const uint UNIT_PIECES = 2, UNIT_WORDS = 16;
+#define QV_SPAN 32
+#define QV_MINIMA 1
+
+/* The piece of x that piece s of unit u goes with. */
+uint unit_piece(uint u, uint s)
+{
+    return 2 * u + s;
+}
+
+void unit_load(place row, uint blocks, uint u, out uint raw[UNIT_WORDS], out float scales[2], out float minima[2])
+{
+    uint b = u / 4, pair = u % 4;
+    uint words[8];
+    words_32(part(row, blocks, b, 0) + 32 * pair, words);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        raw[j] = words[j];
+#ifdef QV_FORMAT_Q4_K
+    place packed = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
+#else
+    place packed = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
+    words_32(part(row, blocks, b, 1), words);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        raw[8 + j] = words[j] >> 2 * pair;
+#endif
+    uint shift = 16 * (pair % 2), low = word_at(packed, 0) >> shift, middle = word_at(packed, 1) >> shift;
+    uint last = word_at(packed, 2) >> shift;
+    vec2 d = halves_at(ds);
+    [[unroll]] for (uint s = 0; s < 2; s++) {
+        uint one = low >> 8 * s & 255u, two = middle >> 8 * s & 255u, rest = last >> 8 * s & 255u;
+        scales[s] = d.x * float(pair < 2 ? one & 63u : rest & 15u | one >> 6 << 4);
+        minima[s] = d.y * float(pair < 2 ? two & 63u : rest >> 4 | two >> 6 << 4);
+    }
+}
+
+void unit_quants(uint raw[UNIT_WORDS], uint s, out vec4 q[8])
+{
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint four = raw[j] >> 4 * s & 0x0f0f0f0fu;
+#ifdef QV_FORMAT_Q5_K
+        four |= (raw[8 + j] >> s & 0x01010101u) << 4;
+#endif
+        q[j] = vec4(bytes_of(four, 0, 255u));
+    }
+}
+
+#elif defined(QV_FORMAT_Q6_K)
+const uint UNIT_PIECES = 2, UNIT_WORDS = 16;
+#define QV_SPAN 16
+
+uint unit_piece(uint u, uint s)
+{
+    return u / 2 * 4 + u % 2 + 2 * s;
+}
+
+void unit_load(place row, uint blocks, uint u, out uint raw[UNIT_WORDS], out float scales[4], out float minima[2])
+{
+    uint b = u / 4, upper = u / 2 % 2, odd = u % 2;
+    uint words[8];
+    words_32(part(row, blocks, b, 0) + 64 * upper + 32 * odd, words);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        raw[j] = words[j];
+    words_32(part(row, blocks, b, 1) + 32 * upper, words);
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        raw[8 + j] = words[j] >> 2 * odd;
+    place at = part(row, blocks, b, 2) + 8 * upper + 2 * odd;
+    float d = 0.25 * f32_from_f16(half_at(part(row, blocks, b, 3)));
+    [[unroll]] for (uint s = 0; s < 2; s++) {
+        uint both = half_at(at + 4 * s);
+        scales[2 * s] = d * float(int(both << 24) >> 24);
+        scales[2 * s + 1] = d * float(int(both << 16) >> 24);
+    }
+}
+
+/* Four numbers at once, as signed bytes of four times q: scales are a quarter. */
+void unit_quants(uint raw[UNIT_WORDS], uint s, out vec4 q[8])
+{
+    [[unroll]] for (uint j = 0; j < 8; j++) {
+        uint four = raw[j] >> 4 * s & 0x0f0f0f0fu | (raw[8 + j] >> 4 * s & 0x03030303u) << 4;
+        q[j] = signed_bytes((four ^ 0x20202020u) << 2);
+    }
+}
+
+#elif defined(QV_FORMAT_Q8_0) || defined(QV_FORMAT_Q4_0)
+const uint UNIT_PIECES = 1, UNIT_WORDS = 8;
+#define QV_SPAN 32
+
+uint unit_piece(uint u, uint s)
+{
+    return u;
+}
+
+void unit_load(place row, uint blocks, uint u, out uint raw[UNIT_WORDS], out float scales[1], out float minima[1])
+{
+    scales[0] = f32_from_f16(half_at(part(row, blocks, u, 1)));
+#if defined(QV_FORMAT_Q8_0)
+    words_32(part(row, blocks, u, 0), raw);
+#else
+    uint words[4];
+    words_16(part(row, blocks, u, 0), words);
+    [[unroll]] for (uint j = 0; j < 4; j++)
+        raw[j] = words[j];
+#endif
+}
+
+void unit_quants(uint raw[UNIT_WORDS], uint s, out vec4 q[8])
+{
+#if defined(QV_FORMAT_Q8_0)
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        q[j] = signed_bytes(raw[j]);
+#else
+    [[unroll]] for (uint j = 0; j < 8; j++)
+        q[j] = vec4(ivec4(bytes_of(raw[j % 4], j / 4 * 4, 15u)) - 8);
+#endif
+}
+
+#else
+#define QV_WHOLE_UNITS 1 /* weights_32 is all there is */
+const uint UNIT_PIECES = 1;
+#define QV_SPAN 32
+
+uint unit_piece(uint u, uint s)
+{
+    return u;
+}
 #endif
 #endif
