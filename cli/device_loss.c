@@ -75,8 +75,7 @@ static int restore(cli_model *model, const quern_snapshot *snapshot)
 {
     quern_error error = {0};
     cli_progress progress = {.label = "reading again"};
-    quern_restore_options options = {
-        .struct_size = sizeof options, .flags = QUERN_SESSION_FLOAT, .progress = on_progress, .progress_ctx = &progress};
+    quern_restore_options options = {.struct_size = sizeof options, .progress = on_progress, .progress_ctx = &progress};
     quern_status status = quern_snapshot_restore(snapshot, model->model, &options, &model->session, &error);
     cli_progress_end(&progress);
     if (model->session)

@@ -6,9 +6,8 @@
 void program_init(program *p, uint32_t rows, uint32_t parts, uint32_t session_flags)
 {
     const uint64_t size = sizeof(int32_t);
-    *p = (program){.rows = rows,
-                   .select = !(session_flags & QUERN_SESSION_ALL_LOGITS),
-                   .floats = (session_flags & QUERN_SESSION_FLOAT) != 0};
+    *p = (program){
+        .rows = rows, .select = !(session_flags & QUERN_SESSION_ALL_LOGITS), .floats = (session_flags & QUERN_SESSION_FLOAT) != 0};
     p->layout = (step_layout){.live = 0,
                               .selected_live = size,
                               .selected = 2 * size,
@@ -132,6 +131,27 @@ quern_status program_measure(program *p, quern_model *model, const program_memor
     return status;
 }
 
+/* Of quantised weights, the only ones where a device has the choice: it has made it if the same kernel runs when it is told. */
+static int computes_in_floats(quern_device *device, const qp_op *op)
+{
+    qp_op told = *op;
+    qp_op_info free_choice = {.struct_size = sizeof free_choice}, floats = {.struct_size = sizeof floats};
+    told.p.matmul.flags |= QP_MATMUL_FLOAT;
+    return quern_op_query(device, op, &free_choice, NULL) == QP_OK && quern_op_query(device, &told, &floats, NULL) == QP_OK &&
+           !strcmp(free_choice.kernel, floats.kernel);
+}
+
+/* By the first such product: kernels for the formats of one model are alike. */
+static int takes_floats(const program *p, quern_model *model, const qp_op *ops)
+{
+    for (uint32_t i = 0; i < p->op_count; i++) {
+        qp_format format = ops[i].src[QP_MATMUL_W].format;
+        if (ops[i].kind == QP_OP_MATMUL && format != QP_FORMAT_F32 && format != QP_FORMAT_F16 && format != QP_FORMAT_BF16)
+            return p->floats || computes_in_floats(model->device, &ops[i]);
+    }
+    return 0;
+}
+
 quern_status program_make(program *p, quern_model *model, const program_memory *memory, quern_error *error)
 {
     quern_graph *graph = NULL;
@@ -140,6 +160,7 @@ quern_status program_make(program *p, quern_model *model, const program_memory *
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
         status = quern_program_create(model->device, &desc, &p->made, error);
+        p->floats_anyway = takes_floats(p, model, ops);
     }
     quern_graph_destroy(graph);
     return status;

@@ -20,6 +20,7 @@ typedef struct program {
     uint32_t rows;
     int select; /* logits of one selected row; else of all of them */
     int floats; /* matrix products take activations as they are */
+    int floats_anyway; /* … and would without being told: known once it is made */
     step_layout layout;
     /* from program_measure; device_bytes is what the plugin takes by itself, about */
     uint64_t arena_bytes, scratch_bytes, scratch_alignment, device_bytes;

@@ -26,7 +26,7 @@ quern_status quern_session_snapshot(const quern_session *session, quern_snapshot
                                       .kv_k = session->kv.k_format,
                                       .kv_v = session->kv.v_format,
                                       .kv_set = 1,
-                                      .flags = session->flags},
+                                      .flags = session->flags | (session->decode.floats_anyway ? QUERN_SESSION_FLOAT : 0)},
                           .vocabulary = session->model->hp.vocabulary,
                           .count = count};
     if (count)
@@ -76,7 +76,7 @@ quern_status quern_snapshot_restore(const quern_snapshot *snapshot, quern_model 
                           "the snapshot is of a model with a vocabulary of %u tokens, and this one's has %u: it is another model",
                           snapshot->vocabulary, model->hp.vocabulary);
     quern_session_options wanted = snapshot->options;
-    wanted.flags |= known.flags;
+    wanted.flags = (wanted.flags | known.flags) & ~known.without;
     quern_session *session = NULL;
     quern_status status = quern_session_create(model, &wanted, &session, error);
     if (status == QP_OK)

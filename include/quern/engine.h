@@ -221,7 +221,9 @@ QUERN_API quern_status quern_session_prefill(quern_session *session, const int32
 typedef struct quern_snapshot quern_snapshot;
 
 /* Touches no device, so that a session whose device was lost can be asked, and then destroyed, and its model and device with it. Where an
- * eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded. */
+ * eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded.
+ * Where the session's device multiplies quantised weights with float activations the snapshot has QUERN_SESSION_FLOAT, so that a device
+ * that would quantise them gives the same numbers, and the same greedy text, more slowly. */
 QUERN_API quern_status quern_session_snapshot(const quern_session *session, quern_snapshot **out, quern_error *error);
 QUERN_API void quern_snapshot_destroy(quern_snapshot *snapshot);
 /* Its tokens; the pointer lives as long as the snapshot. count may be NULL. */
@@ -229,8 +231,9 @@ QUERN_API const int32_t *quern_snapshot_tokens(const quern_snapshot *snapshot, u
 
 typedef struct quern_restore_options {
     uint32_t struct_size;
-    uint32_t flags; /* QUERN_SESSION_*, beside those that the session had: QUERN_SESSION_FLOAT where the device before computed in floats
-                     * and the new one would not */
+    uint32_t flags;   /* QUERN_SESSION_*, beside those of the snapshot */
+    uint32_t without; /* … and those that the new session shall not have */
+    uint32_t reserved;
     quern_progress progress; /* counts tokens; may be NULL. Nonzero stops */
     void *progress_ctx;
 } quern_restore_options;

@@ -31,6 +31,12 @@ same()
     check "$(basename "$model") $*: the CPU's greedy text" cmp -s "$out" "$work/cpu"
 }
 
+# What people type: the default model, and the CPU as it is, with its best kernels.
+run run -p "It was a dark night, and" -n 200 --temp 0 --device cpu
+cp "$out" "$work/cpu"
+run run -p "It was a dark night, and" -n 200 --temp 0 --device vulkan
+check "the default model, 200 tokens: the greedy text of --device cpu" cmp -s "$out" "$work/cpu"
+
 same "$QUERN_SOURCE/models/tiny-books-q8_0.gguf" "It was a dark night, and"
 QUERN_VULKAN_STAGED=1
 export QUERN_VULKAN_STAGED
@@ -59,6 +65,10 @@ if ! fixture logits/llama.gguf; then
     tap_done
 fi
 same "$QUERN_FIXTURES/models/stories260K.gguf" "Once upon a time"
+run run "$QUERN_FIXTURES/models/stories260K.gguf" -p "Once upon a time" -n 110 --temp 0 --device cpu
+cp "$out" "$work/cpu"
+run run "$QUERN_FIXTURES/models/stories260K.gguf" -p "Once upon a time" -n 110 --temp 0 --device vulkan
+check "stories260K, 110 tokens: the greedy text of --device cpu" cmp -s "$out" "$work/cpu"
 
 # near MODEL LIMIT ARGUMENTS…
 near()

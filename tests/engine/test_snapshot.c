@@ -267,6 +267,53 @@ static void check_floats(void)
     tiny_free(&tiny);
 }
 
+/* The reference kernels take floats whether they are told or not, the CPU's best do not: a snapshot knows. */
+static void check_flags(void)
+{
+    static const char *const variants[] = {"ref", NULL};
+    tiny_spec spec = dense;
+    spec.format = QP_FORMAT_Q8_0;
+    tiny_model tiny = tiny_make(&spec, 9);
+    builder file = tiny_write(&tiny);
+    for (int i = 0; i < 2; i++) {
+        quern_error error = {0};
+        quern_snapshot *snapshot = NULL;
+        quern_session *moved[2] = {NULL, NULL};
+        quern_device_options options = {.struct_size = sizeof options, .threads = 2, .variant = variants[i]};
+        quern_restore_options without = {.struct_size = sizeof without, .without = QUERN_SESSION_FLOAT};
+        place p, q;
+        setenv("QUERN_FLAKY_flaky", "", 1);
+        p = (place){.device = open_device("flaky", &error)};
+        quern_device_close(p.device.device);
+        p.device.device = NULL;
+        const float *first = NULL, *second = NULL;
+        static float kept[VOCABULARY];
+        int fine = quern_device_open(p.device.context, "flaky", &options, &p.device.device, &error) == QP_OK &&
+                   quern_gguf_open_memory(file.data, file.size, "tiny.gguf", &p.m.gguf, &error) == QP_OK &&
+                   quern_model_load(p.device.device, p.m.gguf, NULL, &p.m.model, &error) == QP_OK &&
+                   quern_session_create(p.m.model, NULL, &p.session, &error) == QP_OK &&
+                   quern_session_prefill(p.session, prompt, PROMPT, NULL, NULL, &error) == QP_OK &&
+                   quern_session_snapshot(p.session, &snapshot, &error) == QP_OK;
+        fine = fine && enter(&q, "cpu", &file, &error) == QP_OK &&
+               quern_snapshot_restore(snapshot, q.m.model, NULL, &moved[0], &error) == QP_OK &&
+               quern_session_logits(moved[0], &first, &error) == QP_OK;
+        if (fine)
+            memcpy(kept, first, sizeof kept);
+        fine = fine && quern_snapshot_restore(snapshot, q.m.model, &without, &moved[1], &error) == QP_OK &&
+               quern_session_logits(moved[1], &second, &error) == QP_OK;
+        int differ = fine && memcmp(kept, second, sizeof kept) != 0;
+        ok(fine && differ == (i == 0), "%s: a session elsewhere %s %s", variants[i] ? variants[i] : "the best kernels",
+           i ? "quantises activations, too" : "takes floats unless it is told not to", error.text);
+        quern_session_destroy(moved[0]);
+        quern_session_destroy(moved[1]);
+        quern_snapshot_destroy(snapshot);
+        leave(&p);
+        leave(&q);
+    }
+    builder_free(&file);
+    tiny_free(&tiny);
+}
+
 int main(void)
 {
     tiny_spec quantised = dense;
@@ -276,6 +323,8 @@ int main(void)
     check_losses("dense", &dense, QP_FORMAT_F16, 0);
     check_losses("recurrent layers", &recurrent, QP_FORMAT_F32, 0);
     check_losses("Q8_0, floats", &quantised, QP_FORMAT_Q8_0, QUERN_SESSION_FLOAT);
+    check_losses("Q8_0, as the device likes", &quantised, QP_FORMAT_F16, 0);
+    check_flags();
     check_progress(&file);
     check_wrong_model(&file);
     check_floats();
