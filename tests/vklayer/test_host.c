@@ -170,13 +170,49 @@ static void *open_gate(void *arg)
     return NULL;
 }
 
+/* What the host writes into a mapping while a run waits, the run sees. */
+static void writes_while_a_run_waits(void)
+{
+    world w;
+    void *mapped = NULL;
+    if (!open_world(&w, 0))
+        return;
+    if (w.b->buffer_map(w.buffer, &mapped, &w.text) != QP_OK) {
+        skip(w.words, "writing into a mapping");
+    } else {
+        float *x = mapped;
+        ok(!start(&w, w.program, 1, 1), "a run waits");
+        x[0] = 100;
+        x[N - 1] = 200;
+        ok(!w.b->timeline_signal(w.gate, 1, &w.text) && !wait_done(&w, 1) && x[0] == 104 && x[N - 1] == 204 && x[1] == 4,
+           "and sees what was written meanwhile");
+    }
+    close_world(&w);
+}
+
+/* What op_query takes program_create takes, too: rows of W that are further apart than kernels count. */
+static void rows_too_far_apart(void)
+{
+    world w;
+    if (!open_device(&w, 0))
+        return;
+    qp_op op = {.struct_size = sizeof op, .kind = QP_OP_MATMUL, .version = 1};
+    op.src[QP_MATMUL_W] = (qp_tensor){.format = QP_FORMAT_F32, .ne = {32, 2, 1, 1}, .nb = {4, 1ll << 33, 1ll << 34, 1ll << 34}};
+    op.src[QP_MATMUL_X] = (qp_tensor){.format = QP_FORMAT_F32, .ne = {32, 1, 1, 1}, .nb = {4, 128, 128, 128}};
+    op.dst = (qp_tensor){.format = QP_FORMAT_F32, .ne = {2, 1, 1, 1}, .nb = {4, 8, 8, 8}};
+    op.p.matmul.scale = 1;
+    qp_status status = w.b->op_query(w.device, &op, NULL, &w.text);
+    ok(status == QP_ERR_UNSUPPORTED && strstr(w.words, "8589934592"), "rows 8 GiB apart are refused when asked about: %s", w.words);
+    close_world(&w);
+}
+
 /* The layer makes the first waits fail with VK_ERROR_OUT_OF_HOST_MEMORY. */
 static void destroy_waits_through_want_of_memory(void)
 {
     world w;
     if (!open_world(&w, 0))
         return;
-    pthread_t thread;
+    pthread_t thread = 0;
     ok(!start(&w, w.program, 1, 1) && !pthread_create(&thread, NULL, open_gate, &w), "a run waits for another thread");
     w.b->program_destroy(w.program);
     w.program = NULL;
@@ -325,6 +361,8 @@ static const struct {
     {"signal-past-a-promise", signals_past_a_promise, NULL, NULL},
     {"destroy-without-memory", destroy_waits_through_want_of_memory,
      "WaitSemaphores:1:oom-host,WaitSemaphores:2:oom-host,WaitSemaphores:3:oom", NULL},
+    {"writes-while-a-run-waits", writes_while_a_run_waits, NULL, NULL},
+    {"rows-too-far-apart", rows_too_far_apart, NULL, NULL},
     {"lying-driver", a_lost_device_lies, "QueueSubmit:1:lie", NULL},
     {"packing", packing_on_the_device, NULL, "1"},
     {"slow-runs", slow_runs_are_cut, "WaitSemaphores:0:slow=1100", NULL},
