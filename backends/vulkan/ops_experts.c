@@ -174,38 +174,60 @@ static void fill(const qp_op *op, struct qv_expert_matmul_params *p)
         weight_steps(&op->src[QP_EXPERT_MATMUL_W2], &p->w2_row, &p->w2_expert);
 }
 
-static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
-{
-    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
-    struct qv_expert_matmul_params params;
-    fill(op, &params);
-    int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+/* What one launch is made of; grid: where points of grids lie, from the start of all constants. */
+typedef struct product {
     char name[48];
-    snprintf(name, sizeof name, "expert_matmul_%s", qv_format_name(w->format));
-    qv_constants c = qv_make_constants(
-        QV_GROUP, 3,
-        (const uint32_t[][2]){{1, (uint32_t)sum}, {2, (uint32_t)gated}, {10, (uint32_t)(w->layout == QV_LAYOUT_PLANES)}});
-    uint64_t work_of_row = (uint64_t)params.k * params.rows * params.chosen * (gated ? 2 : 1);
-    uint64_t items = (uint64_t)params.rows * (sum ? 1 : params.chosen);
-    uint32_t m = (uint32_t)w->ne[1], step = qv_rows_at_once(plan->device, work_of_row, m);
-    uint32_t grid_bytes = 0;
-    uint64_t grid = 0;
-    const void *points = qv_grid_of(w->format, &grid_bytes);
-    qp_status status = points ? qv_plan_shared(plan, UINT32_MAX, points, grid_bytes, &grid, error) : QP_OK;
+    qv_constants constants;
+    struct qv_expert_matmul_params params;
+    uint64_t grid, work; /* work: of one row of W and one item */
+} product;
+
+static qp_status dispatch_piece(qv_plan *plan, product *p, struct qv_expert_matmul_push push, qp_text *error)
+{
+    void *memory = NULL;
+    uint32_t count = push.m - push.first, items = push.end_item - push.first_item;
+    qp_status status = qv_plan_dispatch(plan, p->name, &p->constants, &push, sizeof push, qv_groups(count, QV_GROUP), items,
+                                        p->work * count * items, error);
+    if (!status)
+        status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof p->params, &memory, error);
+    if (status)
+        return status;
+    p->params.grid = p->grid - plan->list[plan->count - 1].constant_offset;
+    memcpy(memory, &p->params, sizeof p->params);
+    return QP_OK;
+}
+
+/* Cut along M and, where the fewest rows of W are still too many for all tokens, along those. */
+static qp_status dispatch_pieces(qv_plan *plan, product *p, uint32_t m, uint32_t items, qp_text *error)
+{
+    uint32_t step = qv_rows_at_once(plan->device, p->work * items, m);
+    uint64_t fit = qv_items_at_once(plan->device, p->work * step);
+    uint32_t item_step = fit < 1 ? 1 : fit < items ? (uint32_t)fit : items;
+    qp_status status = QP_OK;
     for (uint32_t first = 0; first < m && !status; first += step) {
-        uint32_t count = m - first < step ? m - first : step;
-        struct qv_expert_matmul_push push = {.first = first, .m = first + count};
-        void *memory = NULL;
-        status =
-            qv_plan_dispatch(plan, name, &c, &push, sizeof push, qv_groups(count, QV_GROUP), items, work_of_row * count, error);
-        if (!status)
-            status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof params, &memory, error);
-        if (!status) {
-            params.grid = grid - plan->list[plan->count - 1].constant_offset;
-            memcpy(memory, &params, sizeof params);
+        struct qv_expert_matmul_push push = {.first = first, .m = m - first < step ? m : first + step};
+        for (uint32_t at = 0; at < items && !status; at += item_step) {
+            push.first_item = at;
+            push.end_item = items - at < item_step ? items : at + item_step;
+            status = dispatch_piece(plan, p, push, error);
         }
     }
     return status;
+}
+
+static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
+    product p = {.grid = 0};
+    fill(op, &p.params);
+    uint32_t sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    snprintf(p.name, sizeof p.name, "expert_matmul_%s", qv_format_name(w->format));
+    p.constants = qv_make_constants(QV_GROUP, 3, (const uint32_t[][2]){{1, sum}, {2, gated}, {10, w->layout == QV_LAYOUT_PLANES}});
+    p.work = (uint64_t)p.params.k * (sum ? p.params.chosen : 1) * (gated ? 2 : 1);
+    uint32_t grid_bytes = 0;
+    const void *points = qv_grid_of(w->format, &grid_bytes);
+    qp_status status = points ? qv_plan_shared(plan, UINT32_MAX, points, grid_bytes, &p.grid, error) : QP_OK;
+    return status ? status : dispatch_pieces(plan, &p, (uint32_t)w->ne[1], p.params.rows * (sum ? 1 : p.params.chosen), error);
 }
 
 const qv_op_row qv_expert_matmul_row = {

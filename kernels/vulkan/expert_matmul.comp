@@ -62,10 +62,10 @@ void main()
     grid = push.params + a.p.grid;
 #endif
     uint m = push.first + gl_GlobalInvocationID.x, each = SUM != 0 ? 1 : a.p.chosen;
-    uint items = live_rows(a.p.live, a.p.rows) * each;
+    uint items = min(live_rows(a.p.live, a.p.rows) * each, push.end_item);
     if (m >= push.m)
         return;
-    for (uint item = gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {
+    for (uint item = push.first_item + gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {
         uint row = item / each, begin = SUM != 0 ? 0 : item % each, end = SUM != 0 ? a.p.chosen : begin + 1;
         float y = 0.0;
         for (uint i = begin; i < end; i++) {

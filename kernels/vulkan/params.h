@@ -124,6 +124,7 @@ struct qv_expert_matmul_params {
 struct qv_expert_matmul_push {
     uint64_t params;
     uint32_t first, m; /* rows of W that this dispatch begins and ends with */
+    uint32_t first_item, end_item; /* tokens, or pairs of a token and an expert where experts are not added up */
 };
 
 struct qv_short_conv_params {
