@@ -313,9 +313,9 @@ uint32_t qv_group_of(const qp_device *device, uint32_t most)
     return most;
 }
 
-uint64_t qv_items_at_once(const qp_device *device, uint64_t work_of_item)
+uint64_t qv_items_at_once(const qp_device *device, qp_op_kind kind, uint64_t work_of_item)
 {
-    return qv_rate_limit(device, QP_OP_ATTENTION) / (work_of_item ? work_of_item : 1);
+    return qv_rate_limit(device, kind) / (work_of_item ? work_of_item : 1);
 }
 
 qv_constants qv_make_constants(uint32_t group, uint32_t more, const uint32_t (*pairs)[2])

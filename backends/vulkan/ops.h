@@ -76,7 +76,7 @@ qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text 
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m);
 
 /* The same for pieces of any kind; 0 where a single one takes longer than it should. */
-uint64_t qv_items_at_once(const qp_device *device, uint64_t work_of_item);
+uint64_t qv_items_at_once(const qp_device *device, qp_op_kind kind, uint64_t work_of_item);
 
 /* Functions of the variant `texels` of a matmul (ops_matmul_texels.c). */
 const char *qv_matmul_texels_lacks(const qv_physical *physical);

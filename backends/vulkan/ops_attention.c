@@ -108,12 +108,12 @@ static cut cut_up(const qp_device *device, const qp_op *op, const attention_kern
     if (kernel->most_queries > 1)
         c.parts = (uint32_t)parts_of(device, rows * kv_heads * qv_groups(group, c.heads) * c.slices, cells);
     /* one item must not run too long on a slow device; that changes no result, as the number of parts would */
-    while (c.heads > 1 && !qv_items_at_once(device, c.heads * cells * sizes))
+    while (c.heads > 1 && !qv_items_at_once(device, QP_OP_ATTENTION, c.heads * cells * sizes))
         c.heads = (c.heads + 1) / 2;
     c.head_tiles = (uint32_t)qv_groups(group, c.heads);
     /* rows share a tile only where cells need no cutting: parts are parts of what one row sees */
     while (c.parts == 1 && 2 * c.rows * c.heads <= kernel->most_queries && c.rows < rows &&
-           qv_items_at_once(device, 2 * c.rows * c.heads * cells * sizes))
+           qv_items_at_once(device, QP_OP_ATTENTION, 2 * c.rows * c.heads * cells * sizes))
         c.rows *= 2;
     c.queries = power_of_two((uint64_t)c.rows * c.heads, kernel->most_queries);
     c.items = qv_groups(rows, c.rows) * kv_heads * c.head_tiles * c.slices * c.parts;
@@ -168,7 +168,7 @@ static struct qv_attention_params params_of(const qp_op *op, const cut *c)
 static qp_status dispatch_items(qv_plan *plan, const char *shader, const qv_constants *constants,
                                 const struct qv_attention_params *params, uint64_t items, uint64_t work, qp_text *error)
 {
-    uint64_t step = qv_items_at_once(plan->device, work);
+    uint64_t step = qv_items_at_once(plan->device, QP_OP_ATTENTION, work);
     qp_status status = QP_OK;
     for (uint64_t first = 0; first < items && !status; first += step) {
         step = least(step ? step : 1, items - first);

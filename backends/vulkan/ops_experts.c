@@ -201,7 +201,7 @@ static qp_status dispatch_piece(qv_plan *plan, product *p, struct qv_expert_matm
 static qp_status dispatch_pieces(qv_plan *plan, product *p, uint32_t m, uint32_t items, qp_text *error)
 {
     uint32_t step = qv_rows_at_once(plan->device, p->work * items, m);
-    uint64_t fit = qv_items_at_once(plan->device, p->work * step);
+    uint64_t fit = qv_items_at_once(plan->device, QP_OP_EXPERT_MATMUL, p->work * step);
     uint32_t item_step = fit < 1 ? 1 : fit < items ? (uint32_t)fit : items;
     qp_status status = QP_OK;
     for (uint32_t first = 0; first < m && !status; first += step) {
