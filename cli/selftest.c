@@ -16,6 +16,8 @@ typedef struct selftest_args {
     cli_device_args device;
     uint64_t seed;
     int json;
+    int kernels;
+    const char *only;
 } selftest_args;
 
 enum { BUFFER_BYTES = 4 << 20, POOL_DOUBLES = 1 << 18 };
@@ -265,9 +267,11 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     st_bench bench = {.random = args->seed ? args->seed : 1};
     quern_context *context = NULL;
     int status = cli_device_open(&args->device, &context, &bench.device);
-    if (status == CLI_OK)
+    if (status == CLI_OK && args->kernels)
+        status = st_test_kernels(bench.device, args->only, args->json);
+    else if (status == CLI_OK)
         status = open_bench(&bench);
-    if (status == CLI_OK)
+    if (status == CLI_OK && !args->kernels)
         status = run_all(&bench, args->json);
     quern_timeline_destroy(bench.timeline);
     quern_buffer_destroy(bench.buffer);
@@ -281,17 +285,22 @@ static const selftest_args defaults = {.seed = 20240607};
 static const cli_option options[] = {
     CLI_DEVICE_OPTIONS(selftest_args, device),
     {"seed", 's', CLI_NUMBER, offsetof(selftest_args, seed), "N", "of the random inputs; always the same by default", 0, 0, NULL},
+    {"kernels", 0, CLI_FLAG, offsetof(selftest_args, kernels), NULL,
+     "test every kernel that the device could run, not only\nthose that it takes; what is found holds from then on", 0, 0, NULL},
+    {"only", 0, CLI_TEXT, offsetof(selftest_args, only), "TEXT", "of the kernels, those with this in their name", 0, 0, NULL},
     {"json", 0, CLI_FLAG, offsetof(selftest_args, json), NULL, "print one JSON object", 0, 0, NULL},
 };
 
 const cli_command cli_selftest = {
     .name = "selftest",
     .summary = "check that a device computes every op rightly",
-    .synopsis = "[--device ID] [--json]",
+    .synopsis = "[--device ID] [--kernels [--only TEXT]] [--json]",
     .about = "Runs each op on small random tensors and compares the result with simple double-precision code. nmse is the squared\n"
              "error as a share of the result's square. An op that the device refuses is said with its reason and is no failure; a\n"
-             "wrong result is, and makes the exit status 1.",
-    .examples = "quern selftest\nquern selftest --device cpu --variant ref\nquern selftest --device vulkan --json",
+             "wrong result is, and makes the exit status 1. With --kernels the device's plugin tests its kernels one by one, all\n"
+             "variants in all formats, and remembers which it must not use: for minutes where the driver has to compile them.",
+    .examples =
+        "quern selftest\nquern selftest --device cpu --variant ref\nquern selftest --device vulkan --kernels --only matmul_q4_k",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands = "",

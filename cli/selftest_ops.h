@@ -46,6 +46,9 @@ st_value st_make_ints(st_bench *bench, const int32_t *values, int64_t count);
 /* A tensor for a result, filled with a value that no result has; x is zeros, for the caller to fill. */
 st_value st_make_result(st_bench *bench, qp_format format, int64_t ne0, int64_t ne1, int64_t ne2);
 
+/* quern selftest --kernels, of an open device, those whose names contain `only` (NULL: all); gives the exit status. */
+int st_test_kernels(quern_device *device, const char *only, int json);
+
 /* Runs op as a program of one and sets nmse against expected, which is op's dst. */
 void st_run(st_bench *bench, qp_op *op, const st_value *expected);
 

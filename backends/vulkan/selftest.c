@@ -26,6 +26,7 @@ typedef struct entry {
     int is_old;   /* found by an earlier run */
     int is_told;
     int is_kept; /* to be written down */
+    uint32_t round;
     record what;
 } entry;
 
@@ -232,8 +233,9 @@ static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant
     s->is_new |= e->is_kept;
 }
 
+/* round: 0 to believe what is on disk. An entry that is there already stays, since its words may be in use, behind the new one. */
 static entry *learn(qv_selftest *s, uint64_t use, const qv_uses *uses, const char *name, const qv_op_row *row,
-                    const qv_variant *variant, const qp_op *op)
+                    const qv_variant *variant, const qp_op *op, uint32_t round)
 {
     entry *e = qv_alloc_zeroed(sizeof *e);
     if (!e)
@@ -243,7 +245,8 @@ static entry *learn(qv_selftest *s, uint64_t use, const qv_uses *uses, const cha
     e->use = use;
     e->what.key = hash_code(use, uses);
     snprintf(e->what.name, sizeof e->what.name, "%s", name);
-    const record *kept = s->is_anew ? NULL : find_kept(s, e->what.key);
+    const record *kept = s->is_anew || round ? NULL : find_kept(s, e->what.key);
+    e->round = round;
     e->is_old = e->is_kept = kept != NULL;
     if (kept)
         e->what = *kept;
@@ -251,6 +254,14 @@ static entry *learn(qv_selftest *s, uint64_t use, const qv_uses *uses, const cha
         test(s, row, variant, op, e);
     e->next = s->entries;
     s->entries = e;
+    return e;
+}
+
+static entry *find(const qv_selftest *s, uint64_t use)
+{
+    entry *e = s->entries;
+    while (e && e->use != use)
+        e = e->next;
     return e;
 }
 
@@ -265,14 +276,35 @@ const char *qv_selftest_fault(const qp_device *device, const qv_op_row *row, con
     qv_selftest_name(kernel, variant, name);
     uint64_t use = hash_uses(name, &uses);
     pthread_mutex_lock(&s->lock);
-    entry *e = s->entries;
-    while (e && e->use != use)
-        e = e->next;
+    entry *e = find(s, use);
     if (!e)
-        e = learn(s, use, &uses, name, row, variant, op);
+        e = learn(s, use, &uses, name, row, variant, op, 0);
     const char *fault = e && e->what.verdict == QV_WRONG ? e->what.words : NULL; /* never changes again */
     pthread_mutex_unlock(&s->lock);
     return fault;
+}
+
+int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op, const char *kernel,
+                      uint32_t round, qp_kernel_result *out)
+{
+    qv_selftest *s = device->selftest;
+    qv_uses uses;
+    *out = (qp_kernel_result){.struct_size = sizeof *out};
+    qv_selftest_name(kernel, variant, out->kernel);
+    if (qv_selftest_uses(device, variant, op, &uses))
+        return 0;
+    uint64_t use = hash_uses(out->kernel, &uses);
+    pthread_mutex_lock(&s->lock);
+    const entry *e = find(s, use);
+    int is_new = !e || e->round != round;
+    if (is_new)
+        e = learn(s, use, &uses, out->kernel, row, variant, op, round);
+    if (e) {
+        out->result = e->what.verdict;
+        snprintf(out->words, sizeof out->words, "%s", e->what.words);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return is_new;
 }
 
 void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_variant *variant, const char *fault,
@@ -296,7 +328,7 @@ void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_vari
         qv_log(
             QP_LOG_WARN,
             "the kernel %s fails its test on %s, driver %s (%s%s); %s takes its place. Another version of the driver may be right; "
-            "QUERN_VULKAN_SELF_TEST=always tests anew",
+            "quern selftest --kernels tests anew",
             name, device->physical->properties.deviceName, device->physical->driver, fault, old ? "; found earlier" : "",
             instead->name);
 }

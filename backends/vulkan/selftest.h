@@ -32,6 +32,15 @@ void qv_selftest_name(const char *kernel, const qv_variant *variant, char out[64
 /* Closes what tests have open, and writes down what they found. The next question opens it again. Thread rule: any. */
 void qv_selftest_rest(qp_device *device);
 
+/* Tests the variant for such ops, whatever is known of it. 0: nothing to tell, since this round has done so; a round is a number
+ * that grows. */
+int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op, const char *kernel,
+                      uint32_t round, qp_kernel_result *out);
+
+/* Every kernel that the device could run; see qp_kernels (selftest_all.c). */
+qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
+                          qp_text *error);
+
 /* ---- one test (selftest_run.c) ---- */
 
 typedef enum qv_verdict {
@@ -45,6 +54,9 @@ typedef enum qv_verdict {
 /* Runs the variant on tensors like those of an op, on a device that takes no other variant. words: what is wrong with it, or why it
  * could not be tested. */
 qv_verdict qv_selftest_run(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *like, qp_text *words);
+
+/* Contiguous rows, or with a gap after each where `apart` (in the last dimension that counts rows only). */
+void qv_test_lay_out(qp_tensor *t, int apart);
 
 /* The kernels that the variant would use for this op, with their constants. */
 qp_status qv_selftest_uses(qp_device *device, const qv_variant *variant, const qp_op *op, qv_uses *uses);

@@ -38,8 +38,7 @@ static int is_weight(const qv_op_row *row, int source)
     return (int)(row->weights >> source & 1);
 }
 
-/* Contiguous rows, or with a gap after each where `apart` (in the last dimension that counts rows only). */
-static void lay_out(qp_tensor *t, int apart)
+void qv_test_lay_out(qp_tensor *t, int apart)
 {
     int64_t block = qk_block_bytes(t->format), gap = apart && t->ne[2] > 1 && t->format != QP_FORMAT_I32 ? 16 * block : 0;
     t->nb[0] = block;
@@ -59,10 +58,10 @@ static void each_tensor_laid_out(const bench *b, qp_op *op, int apart)
 {
     for (int s = 0; s < QP_OP_SOURCES; s++)
         if (qv_present(&op->src[s]))
-            lay_out(&op->src[s], apart && !is_weight(b->row, s) && !(qk_op_written(op->kind) >> s & 1));
-    lay_out(&op->dst, apart);
+            qv_test_lay_out(&op->src[s], apart && !is_weight(b->row, s) && !(qk_op_written(op->kind) >> s & 1));
+    qv_test_lay_out(&op->dst, apart);
     if (qv_present(&op->live))
-        lay_out(&op->live, 0);
+        qv_test_lay_out(&op->live, 0);
 }
 
 static void place_all(bench *b, qp_op *op, int in_place)

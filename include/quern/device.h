@@ -117,6 +117,10 @@ QUERN_API qp_range quern_buffer_range(quern_buffer *buffer, uint64_t offset, uin
 /* What an op of this kind is called: "matmul"; "unknown" for a number that no kind has. Any thread, the text is valid forever. */
 QUERN_API const char *quern_op_name(qp_op_kind kind);
 QUERN_API quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *info, quern_error *reason);
+/* Tests the kernels of the device whose names contain `only` (NULL: all) on small tensors, for seconds or minutes, and hands out what it finds (qp_kernels in plugin.h) from
+ * this thread; each returns 0 to go on, else QP_ERR_CANCELLED comes back. QP_ERR_UNSUPPORTED: the plugin has no such tests. */
+QUERN_API quern_status quern_kernels_test(quern_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
+                                          quern_error *error);
 QUERN_API quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *desc, qp_weight_info *info, quern_error *error);
 QUERN_API quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes,
                                          int64_t row, int64_t rows, quern_buffer *dst, uint64_t offset, quern_error *error);

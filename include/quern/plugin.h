@@ -665,6 +665,24 @@ typedef struct qp_backend {
     const void *(*get_extension)(const char *name);
 } qp_backend;
 
+/* ---- optional tables ---- */
+
+/* "quern.kernels/1": tests of every kernel that the device could run, one after another, whichever of them ops would get. */
+enum { QP_KERNEL_UNTESTED = 0, QP_KERNEL_RIGHT = 1, QP_KERNEL_WRONG = 2 };
+typedef struct qp_kernel_result {
+    uint32_t struct_size;
+    uint32_t result;  /* QP_KERNEL_* */
+    char kernel[64];  /* as in qp_op_info; several results have one name where a kernel comes in several forms */
+    char words[192];  /* what is wrong, or why it is not tested; "" else */
+} qp_kernel_result;
+typedef struct qp_kernels {
+    uint32_t struct_size;
+    uint32_t reserved;
+    /* only: those whose name contains this, NULL: all. each returns 0 to go on; else this returns QP_ERR_CANCELLED. What was known of a kernel before is not believed, and what is found
+     * holds for programs made from now on. Thread rule: any; each is called by the calling thread. */
+    qp_status (*test)(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx, qp_text *error);
+} qp_kernels;
+
 /* The one exported object. */
 typedef struct qp_plugin {
     uint32_t magic; /* QP_MAGIC */
