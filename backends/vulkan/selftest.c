@@ -328,7 +328,7 @@ void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_vari
         qv_log(
             QP_LOG_WARN,
             "the kernel %s fails its test on %s, driver %s (%s%s); %s takes its place. Another version of the driver may be right; "
-            "quern selftest --kernels tests anew",
+            "quern selftest --kernels --only %s tests anew",
             name, device->physical->properties.deviceName, device->physical->driver, fault, old ? "; found earlier" : "",
-            instead->name);
+            instead->name, name);
 }

@@ -118,6 +118,24 @@ look "$all"
 check "and leave what the next can read" lanes
 check "in one file" test "$(find "$XDG_CACHE_HOME/quern" -name '*.tests*' | wc -l)" -eq 1
 
+# all variants of a kernel by hand
+rm -rf "$XDG_CACHE_HOME/quern"
+generate "$subgroups"
+run selftest --device vulkan --kernels --only matmul_q8_0.lanes
+is 0 "selftest --kernels: a mended driver"
+check "names what it tests" printed '^ok  *matmul_q8_0.lanes'
+look "$all"
+check "and what was found holds from then on" lanes
+with "$subgroups" selftest --device vulkan --kernels --only matmul_q8_0. --json
+is 1 "selftest --kernels: a driver that breaks a variant"
+check "says which" "$TOOLS/json_check" "$out" device=vulkan untested=0 ok not_ok kernels.0.kernel
+check "and why" printed 'NMSE'
+run selftest --device vulkan --kernels --only none-such
+is 1 "kernels that are not there"
+check "nothing was tested" said "no kernel whose name contains 'none-such'"
+run selftest --device cpu --kernels
+fails_with 'has no tests of single kernels' "a device whose plugin has no such tests"
+
 # nothing to put in its place
 rm -rf "$XDG_CACHE_HOME/quern"
 look "$all"
