@@ -17,7 +17,7 @@
 enum { MAX_REPEATS = 64, MAX_THREADS = 1024 };
 
 typedef struct options {
-    const char *model, *shape, *format, *device, *variant, *kv;
+    const char *model, *shape, *format, *device, *variant, *kv, *write;
     uint32_t threads, prompt, generate, repeats, chunk;
     int json;
 } options;
@@ -43,6 +43,7 @@ static void usage(FILE *out)
           "  --chunk N      rows of a prefill program (256)\n"
           "  --repeat N     runs, prefill and decode in turn (5)\n"
           "  --json         results for machines on stdout\n"
+          "  --write FILE   only write the model of --shape and --format there, for other programs to run\n"
           "Without --model a file with random weights of that shape is written to the temporary folder and removed.\n", out);
 }
 
@@ -62,7 +63,7 @@ static options parse(int argc, char **argv)
     static const struct option longs[] = {
         {"model", 1, 0, 'm'}, {"shape", 1, 0, 's'}, {"format", 1, 0, 'f'}, {"device", 1, 0, 'd'}, {"variant", 1, 0, 'v'},
         {"kv-type", 1, 0, 'k'}, {"threads", 1, 0, 't'}, {"prompt", 1, 0, 'p'}, {"generate", 1, 0, 'n'}, {"repeat", 1, 0, 'r'},
-        {"chunk", 1, 0, 'c'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0},
+        {"chunk", 1, 0, 'c'}, {"write", 1, 0, 'w'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0},
     };
     options o = {.format = "q8_0", .device = "cpu", .prompt = 256, .generate = 32, .repeats = 5, .chunk = 256};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -78,6 +79,7 @@ static options parse(int argc, char **argv)
         case 'n': o.generate = number("--generate", optarg, 1, 1 << 20); break;
         case 'r': o.repeats = number("--repeat", optarg, 1, MAX_REPEATS); break;
         case 'c': o.chunk = number("--chunk", optarg, 1, 4096); break;
+        case 'w': o.write = optarg; break;
         case 'j': o.json = 1; break;
         case 'h': usage(stdout); exit(0);
         default: usage(stderr); exit(2);
@@ -260,7 +262,10 @@ int main(int argc, char **argv)
             name[4] = 0;
         const quern_format_info *format = quern_format_by_name(name);
         const char *folder = getenv("TMPDIR");
-        snprintf(made, sizeof made, "%s/quern-bench-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
+        if (o.write)
+            snprintf(made, sizeof made, "%s", o.write);
+        else
+            snprintf(made, sizeof made, "%s/quern-bench-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
         if (!shape || !format || !bench_can_make(format->format)) {
             usage(stderr);
             return 2;
@@ -269,6 +274,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "quern-bench-engine: %s could not be written: is there room?\n", made);
             return 1;
         }
+        if (o.write)
+            return 0;
         path = made;
     }
     static results r;
