@@ -94,10 +94,11 @@ static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text
                                         .dst_row = qv_stride(&op->dst, 2),
                                         .scale = second ? from->scale2 : from->scale,
                                         .bias_scale = second ? from->bias_scale2 : from->bias_scale,
-                                        .act = second ? QP_ACT_NONE : from->act};
+                                        .act = second ? QP_ACT_NONE : from->act,
+                                        .second = (uint32_t)second};
     uint32_t lanes = plan->device->physical->lanes, m = (uint32_t)w->ne[1], tokens = p.rows > 1 ? TOKENS : 1;
     qv_constants c = qv_make_constants(
-        lanes, 5, (const uint32_t[][2]){{1, tokens}, {2, (uint32_t)second}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
+        lanes, 4, (const uint32_t[][2]){{1, tokens}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows, most = most_bytes(plan->device->physical, w) / w_row / ROWS * ROWS;
     uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
     most = most < QV_MAX_GROUPS * ROWS ? most : QV_MAX_GROUPS * ROWS; /* the kernel does not loop over rows */

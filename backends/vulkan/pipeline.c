@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PUSH_BYTES = 128 };
 
@@ -112,13 +113,11 @@ static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_con
     return !strcmp(pipeline->shader->name, shader) && qv_constants_same(&pipeline->constants, constants);
 }
 
-static qp_status get_locked(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
+static qp_status find_locked(qp_device *device, const char *shader, const qv_constants *constants, qv_pipeline **out, qp_text *error)
 {
-    for (const qv_pipeline *p = device->pipelines.first; p; p = p->next)
-        if (is_same(p, shader, constants)) {
-            *out = p->handle;
+    for (*out = device->pipelines.first; *out; *out = (*out)->next)
+        if (is_same(*out, shader, constants))
             return QP_OK;
-        }
     const qv_shader *code = qv_shader_find(shader);
     if (!code)
         return qv_fail(error, QP_ERR_INTERNAL, "there is no kernel %s", shader);
@@ -127,22 +126,103 @@ static qp_status get_locked(qp_device *device, const char *shader, const qv_cons
         return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no memory for the record of a pipeline");
     pipeline->shader = code;
     pipeline->constants = *constants;
-    qp_status status = compile(device, pipeline, error);
-    if (status) {
-        qv_free(pipeline);
-        return status;
-    }
-    device->pipelines.compiled = 1;
     pipeline->next = device->pipelines.first;
     device->pipelines.first = pipeline;
-    *out = pipeline->handle;
+    *out = pipeline;
     return QP_OK;
+}
+
+qp_status qv_pipeline_find(qp_device *device, const char *shader, const qv_constants *constants, qv_pipeline **out, qp_text *error)
+{
+    pthread_mutex_lock(&device->pipelines.lock);
+    qp_status status = find_locked(device, shader, constants, out, error);
+    pthread_mutex_unlock(&device->pipelines.lock);
+    return status;
+}
+
+/* ---- compiling several ---- */
+
+enum { COMPILERS = 8 };
+
+typedef struct work {
+    qp_device *device;
+    qv_pipeline **list;
+    uint32_t count;
+    atomic_uint next;
+    atomic_int failed;
+    pthread_mutex_t lock; /* of what the first that failed says */
+    qp_status status;
+    char words[256];
+} work;
+
+static void *compile_some(void *data)
+{
+    work *w = data;
+    for (uint32_t i; (i = atomic_fetch_add(&w->next, 1)) < w->count && !atomic_load(&w->failed);) {
+        char words[sizeof w->words] = "";
+        qp_status status = compile(w->device, w->list[i], &(qp_text){words, sizeof words});
+        if (!status)
+            continue;
+        pthread_mutex_lock(&w->lock);
+        if (!atomic_exchange(&w->failed, 1)) {
+            w->status = status;
+            memcpy(w->words, words, sizeof words);
+        }
+        pthread_mutex_unlock(&w->lock);
+    }
+    return NULL;
+}
+
+/* A thread that cannot be had is done without. */
+static void compile_beside(work *w)
+{
+    pthread_t threads[COMPILERS - 1];
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t most = processors > COMPILERS ? COMPILERS : processors > 1 ? (uint32_t)processors : 1, started = 0;
+    while (started + 1 < most && started + 1 < w->count && !pthread_create(&threads[started], NULL, compile_some, w))
+        started++;
+    compile_some(w);
+    while (started)
+        pthread_join(threads[--started], NULL);
+}
+
+static uint32_t list_missing(qv_pipeline *const *list, uint32_t count, qv_pipeline **missing)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t seen = 0;
+        while (seen < found && missing[seen] != list[i])
+            seen++;
+        if (!list[i]->handle && seen == found)
+            missing[found++] = list[i];
+    }
+    return found;
+}
+
+qp_status qv_pipelines_compile(qp_device *device, qv_pipeline *const *list, uint32_t count, qp_text *error)
+{
+    work w = {.device = device, .lock = PTHREAD_MUTEX_INITIALIZER};
+    w.list = qv_alloc(count * sizeof *list + 1);
+    if (!w.list)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to compile kernels");
+    pthread_mutex_lock(&device->pipelines.lock);
+    w.count = list_missing(list, count, w.list);
+    if (w.count) {
+        compile_beside(&w);
+        device->pipelines.compiled = 1;
+    }
+    pthread_mutex_unlock(&device->pipelines.lock);
+    qv_free(w.list);
+    return w.status ? qv_fail(error, w.status, "%s", w.words) : QP_OK;
 }
 
 qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error)
 {
-    pthread_mutex_lock(&device->pipelines.lock);
-    qp_status status = get_locked(device, shader, constants, out, error);
-    pthread_mutex_unlock(&device->pipelines.lock);
+    qv_pipeline *pipeline;
+    qp_status status = qv_pipeline_find(device, shader, constants, &pipeline, error);
+    if (!status)
+        status = qv_pipelines_compile(device, &pipeline, 1, error);
+    if (!status)
+        *out = pipeline->handle;
     return status;
 }

@@ -25,7 +25,7 @@ typedef struct qv_pipeline {
     struct qv_pipeline *next;
     const qv_shader *shader;
     qv_constants constants;
-    VkPipeline handle;
+    VkPipeline handle; /* NULL: not compiled yet */
 } qv_pipeline;
 
 typedef struct qv_pipelines {
@@ -40,6 +40,13 @@ typedef struct qv_pipelines {
 
 qp_status qv_pipelines_init(qp_device *device, qp_text *error);
 void qv_pipelines_destroy(qp_device *device);
+
+/* The record of a pipeline, compiled or not; it lives as long as the device. Thread rule: any. */
+qp_status qv_pipeline_find(qp_device *device, const char *shader, const qv_constants *constants, qv_pipeline **out, qp_text *error);
+
+/* Compiles those that are not, beside each other where there are several: drivers take from milliseconds to seconds for one. The
+ * list may name one twice. Thread rule: any. */
+qp_status qv_pipelines_compile(qp_device *device, qv_pipeline *const *list, uint32_t count, qp_text *error);
 
 /* The pipeline, compiled now if it was not. Thread rule: any. */
 qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error);

@@ -48,7 +48,7 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
     if (plan->uses)
         note_use(plan->uses, shader, constants);
     else
-        status = qv_pipeline_get(plan->device, shader, constants, &d.pipeline, error);
+        status = qv_pipeline_find(plan->device, shader, constants, &d.pipeline, error);
     if (!status && plan->count == plan->room) {
         uint32_t room = plan->room ? 2 * plan->room : 64;
         void *list = plan->list;
@@ -66,6 +66,18 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
     plan->list[plan->count++] = d;
     plan->waits = 0;
     return QP_OK;
+}
+
+qp_status qv_plan_compile(const qv_plan *plan, qp_text *error)
+{
+    qv_pipeline **list = qv_alloc(plan->count * sizeof *list + 1);
+    if (!list)
+        return qv_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory to compile kernels");
+    for (uint32_t i = 0; i < plan->count; i++)
+        list[i] = plan->list[i].pipeline;
+    qp_status status = qv_pipelines_compile(plan->device, list, plan->count, error);
+    qv_free(list);
+    return status;
 }
 
 void qv_plan_view(qv_plan *plan, uint32_t binding, const qv_view *view)

@@ -10,7 +10,7 @@
 enum { QV_PUSH_BYTES = 128, QV_MAX_GROUPS = 65535 }; /* both promised by every driver */
 
 typedef struct qv_dispatch {
-    VkPipeline pipeline;
+    qv_pipeline *pipeline;
     uint32_t op; /* its number in the program */
     uint32_t groups[2];
     uint32_t push_bytes;
@@ -54,6 +54,9 @@ typedef struct qv_plan {
 /* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut: kernels loop. */
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error);
+
+/* All kernels of the plan, before it is recorded. */
+qp_status qv_plan_compile(const qv_plan *plan, qp_text *error);
 
 /* The dispatch added last sees this at the binding. */
 void qv_plan_view(qv_plan *plan, uint32_t binding, const qv_view *view);

@@ -137,6 +137,8 @@ static qp_status fill(qp_program *program, const qp_program_desc *desc, qp_text 
         plan.scratch = desc->scratch;
     qp_status status = each_op(program->device, desc, &plan, NULL, error);
     if (!status)
+        status = qv_plan_compile(&plan, error);
+    if (!status)
         status = qv_record(&plan, desc, &program->recording, error);
     qv_plan_free(&plan);
     program->commands = program->recording.commands;

@@ -61,7 +61,7 @@ static VkResult record_dispatch(const qv_plan *plan, const qv_dispatch *d, qv_re
         uint64_t address = to->constants->address + d->constant_offset;
         memcpy((char *)push + d->constant_place, &address, sizeof address);
     }
-    vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, d->pipeline);
+    vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, d->pipeline->handle);
     vk->CmdPushConstants(commands, plan->device->pipelines.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, d->push_bytes, push);
     VkResult result = VK_SUCCESS;
     if (d->bindings)

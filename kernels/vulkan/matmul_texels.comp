@@ -14,7 +14,6 @@
 #include "weights.glsl"
 
 layout(constant_id = 1) const uint TOKENS = 1;
-layout(constant_id = 2) const uint SECOND = 0; /* dst holds the gate */
 layout(constant_id = 3) const uint ROWS = 1;
 layout(constant_id = 4) const uint LANES = 8; /* of a subgroup */
 
@@ -121,7 +120,7 @@ void finish(uint m, uint row, float sum)
         y += p.bias_scale * f32s(p.bias).v[m];
     y = activate(p.act, y);
     f32s dst = f32s(p.dst + uint64_t(row) * p.dst_row);
-    if (SECOND != 0)
+    if (p.second != 0)
         y *= dst.v[m];
     if (p.residual != 0)
         y += f32s(p.residual + uint64_t(row) * p.residual_row).v[m];

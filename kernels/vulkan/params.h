@@ -76,7 +76,7 @@ struct qv_matmul_texels_params {
     uint32_t k, m, rows, w, w_row, x, x_row;
     uint32_t residual_row, dst_row, first;
     float scale, bias_scale;
-    uint32_t act, unused;
+    uint32_t act, second; /* second: dst holds the gate, to be multiplied */
 };
 
 /* x to int8 for matmul_dot: kernels/vulkan/activation_blocks.glsl. */
