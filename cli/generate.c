@@ -114,7 +114,7 @@ static int put_token(writer *to, const quern_tokenizer *tokenizer, int32_t token
     return status == CLI_OK && size ? put_bytes(to, bytes, size < sizeof bytes ? size : sizeof bytes) : status;
 }
 
-/* A call on the session failed: on to the CPU, where that was asked for and helps. CLI_OK: the session has done what it was told. */
+/* A call on the session failed: on to the CPU, where that was asked for and helps. CLI_OK: the session has done what it was to. */
 static int failed(writer *to, cli_model *model, const quern_error *error)
 {
     cli_generation *g = to->generation;

@@ -91,10 +91,10 @@ enum { CLI_MAX_THREADS = 64 * QUERN_CPUSET_WORDS, CLI_MAX_CONTEXT = 1 << 24, CLI
 
 /* A device that was lost, and left for the CPU. */
 typedef struct cli_loss {
-    char device[80];      /* its id; "": none was */
-    char reason[512];     /* a sentence */
-    uint32_t after;       /* tokens of the text that had come out then */
-    double seconds;       /* that it took until the CPU was as far */
+    char device[80];  /* its id; "": none was */
+    char reason[512]; /* a sentence */
+    uint32_t after;   /* tokens of the text that had come out then */
+    double seconds;   /* that it took until the CPU was as far */
 } cli_loss;
 
 /* What is open. Close with cli_model_close, in any state. */
@@ -127,11 +127,11 @@ const char *cli_model_device_id(const cli_model *model);
 
 /* Whether to leave the device for the CPU: it was lost, the user wants it, and it is the first time. */
 int cli_loss_is_survivable(const cli_model *model, const quern_error *why);
-/* Says so, closes all that is on the device, and loads the model onto the CPU. `after`: tokens of the text that are out. A session is the
- * caller's to make. Gives an exit status; unless that is CLI_OK there is no model any more. */
+/* Says so, closes all that is on the device, and loads the model onto the CPU. `after`: tokens of the text that are out. A session
+ * is the caller's to make. Gives an exit status; unless that is CLI_OK there is no model any more. */
 int cli_loss_to_cpu(cli_model *model, const quern_error *why, uint32_t after);
-/* The same in the middle of a text: with a session on the CPU that has all tokens which the one before had, or was given when the device
- * was lost, and their results. After CLI_INTERRUPTED there may be one that has some of them, or none. */
+/* The same in the middle of a text: with a session on the CPU that has all tokens which the one before had, or was given when the
+ * device was lost, and their results. After CLI_INTERRUPTED there may be one that has some of them, or none. */
 int cli_loss_move(cli_model *model, const quern_error *why, uint32_t after);
 struct json_object;
 /* {"device", "reason", "after_tokens", "seconds"}, or NULL: none was lost. */

@@ -216,14 +216,14 @@ QUERN_API quern_status quern_session_prefill(quern_session *session, const int32
 
 /* ---- going on elsewhere ------------------------------------------------------------------------------------------- */
 
-/* What a session was made with and the tokens it holds, apart from any device: to go on with them after the device is lost, or to move
- * to another one. (Not the cache itself, which on a lost device is gone: the tokens are run again.) */
+/* What a session was made with and the tokens it holds, apart from any device: to go on with them after the device is lost, or to
+ * move to another one. (Not the cache itself, which on a lost device is gone: the tokens are run again.) */
 typedef struct quern_snapshot quern_snapshot;
 
-/* Touches no device, so that a session whose device was lost can be asked, and then destroyed, and its model and device with it. Where an
- * eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded.
- * Where the session's device multiplies quantised weights with float activations the snapshot has QUERN_SESSION_FLOAT, so that a device
- * that would quantise them gives the same numbers, and the same greedy text, more slowly. */
+/* Touches no device, so that a session whose device was lost can be asked, and then destroyed, and its model and device with it.
+ * Where an eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded.
+ * Where the session's device multiplies quantised weights with float activations the snapshot has QUERN_SESSION_FLOAT, so that a
+ * device that would quantise them gives the same numbers, and the same greedy text, more slowly. */
 QUERN_API quern_status quern_session_snapshot(const quern_session *session, quern_snapshot **out, quern_error *error);
 QUERN_API void quern_snapshot_destroy(quern_snapshot *snapshot);
 /* Its tokens; the pointer lives as long as the snapshot. count may be NULL. */
@@ -238,12 +238,13 @@ typedef struct quern_restore_options {
     void *progress_ctx;
 } quern_restore_options;
 
-/* A session of the same context size, chunk, KV formats and flags on `model`, which is the same model on another device (or on the same
- * one, opened again), with the snapshot's tokens run through it and the logits of the last one to read. options may be NULL.
- * QP_ERR_INVALID: the model's vocabulary is another one. QP_ERR_CANCELLED: progress said stop; *out is a session all the same, that holds
- * the tokens which have been run. Other errors are those of quern_session_create and quern_session_eval. */
-QUERN_API quern_status quern_snapshot_restore(const quern_snapshot *snapshot, quern_model *model, const quern_restore_options *options,
-                                              quern_session **out, quern_error *error);
+/* A session of the same context size, chunk, KV formats and flags on `model`, which is the same model on another device (or on the
+ * same one, opened again), with the snapshot's tokens run through it and the logits of the last one to read. options may be NULL.
+ * QP_ERR_INVALID: the model's vocabulary is another one. QP_ERR_CANCELLED: progress said stop; *out is a session all the same, that
+ * holds the tokens which have been run. Other errors are those of quern_session_create and quern_session_eval. One thread at a time
+ * for the model's session; the snapshot may be shared. */
+QUERN_API quern_status quern_snapshot_restore(const quern_snapshot *snapshot, quern_model *model,
+                                              const quern_restore_options *options, quern_session **out, quern_error *error);
 
 /* ---- explaining --------------------------------------------------------------------------------------------------- */
 

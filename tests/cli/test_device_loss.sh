@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# --on-device-loss: a device that is lost while a model runs on it. It is the CPU in disguise (tests/plugins/flaky), so that texts can be
-# compared without any GPU; test_vulkan_loss.sh does the same with a Vulkan driver.
+# --on-device-loss: a device that is lost while a model runs on it. It is the CPU in disguise (tests/plugins/flaky), so that texts
+# can be compared without any GPU; test_vulkan_loss.sh does the same with a Vulkan driver.
 . "$QUERN_SOURCE/tests/tap.sh"
 model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
 prompt="It was a dark night, and"
@@ -46,6 +46,13 @@ check "or that there was none" said 'is lost before the first token'
 lost run:2:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --chunk 3
 check "in the middle of a prompt" cmp -s "$out" "$work/whole"
 
+QUERN_FLAKY_flaky=run:20:lost "$TOOLS/pty" -- "$QUERN" run "$model" -p "$prompt" --device flaky -n 40 --temp 0 --variant ref \
+    --on-device-loss cpu >"$out" 2>"$err"
+status=$?
+is 0 "on a terminal"
+check "what is read again is shown" printed 'reading again'
+check "and the note begins on a line of its own" sh -c 'tr -d "\r" <"$1" | grep -q "^quern: flaky: the device was lost"' x "$out"
+
 # sampling goes on where it was: seed, penalty and all
 run run "$model" -p "$prompt" --device flaky --variant ref -n 60 --seed 5 --repeat-penalty 1.2
 cp "$out" "$work/sampled"
@@ -57,8 +64,8 @@ done
 # the session is as it was: context, format of the cache
 lost run:9:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --ctx 20 --kv-type q8_0 --ignore-eos --json
 is 0 "a small context and a quantised cache"
-check "are the CPU's, too; and JSON tells of the device" "$TOOLS/json_check" "$out" context=20 "stop=context full" device=cpu device_lost.device=flaky \
-    device_lost.after_tokens=8 device_lost.reason device_lost.seconds scores.12.logprob
+check "are the CPU's, too; and JSON tells of the device" "$TOOLS/json_check" "$out" context=20 "stop=context full" device=cpu \
+    device_lost.device=flaky device_lost.after_tokens=8 device_lost.reason device_lost.seconds scores.12.logprob
 cp "$out" "$work/moved.json"
 run run "$model" -p "$prompt" --device flaky --variant ref -n 40 --temp 0 --ctx 20 --kv-type q8_0 --ignore-eos --json
 check "with the same tokens" test "$("$TOOLS/json_check" "$out" -text)" = "$("$TOOLS/json_check" "$work/moved.json" -text)"
@@ -93,7 +100,8 @@ QUERN_FLAKY_flaky=run:6:lost talk 'Hi\nHow are you?\nBye\n/stats\n' --json
 is 0 "a conversation whose device is lost"
 sed 's/.*"content":"\([^"]*\)".*/\1/' "$out" >"$work/moved"
 check "its answers are the same" cmp -s "$work/answers" "$work/moved"
-check "and the rest of it stays on the CPU" sh -c 'tail -n 1 "$1" | grep -q "\"device\":\"cpu\".*\"device_lost\":{\"device\":\"flaky\""' x "$out"
+check "and the rest of it stays on the CPU" sh -c \
+    'tail -n 1 "$1" | grep -q "\"device\":\"cpu\".*\"device_lost\":{\"device\":\"flaky\""' x "$out"
 check "later turns keep what the CPU has read" sh -c '! tail -n 1 "$1" | grep -q "\"reused_tokens\":0,"' x "$out"
 check "said once" test "$(grep -c 'going on on the CPU' "$err")" -eq 1
 check "/stats tells where it runs" said 'device: cpu'
@@ -114,14 +122,16 @@ run run "$model" -p "$prompt" --device flaky --variant ref -n 20 --temp 0
 check "the text so far is there" cmp -s "$out" "$work/cut"
 lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --json
 is 1 "with --json"
-check "the text so far is printed" "$TOOLS/json_check" "$out" "stop=device lost" tokens.19 device_lost.after_tokens=20 device=flaky scores.19.text
+check "the text so far is printed" "$TOOLS/json_check" "$out" "stop=device lost" tokens.19 \
+    device_lost.after_tokens=20 device=flaky scores.19.text
 QUERN_FLAKY_cpu=buffer:2:oom
 lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --json
 is 1 "memory for the model but none for the session"
 check "the text so far is printed" "$TOOLS/json_check" "$out" "stop=device lost" tokens.19 device=flaky
 QUERN_FLAKY_flaky=run:6:lost talk 'Hi\nHow are you?\n/stats\n/save '"$work"'/saved.json\n' --json
 is 1 "a conversation that nothing can go on with"
-check "keeps the part of the answer that there is" sh -c 'test "$(wc -l <"$1")" -eq 1 && grep -q "\"stop\":\"device lost\"" "$1"' x "$out"
+check "keeps the part of the answer that there is" sh -c \
+    'test "$(wc -l <"$1")" -eq 1 && grep -q "\"stop\":\"device lost\"" "$1"' x "$out"
 check "says so at the next message" said 'there is nothing to answer with'
 check "and can be saved" "$TOOLS/json_check" "$work/saved.json" messages.1.role=assistant
 QUERN_FLAKY_cpu=run:3:lost

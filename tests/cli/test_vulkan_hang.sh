@@ -20,7 +20,8 @@ fi
 cp "$out" "$work/whole"
 
 # ---- slow ----
-for fault in WaitSemaphores:0:slow=60 QueueSubmit:0:slow=40 WaitSemaphores:0:slow=20,GetSemaphoreCounterValue:0:slow=20 WaitSemaphores:9:slow=3000; do
+for fault in WaitSemaphores:0:slow=60 QueueSubmit:0:slow=40 WaitSemaphores:0:slow=20,GetSemaphoreCounterValue:0:slow=20 \
+    WaitSemaphores:9:slow=3000; do
     QUERN_VK_FAULT=$fault
     rm -f "$work/counts"
     run run "$model" -p "$prompt" -n 20 --temp 0 --device vulkan --max-submit-ms 20

@@ -76,6 +76,14 @@ else
     skip "stories260K" "no fixtures here"
 fi
 
+# several runs in a row, each a process (tests/engine/test_vulkan_leaks.c has a hundred in one)
+rm -f "$work/counts"
+for again in 1 2 3 4 5; do
+    "$QUERN" run "$model" -p "$prompt" -n 4 --temp 0 --device vulkan >"$out" 2>"$err" </dev/null || status=1
+done
+check "five runs in a row leave no object" nothing_left
+check "and counted five times" test "$(grep -c '^Memory made' "$work/counts")" -eq 5
+
 # a device that is lost stays so: without the option the run ends, in words
 QUERN_VK_FAULT=QueueSubmit:$((submits / 2)):lost
 rm -f "$work/counts"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# No Vulkan loader, no driver, a driver that is none, one that is too old, a device that lacks something: `quern devices` says which, by
-# name, models run on the CPU, and asking for Vulkan is an error in the same words.
+# No Vulkan loader, no driver, a driver that is none, one that is too old, a device that lacks something: `quern devices` says
+# which, by name, models run on the CPU, and asking for Vulkan is an error in the same words.
 . "$QUERN_SOURCE/tests/tap.sh"
 model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
 run run "$model" -p "It was" -n 8 --temp 0 --device cpu
@@ -16,7 +16,8 @@ missing()
     check "$1: and lists the CPU" printed '^  cpu  '
     run devices --json
     check "$1: devices --json works" test "$status" -eq 0
-    check "$1: and has it" sh -c '"$1" "$2" plugins_not_loaded.0.reason && grep -q "\"reason\": .*$3" "$2"' x "$TOOLS/json_check" "$out" "$2"
+    check "$1: and has it" sh -c \
+        '"$1" "$2" plugins_not_loaded.0.reason && grep -q "\"reason\": .*$3" "$2"' x "$TOOLS/json_check" "$out" "$2"
     run run "$model" -p "It was" -n 8 --temp 0 --device vulkan
     fails_with "$2" "$1: run --device vulkan says it, too"
     run run "$model" -p "It was" -n 8 --temp 0
@@ -42,15 +43,13 @@ missing "a loader of Vulkan 1.0" 'loader is of version 1.0; 1.2 is needed'
 LD_LIBRARY_PATH=$path
 
 # ---- drivers ----
+icd() { printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "1.3.0"}}\n' "$1"; }
 if ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1'; then
     for file in nowhere garbage no-library text-library; do
         case $file in
         garbage) echo '{"ICD": [' >"$work/$file.json" ;;
-        no-library) echo '{"file_format_version": "1.0.0", "ICD": {"library_path": "/nowhere/libvulkan_x.so", "api_version": "1.3.0"}}' >"$work/$file.json" ;;
-        text-library)
-            printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "1.3.0"}}\n' "$work/broken/libvulkan.so" \
-                >"$work/$file.json"
-            ;;
+        no-library) icd /nowhere/libvulkan_x.so >"$work/$file.json" ;;
+        text-library) icd "$work/broken/libvulkan.so" >"$work/$file.json" ;;
         esac
         VK_ICD_FILENAMES=$work/$file.json
         VK_DRIVER_FILES=$VK_ICD_FILENAMES
@@ -78,7 +77,8 @@ missing "no device" 'find no device'
 unset NODEVICE_SELECT
 QUERN_VK_MASK=version=1.1
 missing "a driver of Vulkan 1.1" 'its driver knows Vulkan 1.1; 1.2 is needed'
-for feature in bufferDeviceAddress timelineSemaphore scalarBlockLayout shaderInt64 storageBuffer16BitAccess storageBuffer8BitAccess; do
+for feature in bufferDeviceAddress timelineSemaphore scalarBlockLayout shaderInt64 storageBuffer16BitAccess \
+    storageBuffer8BitAccess; do
     QUERN_VK_MASK=$feature
     missing "no $feature" "the driver lacks $feature"
 done
@@ -90,8 +90,8 @@ QUERN_VK_MASK=timelineSemaphore,shaderInt64
 missing "two of them" 'lacks timelineSemaphore'
 
 # what is of use but not needed: the device works without
-for part in shaderFloat16 shaderInt8 subgroupBroadcastDynamicId VK_EXT_memory_budget VK_EXT_external_memory_host VK_EXT_pci_bus_info \
-    VK_KHR_maintenance4 VK_EXT_subgroup_size_control VK_KHR_shader_integer_dot_product; do
+for part in shaderFloat16 shaderInt8 subgroupBroadcastDynamicId VK_EXT_memory_budget VK_EXT_external_memory_host \
+    VK_EXT_pci_bus_info VK_KHR_maintenance4 VK_EXT_subgroup_size_control VK_KHR_shader_integer_dot_product; do
     QUERN_VK_MASK=$part
     run run "$model" -p "It was" -n 8 --temp 0 --device vulkan
     check "without $part the device runs a model" cmp -s "$out" "$work/cpu"
