@@ -10,7 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { MARKS = 15, SLICE_NS = 100000000, AWHILE_NS = 500000 }; /* one place of a qv_marks is for `done` */
+enum { MARKS = 15 }; /* one place of a qv_marks is for `done` */
+enum { AWHILE_NS = 500000, SLICE_NS = 100000000, LONGEST_LOOK_NS = 1000000000 };
 
 qp_status qv_queue_init(qp_device *device, qp_text *error)
 {
@@ -78,11 +79,13 @@ static int has_hung(qp_device *device)
     int hung = 0;
     pthread_mutex_lock(&queue->lock);
     if (!device->vk.GetSemaphoreCounterValue(device->handle, queue->done, &done)) {
-        if (done > queue->seen || done >= queue->submitted || done < queue->gated) {
-            queue->seen = done;
-            queue->seen_ns = now;
-        }
-        hung = now - queue->seen_ns >= patience_ms(device) * 1000000;
+        uint64_t passed = now - queue->looked_ns;
+        queue->still_ns += passed < LONGEST_LOOK_NS ? passed : LONGEST_LOOK_NS; /* the process may have been stopped for hours */
+        if (done > queue->seen || done >= queue->submitted || done < queue->gated)
+            queue->still_ns = 0;
+        queue->seen = done;
+        queue->looked_ns = now;
+        hung = queue->still_ns >= patience_ms(device) * 1000000;
     }
     pthread_mutex_unlock(&queue->lock);
     return hung;
@@ -250,7 +253,8 @@ qp_status qv_queue_submit_batches_locked(qp_device *device, qv_batches *batches,
     if (result)
         return qv_failed(device, result, error, "giving work to the device");
     *number = queue->submitted += count;
-    queue->seen_ns = now_ns(); /* from here on something has to end */
+    queue->looked_ns = now_ns(); /* from here on something has to end */
+    queue->still_ns = 0;
     return QP_OK;
 }
 

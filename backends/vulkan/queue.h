@@ -14,7 +14,9 @@ typedef struct qv_queue {
     VkSemaphore done;
     uint64_t submitted;          /* the last number given out */
     uint64_t gated;              /* of the last submission that waits for timelines, which the host may take its time to signal */
-    uint64_t seen, seen_ns;      /* how far `done` was found to be, and when */
+    uint64_t seen;               /* how far `done` was found to be by those who wait */
+    uint64_t looked_ns;          /* when they looked last, and how long nothing had ended then */
+    uint64_t still_ns;
     qp_timeline *graveyard;      /* timelines that the host has destroyed and submissions still name */
     qp_buffer *buffer_graveyard; /* and buffers */
     pthread_mutex_t lock;
