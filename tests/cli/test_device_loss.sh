@@ -19,34 +19,34 @@ lost()
 }
 
 # The device computes like the reference, in floats: the text must not show where it was left.
-run run "$model" -p "$prompt" --device flaky --variant ref -n 40 --temp 0
+run run "$model" -p "$prompt" --device flaky --variant ref -n 24 --temp 0
 is 0 "a device that is not lost"
 cp "$out" "$work/whole"
-run run "$model" -p "$prompt" --device cpu --variant ref -n 40 --temp 0 --on-device-loss cpu
+run run "$model" -p "$prompt" --device cpu --variant ref -n 24 --temp 0 --on-device-loss cpu
 check "--on-device-loss changes nothing where no device is lost" cmp -s "$out" "$work/whole"
 
-lost run:5:lost -n 40 --temp 0 --variant ref
+lost run:5:lost -n 24 --temp 0 --variant ref
 check "without the option: exit status 1 ($status)" test "$status" -eq 1
 check "one line says what happened" sh -c 'test "$(grep -c "device was lost" "$1")" -eq 1' x "$err"
 check "nothing goes on" sh -c '! grep -q "going on" "$1"' x "$err"
-lost run:5:lost -n 40 --temp 0 --variant ref --on-device-loss fail
+lost run:5:lost -n 24 --temp 0 --variant ref --on-device-loss fail
 check "--on-device-loss fail is the same" test "$status" -eq 1
 
-for fault in pack:1 pack:30 run:1 wait:1 read:1 run:2 wait:2 read:2 run:20 wait:20 read:31 run:40 wait:40 read:80; do
-    lost $fault:lost -n 40 --temp 0 --variant ref --on-device-loss cpu
+for fault in pack:1 pack:30 run:1 wait:1 read:1 run:2 wait:2 read:2 run:12 wait:12 read:31 run:24 wait:24 read:70; do
+    lost $fault:lost -n 24 --temp 0 --variant ref --on-device-loss cpu
     is 0 "$fault lost, on to the CPU"
     check "$fault: the same greedy text" cmp -s "$out" "$work/whole"
     check "$fault: is said" said 'device flaky is lost .*going on on the CPU'
     check "$fault: with the driver's reason" said 'flaky: the device was lost: the card fell out of its slot'
 done
-lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu
+lost run:21:lost -n 24 --temp 0 --variant ref --on-device-loss cpu
 check "after how many tokens is said" said 'is lost after 20 tokens'
-lost run:1:lost -n 40 --temp 0 --variant ref --on-device-loss cpu
+lost run:1:lost -n 24 --temp 0 --variant ref --on-device-loss cpu
 check "or that there was none" said 'is lost before the first token'
-lost run:2:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --chunk 3
+lost run:2:lost -n 24 --temp 0 --variant ref --on-device-loss cpu --chunk 3
 check "in the middle of a prompt" cmp -s "$out" "$work/whole"
 
-QUERN_FLAKY_flaky=run:20:lost "$TOOLS/pty" -- "$QUERN" run "$model" -p "$prompt" --device flaky -n 40 --temp 0 --variant ref \
+QUERN_FLAKY_flaky=run:12:lost "$TOOLS/pty" -- "$QUERN" run "$model" -p "$prompt" --device flaky -n 24 --temp 0 --variant ref \
     --on-device-loss cpu >"$out" 2>"$err"
 status=$?
 is 0 "on a terminal"
@@ -54,29 +54,29 @@ check "what is read again is shown" printed 'reading again'
 check "and the note begins on a line of its own" sh -c 'tr -d "\r" <"$1" | grep -q "^quern: flaky: the device was lost"' x "$out"
 
 # sampling goes on where it was: seed, penalty and all
-run run "$model" -p "$prompt" --device flaky --variant ref -n 60 --seed 5 --repeat-penalty 1.2
+run run "$model" -p "$prompt" --device flaky --variant ref -n 30 --seed 5 --repeat-penalty 1.2
 cp "$out" "$work/sampled"
-for fault in run:1 run:30 read:77; do
-    lost $fault:lost -n 60 --seed 5 --repeat-penalty 1.2 --variant ref --on-device-loss cpu
+for fault in run:1 run:15 read:40; do
+    lost $fault:lost -n 30 --seed 5 --repeat-penalty 1.2 --variant ref --on-device-loss cpu
     check "$fault lost: the same sampled text" cmp -s "$out" "$work/sampled"
 done
 
 # the session is as it was: context, format of the cache
-lost run:9:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --ctx 20 --kv-type q8_0 --ignore-eos --json
+lost run:9:lost -n 24 --temp 0 --variant ref --on-device-loss cpu --ctx 20 --kv-type q8_0 --ignore-eos --json
 is 0 "a small context and a quantised cache"
 check "are the CPU's, too; and JSON tells of the device" "$TOOLS/json_check" "$out" context=20 "stop=context full" device=cpu \
     device_lost.device=flaky device_lost.after_tokens=8 device_lost.reason device_lost.seconds scores.12.logprob
 cp "$out" "$work/moved.json"
-run run "$model" -p "$prompt" --device flaky --variant ref -n 40 --temp 0 --ctx 20 --kv-type q8_0 --ignore-eos --json
+run run "$model" -p "$prompt" --device flaky --variant ref -n 24 --temp 0 --ctx 20 --kv-type q8_0 --ignore-eos --json
 check "with the same tokens" test "$("$TOOLS/json_check" "$out" -text)" = "$("$TOOLS/json_check" "$work/moved.json" -text)"
 check "where none was lost, none is told" sh -c 'grep -q "\"device_lost\": null" "$1"' x "$out"
 
 if fixture models/stories260K.gguf; then
     stories=$QUERN_FIXTURES/models/stories260K.gguf
-    run run "$stories" -p "Once upon a time" --device flaky --variant ref -n 60 --temp 0
+    run run "$stories" -p "Once upon a time" --device flaky --variant ref -n 40 --temp 0
     cp "$out" "$work/story"
-    for fault in run:1 wait:7 run:60; do
-        QUERN_FLAKY_flaky=$fault:lost "$QUERN" run "$stories" -p "Once upon a time" --device flaky --variant ref -n 60 --temp 0 \
+    for fault in run:1 wait:7 run:40; do
+        QUERN_FLAKY_flaky=$fault:lost "$QUERN" run "$stories" -p "Once upon a time" --device flaky --variant ref -n 40 --temp 0 \
             --on-device-loss cpu >"$out" 2>"$err"
         check "stories260K, $fault lost: the same text" cmp -s "$out" "$work/story"
     done
@@ -113,19 +113,19 @@ check "lost at the first message" test "$(cat "$out")" = "Ok, é."
 QUERN_PLUGIN_PATH=$FLAKY/full:$QUERN_PLUGIN_PATH
 QUERN_FLAKY_cpu=buffer:1:oom
 export QUERN_FLAKY_cpu
-lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu
+lost run:21:lost -n 24 --temp 0 --variant ref --on-device-loss cpu
 is 1 "the CPU has no memory for the model"
 check "is said" said 'no memory is left'
 check "and that the text ends" said 'cannot take over'
 cp "$out" "$work/cut"
 run run "$model" -p "$prompt" --device flaky --variant ref -n 20 --temp 0
 check "the text so far is there" cmp -s "$out" "$work/cut"
-lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --json
+lost run:21:lost -n 24 --temp 0 --variant ref --on-device-loss cpu --json
 is 1 "with --json"
 check "the text so far is printed" "$TOOLS/json_check" "$out" "stop=device lost" tokens.19 \
     device_lost.after_tokens=20 device=flaky scores.19.text
 QUERN_FLAKY_cpu=buffer:2:oom
-lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu --json
+lost run:21:lost -n 24 --temp 0 --variant ref --on-device-loss cpu --json
 is 1 "memory for the model but none for the session"
 check "the text so far is printed" "$TOOLS/json_check" "$out" "stop=device lost" tokens.19 device=flaky
 QUERN_FLAKY_flaky=run:6:lost talk 'Hi\nHow are you?\n/stats\n/save '"$work"'/saved.json\n' --json
@@ -135,7 +135,7 @@ check "keeps the part of the answer that there is" sh -c \
 check "says so at the next message" said 'there is nothing to answer with'
 check "and can be saved" "$TOOLS/json_check" "$work/saved.json" messages.1.role=assistant
 QUERN_FLAKY_cpu=run:3:lost
-lost run:21:lost -n 40 --temp 0 --variant ref --on-device-loss cpu
+lost run:21:lost -n 24 --temp 0 --variant ref --on-device-loss cpu
 is 1 "a second loss is the end"
 check "after one try" test "$(grep -c 'going on on the CPU' "$err")" -eq 1
 tap_done
