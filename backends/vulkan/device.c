@@ -107,7 +107,6 @@ static qp_status create_device(qp_device *device, qp_text *error)
                                      .pQueuePriorities = &priority};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                                .pNext = more,
-                                               .subgroupBroadcastDynamicId = p->lanes != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,
                                                .scalarBlockLayout = VK_TRUE,

@@ -36,7 +36,7 @@ const char *qv_matmul_texels_lacks(const qv_physical *physical)
     const char *views = qv_views_lack(physical);
     if (views)
         return views;
-    return physical->lanes && physical->has_shuffle ? NULL : "subgroups are not always of 8 or of 16, or do not shuffle";
+    return physical->lanes ? NULL : "subgroups are not always of 8 or of 16, or do not shuffle";
 }
 
 const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op)

@@ -89,13 +89,11 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
     p->properties = all.properties;
     memcpy(p->uuid, eleven.deviceUUID, sizeof p->uuid);
     p->subgroup = eleven.subgroupSize;
-    int hands = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
-                eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
-    /* where the driver may choose another size for a kernel, or does not tell, subgroups may not be full */
-    int fixed = sizes.minSubgroupSize == p->subgroup && sizes.maxSubgroupSize == p->subgroup;
-    p->lanes = hands && fixed && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
     p->has_shuffle = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
                      eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    /* where the driver may choose another size for a kernel, or does not tell, subgroups may not be full */
+    int fixed = sizes.minSubgroupSize == p->subgroup && sizes.maxSubgroupSize == p->subgroup;
+    p->lanes = p->has_shuffle && fixed && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
     p->team = p->has_size_control && p->has_shuffle ? team_of(&sizes) : 0;
     p->dot_is_quick = (int)dot.integerDotProduct4x8BitPackedSignedAccelerated;
     snprintf(p->driver, sizeof p->driver, "%.63s %.63s", driver.driverName, driver.driverInfo);
@@ -144,8 +142,6 @@ static void read_features(const qv_loader *loader, qv_physical *p)
     p->has_size_control = sizes.subgroupSizeControl && sizes.computeFullSubgroups;
     if (!p->has_size_control)
         p->team = 0;
-    if (!twelve.subgroupBroadcastDynamicId) /* the lane is a loop's variable */
-        p->lanes = 0;
 }
 
 static void read_queues(const qv_loader *loader, qv_physical *p)

@@ -6,7 +6,7 @@
  * invocation adds up some features of the values. */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
-#extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #include "common.glsl"
 #include "activations.glsl"
 #include "convert.glsl"
@@ -93,7 +93,7 @@ void dots_16(item_place at, uint64_t k_at[CELLS], uint i)
         [[unroll]] for (uint lane = 0; lane < LANES; lane++)
             [[unroll]] for (uint e = 0; e < EACH; e++) {
                 uint f = lane * EACH + e;
-                float q = subgroupBroadcast(x[e], lane);
+                float q = subgroupShuffle(x[e], lane);
                 [[unroll]] for (uint j = 0; j < CELLS; j++)
                     scores[j] += k[4 * j + f / 4][f % 4] * q;
             }
@@ -139,7 +139,7 @@ void weigh_block(uint first)
     }
     [[dont_unroll]] for (uint lane = 0; lane < LANES; lane++)
         [[unroll]] for (uint t = 0; t < QUERIES; t++)
-            highest[t] = max(highest[t], subgroupBroadcast(own[t], lane));
+            highest[t] = max(highest[t], subgroupShuffle(own[t], lane));
     [[unroll]] for (uint t = 0; t < QUERIES; t++) {
         highest[t] = max(highest[t], most[t]);
         float fade = weight_of(most[t], highest[t]);
@@ -168,7 +168,7 @@ void add_block(item_place at, uint first, uint end)
             [[unroll]] for (uint i = 0; i < PIECES; i++)
                 v[i] = cache_4_of(FORMAT_V, WIDE_V != 0, v_at + uint64_t(begin + c) * p.v_cell, piece_of(at, i), p.v_size);
             [[unroll]] for (uint t = 0; t < QUERIES; t++) {
-                float weight = subgroupBroadcast(scores[t * CELLS], c);
+                float weight = subgroupShuffle(scores[t * CELLS], c);
                 /* what a row does not see may be anything, also no number */
                 [[unroll]] for (uint i = 0; i < PIECES; i++)
                     values[t * PIECES + i] = weight != 0.0 ? values[t * PIECES + i] + weight * v[i] : values[t * PIECES + i];
@@ -184,7 +184,7 @@ void finish(item_place at)
         uint row, head;
         float sum = 0.0;
         [[dont_unroll]] for (uint lane = 0; lane < LANES; lane++)
-            sum += subgroupBroadcast(sums[0], lane);
+            sum += subgroupShuffle(sums[0], lane);
         if (query_of(at, t, row, head)) {
             uint64_t to = values_of(at, row, head);
             float factor = factor_of(sees[0], sum);
