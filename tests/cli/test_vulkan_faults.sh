@@ -32,8 +32,8 @@ fault WaitSemaphores:4:lost 'device was lost.*waiting'
 fault AllocateMemory:1:oom "asked of device memory.*the device's memory is used up"
 fault AllocateMemory:2:oom-host "the host's memory is used up"
 fault MapMemory:1:failed 'INITIALIZATION_FAILED'
-fault CreateShaderModule:1:failed 'compiling the kernel get_rows'
-fault CreateComputePipelines:2:oom-host "compiling the kernel norm.*the host's memory is used up"
+fault CreateShaderModule:1:failed 'compiling the kernel [a-z]'
+fault CreateComputePipelines:2:oom-host "compiling the kernel [a-zA-Z0-9_]*: .*the host's memory is used up"
 
 # whatever was made is gone when the device is, after a run that went well as after one that failed
 for what in "" CreateComputePipelines:2:oom-host AllocateMemory:3:oom QueueSubmit:3:lost; do
