@@ -1,8 +1,8 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/pack.comp: rows of weights as they are on disk, in blocks, to rows in planes (fields.h): first one part of all blocks,
- * then the next, each filled up with zeros to a multiple of QV_PLANE_ALIGN. Each invocation gathers one word of the result. x: words
- * of a row; y: rows. */
+ * kernels/vulkan/pack.comp: rows of weights as they are on disk, in blocks, to rows in planes (fields.h): first one part of all
+ * blocks, then the next, each filled up with zeros to a multiple of QV_PLANE_ALIGN. Each invocation gathers one word of the
+ * result. x: words of a row; y: rows. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "fields.h"
