@@ -46,31 +46,38 @@ typedef struct record {
     qv_speeds speeds;
 } record;
 
+static void set_up(qv_rate *rate, qv_speeds speeds, int is_measured)
+{
+    *rate = (qv_rate){.is_measured = is_measured};
+    atomic_init(&rate->products, speeds.products);
+    atomic_init(&rate->others, speeds.others);
+    atomic_init(&rate->seen, WHOLE);
+}
+
 void qv_rate_init(qp_device *device)
 {
     size_t size = 0;
     qv_rate *rate = &device->rate;
-    *rate = (qv_rate){.now = guess(device->physical->properties.deviceType), .seen = WHOLE, .is_measured = wish_is("off")};
+    set_up(rate, guess(device->physical->properties.deviceType), wish_is("off"));
     if (wish_is("always") || rate->is_measured)
         return;
     record *kept = qv_cache_load(device->physical, QV_CACHE_RATE, &size);
     if (kept && size == sizeof *kept && kept->mark == qv_shaders_mark() && kept->speeds.products >= LEAST_RATE &&
         kept->speeds.others >= LEAST_RATE) {
-        rate->now = kept->speeds;
-        rate->is_measured = 1;
+        set_up(rate, kept->speeds, 1);
     }
     qv_free(kept);
 }
 
 void qv_rate_copy(qp_device *to, const qp_device *from)
 {
-    to->rate = (qv_rate){.now = from->rate.now, .seen = WHOLE, .is_measured = 1};
+    set_up(&to->rate, (qv_speeds){atomic_load(&from->rate.products), atomic_load(&from->rate.others)}, 1);
 }
 
 static uint64_t speed_of(const qp_device *device, qp_op_kind kind)
 {
     int product = kind == QP_OP_MATMUL || kind == QP_OP_EXPERT_MATMUL;
-    return product ? device->rate.now.products : device->rate.now.others;
+    return atomic_load(product ? &device->rate.products : &device->rate.others);
 }
 
 uint64_t qv_rate_limit(const qp_device *device, qp_op_kind kind)
@@ -234,7 +241,8 @@ static void measure(qp_device *device)
     record found = {.mark = qv_shaders_mark(), .speeds = {products / SHARE, attention / SHARE}};
     found.speeds.products = found.speeds.products > LEAST_RATE ? found.speeds.products : LEAST_RATE;
     found.speeds.others = found.speeds.others > LEAST_RATE ? found.speeds.others : LEAST_RATE;
-    device->rate.now = found.speeds;
+    atomic_store(&device->rate.products, found.speeds.products);
+    atomic_store(&device->rate.others, found.speeds.others);
     qv_cache_save(device->physical, QV_CACHE_RATE, &found, sizeof found);
     qv_log(QP_LOG_INFO, "%s: measured %llu million multiply-adds a second in products, %llu million in attention",
            device->physical->properties.deviceName, (unsigned long long)products / 1000000,
@@ -256,8 +264,8 @@ void qv_rate_learn(qp_device *device)
         return;
     qv_log(QP_LOG_INFO, "%s: submissions took longer than %u ms: programs made from now on are cut smaller",
            device->physical->properties.deviceName, device->max_submit_ms);
-    rate->now.products = rate->now.products / WHOLE * seen;
-    rate->now.others = rate->now.others / WHOLE * seen;
+    atomic_store(&rate->products, atomic_load(&rate->products) / WHOLE * seen);
+    atomic_store(&rate->others, atomic_load(&rate->others) / WHOLE * seen);
 }
 
 /* ---- what runs show ---- */

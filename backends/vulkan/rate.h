@@ -15,8 +15,8 @@ typedef struct qv_speeds {
 } qv_speeds;
 
 typedef struct qv_rate {
-    qv_speeds now;   /* changes only while no program is being made */
-    int is_measured; /* or known not to be measurable */
+    _Atomic uint64_t products, others; /* as qv_speeds; ops are asked about from any thread while they change */
+    int is_measured;                   /* or known not to be measurable */
     atomic_int is_measuring;
     _Atomic uint32_t seen; /* thousandths of that which the slowest run showed; 1000: nothing */
     /* Under the queue's lock: of the last run that began on an idle queue. */
