@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Mixtures of experts: the route and the matrices of those chosen. */
+#include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/weights.h"
@@ -180,14 +181,16 @@ typedef struct product {
     qv_constants constants;
     struct qv_expert_matmul_params params;
     uint64_t grid, work; /* work: of one row of W and one item */
+    uint32_t group_rows; /* of W, that a workgroup takes */
+    uint32_t groups;     /* of workgroups beside each other; 0: as many as items */
 } product;
 
 static qp_status dispatch_piece(qv_plan *plan, product *p, struct qv_expert_matmul_push push, qp_text *error)
 {
     void *memory = NULL;
     uint32_t count = push.m - push.first, items = push.end_item - push.first_item;
-    qp_status status = qv_plan_dispatch(plan, p->name, &p->constants, &push, sizeof push, qv_groups(count, QV_GROUP), items,
-                                        p->work * count * items, error);
+    qp_status status = qv_plan_dispatch(plan, p->name, &p->constants, &push, sizeof push, qv_groups(count, p->group_rows),
+                                        p->groups ? p->groups : items, p->work * count * items, error);
     if (!status)
         status = qv_plan_constants(plan, offsetof(struct qv_expert_matmul_push, params), sizeof p->params, &memory, error);
     if (status)
@@ -215,19 +218,82 @@ static qp_status dispatch_pieces(qv_plan *plan, product *p, uint32_t m, uint32_t
     return status;
 }
 
-static qp_status launch_matmul(qv_plan *plan, const qp_op *op, qp_text *error)
+static int is_sum(const qp_op *op)
+{
+    return (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0;
+}
+
+static qp_status find_grid(qv_plan *plan, qp_format format, product *p, qp_text *error)
+{
+    uint32_t bytes = 0;
+    const void *points = qv_grid_of(format, &bytes);
+    return points ? qv_plan_shared(plan, UINT32_MAX, points, bytes, &p->grid, error) : QP_OK;
+}
+
+static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
-    product p = {.grid = 0};
+    product p = {.group_rows = QV_GROUP};
     fill(op, &p.params);
-    uint32_t sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    uint32_t sum = (uint32_t)is_sum(op), gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
     snprintf(p.name, sizeof p.name, "expert_matmul_%s", qv_format_name(w->format));
     p.constants = qv_make_constants(QV_GROUP, 3, (const uint32_t[][2]){{1, sum}, {2, gated}, {10, w->layout == QV_LAYOUT_PLANES}});
     p.work = (uint64_t)p.params.k * (sum ? p.params.chosen : 1) * (gated ? 2 : 1);
-    uint32_t grid_bytes = 0;
-    const void *points = qv_grid_of(w->format, &grid_bytes);
-    qp_status status = points ? qv_plan_shared(plan, UINT32_MAX, points, grid_bytes, &p.grid, error) : QP_OK;
+    qp_status status = find_grid(plan, w->format, &p, error);
     return status ? status : dispatch_pieces(plan, &p, (uint32_t)w->ne[1], p.params.rows * (sum ? 1 : p.params.chosen), error);
+}
+
+/* ---- many tokens, small subgroups ---- */
+
+enum { LANES_ROWS = 4, LANES_TOKENS = 8 }; /* as in expert_matmul_lanes.comp: of W and of x that a subgroup takes */
+
+static const char *lanes_lacks(const qv_physical *physical)
+{
+    return physical->lanes ? NULL : "subgroups are not always of 8 or of 16";
+}
+
+static const char *lanes_refuses(const qp_device *device, const qp_op *op)
+{
+    (void)device;
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X];
+    if (op->src[QP_EXPERT_MATMUL_ROUTE].ne[2] < LANES_TOKENS)
+        return "there are fewer than 8 tokens";
+    if (w->ne[0] % 32)
+        return "K is no multiple of 32";
+    return (x->offset | qv_stride(x, 1) | qv_stride(x, 2)) % 8 ? "x does not lie at multiples of 8 bytes" : NULL;
+}
+
+static uint64_t lanes_scratch(const qp_device *device, const qp_op *op)
+{
+    (void)device;
+    const qp_tensor *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
+    uint64_t items = (uint64_t)(route->ne[0] * route->ne[2]);
+    return is_sum(op) ? items * (uint64_t)op->src[QP_EXPERT_MATMUL_W].ne[1] * sizeof(float) : 0;
+}
+
+static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
+{
+    const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
+    uint32_t sum = (uint32_t)is_sum(op), gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]), m = (uint32_t)w->ne[1];
+    product p = {.group_rows = QV_GROUP * LANES_ROWS};
+    fill(op, &p.params);
+    p.groups = p.params.experts + 1;
+    p.params.all = m;
+    p.params.partials = sum ? qv_plan_scratch(plan) : 0;
+    snprintf(p.name, sizeof p.name, "expert_matmul_lanes_%s", qv_format_name(w->format));
+    p.constants = qv_make_constants(
+        QV_GROUP, 4,
+        (const uint32_t[][2]){{1, sum}, {2, gated}, {4, plan->device->physical->lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
+    p.work = (uint64_t)p.params.k * (gated ? 2 : 1);
+    qp_status status = find_grid(plan, w->format, &p, error);
+    if (!status)
+        status = dispatch_pieces(plan, &p, m, p.params.rows * p.params.chosen, error);
+    if (status || !sum)
+        return status;
+    product add = {.name = "expert_sum", .params = p.params, .work = p.params.chosen, .group_rows = QV_GROUP};
+    add.constants = qv_make_constants(QV_GROUP, 0, NULL);
+    qv_plan_wait(plan);
+    return dispatch_pieces(plan, &add, m, p.params.rows, error);
 }
 
 const qv_op_row qv_expert_matmul_row = {
@@ -239,4 +305,6 @@ const qv_op_row qv_expert_matmul_row = {
                 1u << QP_EXPERT_MATMUL_BIAS2 | 1u << QP_EXPERT_MATMUL_SCALES,
     .weights = 1u << QP_EXPERT_MATMUL_W | 1u << QP_EXPERT_MATMUL_W2,
     .check = check_matmul,
-    .variants = QV_VARIANTS(QV_PLAIN(launch_matmul))};
+    .variants = QV_VARIANTS(
+        {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
+        QV_PLAIN(launch_plain))};

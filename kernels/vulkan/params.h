@@ -115,6 +115,8 @@ struct qv_expert_matmul_params {
     uint64_t w, x, bias, residual, w2, bias2, route, scales, dst, live;
     uint64_t grid; /* from the address of this on: both lie in the program's constants */
     uint64_t w_row, w_expert, w2_row, w2_expert, bias_expert, bias2_expert;
+    uint64_t partials; /* of experts that are added up: {all, chosen, rows} floats */
+    uint32_t all;      /* rows of W */
     uint32_t k, rows, chosen, experts;
     uint32_t x_head, x_row, residual_row, route_head, route_row, dst_head, dst_row;
     uint32_t act;
