@@ -27,8 +27,8 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
     return qi_device_result(device, status, words, reason);
 }
 
-quern_status quern_kernels_test(quern_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
-                                quern_error *error)
+quern_status quern_kernels_test(quern_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result),
+                                void *ctx, quern_error *error)
 {
     if (!device || !each)
         return quern_fail(error, QP_ERR_INVALID, "quern_kernels_test: %s is NULL", device ? "each" : "device");
