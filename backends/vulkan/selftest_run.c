@@ -321,9 +321,10 @@ static int is_wrong(bench *b, const qp_op *op, const qp_tensor *t, qp_text *word
     int wrong = s.other || !(nmse <= bound) || !(s.worst <= OF_ONE * sqrt(bound));
     const qp_tensor *x = &op->src[0];
     if (wrong)
-        qv_fail(words, 0, "wrong %s: NMSE %.1e, of at most %.0e, in {%lld, %lld, %lld} from {%lld, %lld, %lld}",
-                t == &op->dst ? "result" : "state", nmse, bound, (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2],
-                (long long)x->ne[0], (long long)x->ne[1], (long long)x->ne[2]);
+        qv_fail(words, 0, "wrong %s: NMSE %.1e, of at most %.0e, %sin {%lld, %lld, %lld} from {%lld, %lld, %lld}",
+                t == &op->dst ? "result" : "state", nmse, bound, s.other ? "and not all of it numbers as it should be, " : "",
+                (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], (long long)x->ne[0], (long long)x->ne[1],
+                (long long)x->ne[2]);
     return wrong;
 }
 
