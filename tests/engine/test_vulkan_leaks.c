@@ -7,7 +7,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { TIMES = 100, WARM = 20, VOCABULARY = 40, PROMPT = 9, ANSWER = 4 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* GROWTH_MIB: measured on lavapipe are 85 KiB a time with kernels compiled, and none for a device that is only opened and closed */
+enum { TIMES = 100, WARM = 20, GROWTH_MIB = 20, VOCABULARY = 40, PROMPT = 9, ANSWER = 4 };
 
 static const tiny_spec spec = {.layers = 2,
                                .embedding = 64,
@@ -124,7 +133,11 @@ int main(void)
         ok(status == QP_OK && !different, "%d times the same answer %s", TIMES, error.text);
         check_counts(path);
         printf("# %.1f MiB after %d times, %.1f MiB more after %d\n", (double)warm / (1 << 20), WARM, grown, TIMES);
-        ok(grown < 8, "the process grew by %.1f MiB", grown);
+#ifdef SANITIZED
+        ok(1, "how much the process grew # SKIP sanitizers keep what was freed");
+#else
+        ok(grown < GROWTH_MIB, "the process grew by %.1f MiB", grown);
+#endif
     }
     quern_context_destroy(context);
     builder_free(&file);
