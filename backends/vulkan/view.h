@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * backends/vulkan/view.h: memory seen as an array of texels, the one thing here that has descriptors (decision 019). They are pushed
+ * backends/vulkan/view.h: memory seen as an array of texels, the one thing here that has descriptors (decision 021). They are pushed
  * into the command buffer, a dispatch at a time: there is no pool and no set to keep. */
 #ifndef QUERN_BACKENDS_VULKAN_VIEW_H
 #define QUERN_BACKENDS_VULKAN_VIEW_H
