@@ -14,7 +14,7 @@ VK_LAYER_PATH=$VKLAYER
 VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
 XDG_CACHE_HOME=$work/cache
 export VK_LAYER_PATH VK_INSTANCE_LAYERS XDG_CACHE_HOME
-subgroups=CreateShaderModule:0:break=337 # kernels in which invocations of a subgroup hand values around
+subgroups=CreateShaderModule:0:break=345 # kernels with OpGroupNonUniformShuffle: invocations hand values around
 all=CreateShaderModule:0:break
 
 # with FAULT COMMAND…

@@ -10,7 +10,7 @@
  *           lie         the device is lost, but waits report VK_SUCCESS from now on and semaphores show 2^64 - 1, as some do
  *           slow=MS     the call takes MS milliseconds more
  *           break       shader modules only: every addition of floats becomes a subtraction
- *           break=OP    the same for modules with an instruction of this number only (337: OpGroupNonUniformBroadcast)
+ *           break=OP    the same for modules with an instruction of this number only (345: OpGroupNonUniformShuffle)
  *   QUERN_VK_LIMIT=WHAT[,WHAT…]   the device says that it has no more than this, and refuses more:
  *     allocation=BYTES   maxMemoryAllocationSize (and maxBufferSize)
  *     least              what Vulkan 1.2 promises of any device: workgroups of 128, 16 KiB of shared memory, and so on
