@@ -18,7 +18,7 @@ struct item_place {
 
 uint item_count()
 {
-    uint tiles = (live_rows(p.live, p.rows) + p.tile_rows - 1) / p.tile_rows;
+    uint tiles = (live_rows(p.live, p.rows, p.q) + p.tile_rows - 1) / p.tile_rows;
     return min(push.end, tiles * (p.heads / p.group) * p.head_tiles * p.slices * p.parts);
 }
 
@@ -42,7 +42,7 @@ bool query_of(item_place at, uint t, out uint row, out uint head)
 {
     row = at.row + t / p.tile_heads;
     head = at.head + t % p.tile_heads;
-    return t / p.tile_heads < p.tile_rows && row < live_rows(p.live, p.rows) && head < (at.kv + 1) * p.group;
+    return t / p.tile_heads < p.tile_rows && row < live_rows(p.live, p.rows, p.q) && head < (at.kv + 1) * p.group;
 }
 
 /* The cells that a row sees: first and end; none where its position is negative. */
@@ -77,7 +77,8 @@ float weight_of(float s, float most)
 /* A sink is a score without a value, the first of all. */
 float first_score(item_place at, uint head)
 {
-    return p.sinks != 0 && at.part == 0 ? f32s(p.sinks).v[head] : MINUS_INFINITY;
+    float sink = f32s(p.sinks != 0 ? p.sinks + 4 * uint64_t(head) : p.q).v[0]; /* something to load in any case: see live_rows */
+    return p.sinks != 0 && at.part == 0 ? sink : MINUS_INFINITY;
 }
 
 float first_sum(item_place at)

@@ -45,7 +45,7 @@ void combine(uint row, uint head)
 void main()
 {
     p = params(push.params).p;
-    uint items = min(push.end, live_rows(p.live, p.rows) * p.heads);
+    uint items = min(push.end, live_rows(p.live, p.rows, p.dst) * p.heads);
     for (uint item = push.first + gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x)
         combine(item / p.heads, item % p.heads);
 }

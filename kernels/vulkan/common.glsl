@@ -21,9 +21,12 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) buffer u64s { uint6
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer u16s { uint16_t v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 1) buffer u8s { uint8_t v[]; };
 
-uint live_rows(uint64_t live, uint rows)
+/* readable: an address that can be read. lavapipe of Mesa 26.1 and 26.2 loads from addresses that all invocations share before it
+ * looks at the condition, so there must always be something to load. */
+uint live_rows(uint64_t live, uint rows, uint64_t readable)
 {
-    return live == 0 ? rows : uint(clamp(i32s(live).v[0], 0, int(rows)));
+    int given = i32s(live == 0 ? readable & ~uint64_t(3) : live).v[0];
+    return live == 0 ? rows : uint(clamp(given, 0, int(rows)));
 }
 
 /* The start of a row: dimensions 1 and 2 at these indices. */

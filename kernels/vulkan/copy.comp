@@ -39,12 +39,13 @@ void convert(uint64_t from, uint64_t to, uint i)
 /* The row of dst that row r goes to; a number past the last one: nowhere. */
 uint target(uint row)
 {
-    return p.cells != 0 ? uint(i32s(p.cells).v[row]) : row;
+    int cell = i32s(p.cells != 0 ? p.cells + 4 * uint64_t(row) : p.src & ~uint64_t(3)).v[0]; /* see live_rows */
+    return p.cells != 0 ? uint(cell) : row;
 }
 
 void main()
 {
-    uint items = live_rows(p.live, p.rows) * p.heads;
+    uint items = live_rows(p.live, p.rows, p.src) * p.heads;
     for (uint item = gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {
         uint row = item / p.heads, head = item % p.heads, to_row = target(row);
         if (to_row >= p.dst_rows)

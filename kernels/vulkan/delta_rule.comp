@@ -36,7 +36,7 @@ void do_row(params a, uint64_t column, uint head, uint key_head, uint feature, u
 void main()
 {
     params a = params(address);
-    uint rows = live_rows(a.p.live, a.p.rows), feature = gl_GlobalInvocationID.x;
+    uint rows = live_rows(a.p.live, a.p.rows, a.p.q), feature = gl_GlobalInvocationID.x;
     if (feature >= a.p.v_size)
         return;
     for (uint head = gl_WorkGroupID.y; head < a.p.heads; head += gl_NumWorkGroups.y) {

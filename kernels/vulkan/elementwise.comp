@@ -25,7 +25,7 @@ float evaluate(float a, float b)
 
 void main()
 {
-    uint items = live_rows(p.live, p.rows) * p.heads;
+    uint items = live_rows(p.live, p.rows, p.a) * p.heads;
     for (uint item = gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {
         uint row = item / p.heads, head = item % p.heads;
         f32s a = f32s(row_of(p.a, head, p.a_head, row, p.a_row));

@@ -62,7 +62,7 @@ void main()
     grid = push.params + a.p.grid;
 #endif
     uint m = push.first + gl_GlobalInvocationID.x, each = SUM != 0 ? 1 : a.p.chosen;
-    uint items = min(live_rows(a.p.live, a.p.rows) * each, push.end_item);
+    uint items = min(live_rows(a.p.live, a.p.rows, a.p.x) * each, push.end_item);
     if (m >= push.m)
         return;
     for (uint item = push.first_item + gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {

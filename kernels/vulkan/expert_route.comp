@@ -188,7 +188,7 @@ void weigh(f32s weights, f32s chosen)
 
 void main()
 {
-    uint rows = live_rows(p.live, p.rows);
+    uint rows = live_rows(p.live, p.rows, p.logits);
     bool writes = gl_LocalInvocationID.x == 0;
     for (uint row = gl_WorkGroupID.x; row < rows; row += gl_NumWorkGroups.x) {
         logits = f32s(p.logits + uint64_t(row) * p.logits_row);

@@ -13,7 +13,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows);
+    uint rows = live_rows(p.live, p.rows, p.ids);
     for (uint row = gl_WorkGroupID.y; row < rows; row += gl_NumWorkGroups.y) {
         f32s to = f32s(p.dst + uint64_t(row) * p.dst_row);
         uint id = uint(i32s(p.ids).v[row]);

@@ -44,7 +44,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows), groups = (rows + TOKENS - 1) / TOKENS;
+    uint rows = live_rows(p.live, p.rows, p.x), groups = (rows + TOKENS - 1) / TOKENS;
     uint m = p.first + gl_GlobalInvocationID.x;
     if (m >= p.m)
         return;

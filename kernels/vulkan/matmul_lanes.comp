@@ -80,7 +80,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows), groups = (rows + TOKENS - 1) / TOKENS;
+    uint rows = live_rows(p.live, p.rows, p.x), groups = (rows + TOKENS - 1) / TOKENS;
     for (uint group = gl_WorkGroupID.y; group < groups; group += gl_NumWorkGroups.y) {
         float gates[ROWS * TOKENS];
         dot_rows(p.w, group * TOKENS, rows);

@@ -201,7 +201,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows), groups = (rows + TOKENS - 1) / TOKENS;
+    uint rows = live_rows(p.live, p.rows, p.x), groups = (rows + TOKENS - 1) / TOKENS;
     uint lane = LANES != 0 ? gl_SubgroupInvocationID : gl_LocalInvocationID.x, teams = GROUP / TEAM;
     uint team = gl_WorkGroupID.x * teams + (LANES != 0 ? gl_SubgroupID : 0), step = gl_NumWorkGroups.x * teams;
     for (uint group = gl_WorkGroupID.y; group < groups; group += gl_NumWorkGroups.y)

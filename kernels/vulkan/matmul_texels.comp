@@ -132,7 +132,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows), first = gl_WorkGroupID.y * TOKENS, lane = gl_SubgroupInvocationID;
+    uint rows = live_rows(p.live, p.rows, p.dst), first = gl_WorkGroupID.y * TOKENS, lane = gl_SubgroupInvocationID;
     dot_rows(first, rows);
     [[unroll]] for (uint i = 0; i < ROWS * TOKENS; i += LANES) { /* a number for each lane */
         float sum = add_lanes(i);

@@ -232,7 +232,7 @@ void main()
 #ifdef QV_GRID
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows), across = (rows + COLUMNS - 1) / COLUMNS, down = (p.m - p.first + GROUP - 1) / GROUP;
+    uint rows = live_rows(p.live, p.rows, p.x), across = (rows + COLUMNS - 1) / COLUMNS, down = (p.m - p.first + GROUP - 1) / GROUP;
     uint number = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x, step = gl_NumWorkGroups.x * gl_NumWorkGroups.y;
     for (uint tile = number; tile < across * down; tile += step) {
         uint first_row = p.first + tile / across * GROUP, first = tile % across * COLUMNS;

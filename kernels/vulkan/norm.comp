@@ -60,7 +60,7 @@ void norm_row(f32s x, f32s to)
 
 void main()
 {
-    uint items = live_rows(p.live, p.rows) * p.heads;
+    uint items = live_rows(p.live, p.rows, p.x) * p.heads;
     for (uint item = gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         uint row = item / p.heads, head = item % p.heads;
         norm_row(f32s(row_of(p.x, head, p.x_head, row, p.x_row)), f32s(row_of(p.dst, head, p.dst_head, row, p.dst_row)));

@@ -54,7 +54,7 @@ void rotate(f32s x, f32s to, uint pair, int position)
 
 void main()
 {
-    uint items = live_rows(p.live, p.rows) * p.heads, pairs = p.n_dims / 2, rest = p.n - p.n_dims;
+    uint items = live_rows(p.live, p.rows, p.x) * p.heads, pairs = p.n_dims / 2, rest = p.n - p.n_dims;
     for (uint item = gl_WorkGroupID.y; item < items; item += gl_NumWorkGroups.y) {
         uint row = item / p.heads, head = item % p.heads;
         f32s x = f32s(row_of(p.x, head, p.x_head, row, p.x_row)), to = f32s(row_of(p.dst, head, p.dst_head, row, p.dst_row));

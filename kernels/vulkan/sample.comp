@@ -31,7 +31,7 @@ void keep(uint mine, uint key, uint index)
 
 void main()
 {
-    uint mine = gl_LocalInvocationID.x, rows = live_rows(p.live, p.rows);
+    uint mine = gl_LocalInvocationID.x, rows = live_rows(p.live, p.rows, p.logits);
     for (uint row = gl_WorkGroupID.x; row < rows; row += gl_NumWorkGroups.x) {
         u32s logits = u32s(p.logits + uint64_t(row) * p.logits_row);
         uint best = 0u, at = 0xffffffffu;

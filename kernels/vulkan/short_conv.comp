@@ -19,7 +19,7 @@ float input_at(uint c, int t, int begin)
 
 void main()
 {
-    int rows = int(live_rows(p.live, p.rows)), kept = int(p.width) - 1;
+    int rows = int(live_rows(p.live, p.rows, p.x)), kept = int(p.width) - 1;
     for (uint c = gl_GlobalInvocationID.x; c < p.channels; c += gl_NumWorkGroups.x * gl_WorkGroupSize.x) {
         f32s w = f32s(p.w + uint64_t(c) * p.w_row);
         int begin = -kept;
