@@ -101,12 +101,19 @@ static qp_status create_device(qp_device *device, qp_text *error)
         dot.pNext = more;
         more = &dot;
     }
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrices = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .pNext = more, .cooperativeMatrix = VK_TRUE};
+    if (p->matrices.height) {
+        extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+        more = &matrices;
+    }
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = p->queue_family,
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                                .pNext = more,
+                                               .shaderFloat16 = p->matrices.height != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,
                                                .scalarBlockLayout = VK_TRUE,

@@ -50,4 +50,11 @@ qp_status qv_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 const char *qv_dot_tiles_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_dot_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
+/* ---- matmul_matrices.c: the same by cooperative matrices, in 16-bit floats ---- */
+
+const char *qv_matrices_lacks(const qv_physical *physical);
+const char *qv_matrices_refuses(const qp_device *device, const qp_op *op);
+uint64_t qv_matrices_scratch(const qp_device *device, const qp_op *op);
+qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+
 #endif

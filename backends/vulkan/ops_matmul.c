@@ -165,6 +165,11 @@ const qv_op_row qv_matmul_row = {
     .variants = QV_VARIANTS(
         {.name = "texels", .lacks = qv_matmul_texels_lacks, .refuses = qv_matmul_texels_refuses, .launch = qv_matmul_texels_launch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
+        {.name = "matrices",
+         .lacks = qv_matrices_lacks,
+         .refuses = qv_matrices_refuses,
+         .launch = qv_matrices_launch,
+         .scratch = qv_matrices_scratch},
         {.name = "dot_tiles",
          .lacks = qv_dot_lacks,
          .refuses = qv_dot_tiles_refuses,

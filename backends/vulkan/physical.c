@@ -120,14 +120,20 @@ static void read_features(const qv_loader *loader, qv_physical *p)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrices = {.sType =
+                                                                 VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     void **end = &twelve.pNext;
     if (p->has_size_control) {
         *end = &sizes;
         end = &sizes.pNext;
     }
-    if (p->integer_dot)
+    if (p->integer_dot) {
         *end = &dot;
+        end = &dot.pNext;
+    }
+    if (p->matrices.height)
+        *end = &matrices;
     VkPhysicalDeviceVulkan11Features eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &twelve};
     VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &eleven};
     loader->GetPhysicalDeviceFeatures2(p->handle, &all);
@@ -139,6 +145,8 @@ static void read_features(const qv_loader *loader, qv_physical *p)
     refuse(p, (int)twelve.storageBuffer8BitAccess, "storageBuffer8BitAccess");
     p->float16 = (int)twelve.shaderFloat16;
     p->integer_dot = (int)dot.shaderIntegerDotProduct;
+    if (!matrices.cooperativeMatrix || !p->float16)
+        p->matrices.height = 0;
     p->has_size_control = sizes.subgroupSizeControl && sizes.computeFullSubgroups;
     if (!p->has_size_control)
         p->team = 0;
@@ -253,6 +261,8 @@ void qv_physical_read(const qv_loader *loader, VkPhysicalDevice handle, qv_physi
     read_properties(loader, p, &e);
     p->has_budget = has_extension(&e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     p->has_push_descriptor = has_extension(&e, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+    if (has_extension(&e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
+        p->matrices = qv_matrices_read(loader, handle);
     qv_free(e.list);
     VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     loader->GetPhysicalDeviceMemoryProperties2(handle, &memory);

@@ -3,7 +3,7 @@
 #ifndef QUERN_BACKENDS_VULKAN_PHYSICAL_H
 #define QUERN_BACKENDS_VULKAN_PHYSICAL_H
 
-#include "backends/vulkan/symbols.h"
+#include "backends/vulkan/matrices.h"
 
 /* One heap as the host sees it: a memory type, the best of its kind. */
 typedef struct qv_heap {
@@ -30,6 +30,7 @@ typedef struct qv_physical {
     int has_size_control;     /* a pipeline can require the size of its subgroups */
     int integer_dot, float16; /* kernels may use them */
     int dot_is_quick;         /* four products of bytes are one instruction */
+    qv_matrices matrices;     /* of 16-bit floats; kernels may use them */
     char unusable[256];       /* why it cannot be used; "": it can */
     uint32_t heap_count, weight_heap, host_heap;
     qv_heap heaps[QP_MAX_HEAPS];
