@@ -161,7 +161,7 @@ void main()
 #ifdef QV_GRID
     grid = push.params + p.grid;
 #endif
-    uint end = min(live_rows(p.live, p.rows) * p.chosen, push.end_item);
+    uint end = min(live_rows(p.live, p.rows, p.x) * p.chosen, push.end_item);
     for (uint e = gl_WorkGroupID.y; e <= p.experts; e += gl_NumWorkGroups.y) {
         uvec2 found = uvec2(0, push.first_item);
         while (found.y < end) {

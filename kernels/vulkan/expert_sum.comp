@@ -11,7 +11,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer par
 void main()
 {
     params a = params(push.params);
-    uint m = push.first + gl_GlobalInvocationID.x, rows = min(live_rows(a.p.live, a.p.rows), push.end_item);
+    uint m = push.first + gl_GlobalInvocationID.x, rows = min(live_rows(a.p.live, a.p.rows, a.p.x), push.end_item);
     if (m >= push.m)
         return;
     for (uint row = push.first_item + gl_WorkGroupID.y; row < rows; row += gl_NumWorkGroups.y) {
