@@ -114,6 +114,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                                .pNext = more,
                                                .shaderFloat16 = p->matrices.height != 0,
+                                               .vulkanMemoryModel = p->matrices.height != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,
                                                .scalarBlockLayout = VK_TRUE,

@@ -302,6 +302,9 @@ qp_status qv_attach_grid(qv_plan *plan, qp_format format, size_t place, qp_text 
 uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t m)
 {
     uint64_t limit = qv_rate_limit(device, QP_OP_MATMUL) / (work_of_row ? work_of_row : 1) / QV_GROUP * QV_GROUP;
+    uint64_t most =
+        QV_MAX_GROUPS / QV_GROUP * QV_GROUP; /* as many workgroups as there may be: kernels do not loop over rows of W */
+    limit = limit < most ? limit : most;
     return limit < QV_GROUP ? QV_GROUP : limit < m ? (uint32_t)limit : m;
 }
 

@@ -249,7 +249,7 @@ enum { LANES_ROWS = 4, LANES_TOKENS = 8 }; /* as in expert_matmul_lanes.comp: of
 
 static const char *lanes_lacks(const qv_physical *physical)
 {
-    return physical->lanes ? NULL : "subgroups are not always of 8 or of 16";
+    return physical->lanes && physical->has_ballot ? NULL : "subgroups are not always of 8 or of 16, or have no ballots";
 }
 
 static const char *lanes_refuses(const qp_device *device, const qp_op *op)

@@ -13,9 +13,21 @@ _Static_assert(sizeof(struct qv_matmul_texels_params) <= QV_PUSH_BYTES, "paramet
 enum { TEXEL = 16, ROWS = 8, TOKENS = 4 }; /* rows of W and, where there are several, tokens that a subgroup takes */
 enum { QUADS, WORDS, HALVES, X };          /* bindings; of W in texels of 16, 4 and 2 bytes, and x */
 
+/* What a row takes, and how far apart rows are: a single one has no stride. */
 static uint64_t row_bytes(const qp_tensor *w)
 {
-    return w->layout == QV_LAYOUT_PLANES ? qv_weight_row(w->format, w->layout, w->ne[0]) : (uint64_t)w->nb[1];
+    return qv_weight_row(w->format, w->layout, w->ne[0]);
+}
+
+static uint64_t row_step(const qp_tensor *w)
+{
+    return w->layout == QV_LAYOUT_PLANES || w->ne[1] == 1 ? row_bytes(w) : (uint64_t)w->nb[1];
+}
+
+/* Rows of plain numbers must begin with a texel; planes always do. */
+static int begins_with_texels(const qp_tensor *w)
+{
+    return w->layout == QV_LAYOUT_PLANES || (w->offset | row_step(w)) % TEXEL == 0;
 }
 
 /* Bytes of W that one dispatch may see: all its views have room for them, and kernels count them in 32 bits. */
@@ -42,18 +54,20 @@ const char *qv_matmul_texels_lacks(const qv_physical *physical)
 const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op)
 {
     const qv_physical *physical = device->physical;
-    const qp_tensor *w = &op->src[QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
+    const qp_tensor *w = &op->src[QP_MATMUL_W], *w2 = &op->src[QP_MATMUL_W2], *x = &op->src[QP_MATMUL_X];
     if (w->ne[0] % 32)
         return "K is no multiple of 32";
-    if (w->layout != QV_LAYOUT_PLANES && (qv_has_planes(w->format) || (w->offset | (uint64_t)w->nb[1]) % TEXEL))
-        return qv_has_planes(w->format) ? "W is not packed" : "W has rows that do not start at multiples of 16 bytes";
+    if (w->layout != QV_LAYOUT_PLANES && qv_has_planes(w->format))
+        return "W is not packed";
+    if (!begins_with_texels(w) || (qv_present(w2) && !begins_with_texels(w2)))
+        return "W has rows that do not start at multiples of 16 bytes";
     if ((x->offset | qv_stride(x, 2)) % TEXEL)
         return "x has rows that do not start at multiples of 16 bytes";
-    if (qv_present(&op->src[QP_MATMUL_W2]) && qv_present(&op->src[QP_MATMUL_RESIDUAL]))
+    if (qv_present(w2) && qv_present(&op->src[QP_MATMUL_RESIDUAL]))
         return "it is gated and adds a residual"; /* the gate waits in dst, which may be the residual's place */
     if (x->ne[2] > QV_MAX_GROUPS * TOKENS)
         return "there are more tokens than workgroups for them";
-    if (row_bytes(w) * ROWS > most_bytes(physical, w) || x_bytes(x) / TEXEL > qv_view_texels(physical) - qv_view_alignment(physical))
+    if (row_step(w) * ROWS > most_bytes(physical, w) || x_bytes(x) / TEXEL > qv_view_texels(physical) - qv_view_alignment(physical))
         return "rows are longer than a view can be";
     return NULL;
 }
@@ -80,7 +94,7 @@ static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text
     const qp_tensor *w = &op->src[second ? QP_MATMUL_W2 : QP_MATMUL_W], *x = &op->src[QP_MATMUL_X];
     const qp_tensor *residual = &op->src[QP_MATMUL_RESIDUAL];
     const qp_matmul_params *from = &op->p.matmul;
-    uint64_t w_row = row_bytes(w);
+    uint64_t w_row = row_step(w);
     struct qv_matmul_texels_params p = {.bias = qv_address(&op->src[second ? QP_MATMUL_BIAS2 : QP_MATMUL_BIAS]),
                                         .residual = qv_address(residual),
                                         .dst = qv_address(&op->dst),
@@ -97,11 +111,10 @@ static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text
                                         .act = second ? QP_ACT_NONE : from->act,
                                         .second = (uint32_t)second};
     uint32_t lanes = plan->device->physical->lanes, m = (uint32_t)w->ne[1], tokens = p.rows > 1 ? TOKENS : 1;
-    qv_constants c = qv_make_constants(
-        lanes, 4, (const uint32_t[][2]){{1, tokens}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
+    qv_constants c =
+        qv_make_constants(lanes, 4, (const uint32_t[][2]){{1, tokens}, {3, ROWS}, {4, lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
     uint64_t work_of_row = (uint64_t)p.k * p.rows, most = most_bytes(plan->device->physical, w) / w_row / ROWS * ROWS;
     uint32_t step = qv_rows_at_once(plan->device, work_of_row, m);
-    most = most < QV_MAX_GROUPS * ROWS ? most : QV_MAX_GROUPS * ROWS; /* the kernel does not loop over rows */
     step = step < most ? step : (uint32_t)most;
     char name[48];
     snprintf(name, sizeof name, "matmul_texels_%s", qv_format_name(w->format));
@@ -112,11 +125,11 @@ static qp_status launch_half(qv_plan *plan, const qp_op *op, int second, qp_text
         p.first = first;
         p.m = count;
         p.w = into_view(plan, offset);
-        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, ROWS), qv_groups(p.rows, tokens), work_of_row * count,
-                                  error);
+        status = qv_plan_dispatch(plan, name, &c, &p, sizeof p, qv_groups(count, ROWS), qv_groups(p.rows, tokens),
+                                  work_of_row * count, error);
         if (status)
             break;
-        see(plan, QUADS, w->layout == QV_LAYOUT_PLANES ? HALVES : QUADS, w->buffer, offset, count * w_row);
+        see(plan, QUADS, w->layout == QV_LAYOUT_PLANES ? HALVES : QUADS, w->buffer, offset, (count - 1) * w_row + row_bytes(w));
         see(plan, X, X, x->buffer, x->offset, x_bytes(x));
         status = qv_attach_grid(plan, w->format, offsetof(struct qv_matmul_texels_params, grid), error);
     }

@@ -93,6 +93,8 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
                      eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     /* where the driver may choose another size for a kernel, or does not tell, subgroups may not be full */
     int fixed = sizes.minSubgroupSize == p->subgroup && sizes.maxSubgroupSize == p->subgroup;
+    p->has_ballot = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
+                    eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
     p->lanes = p->has_shuffle && fixed && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
     p->team = p->has_size_control && p->has_shuffle ? team_of(&sizes) : 0;
     p->dot_is_quick = (int)dot.integerDotProduct4x8BitPackedSignedAccelerated;
@@ -145,7 +147,7 @@ static void read_features(const qv_loader *loader, qv_physical *p)
     refuse(p, (int)twelve.storageBuffer8BitAccess, "storageBuffer8BitAccess");
     p->float16 = (int)twelve.shaderFloat16;
     p->integer_dot = (int)dot.shaderIntegerDotProduct;
-    if (!matrices.cooperativeMatrix || !p->float16)
+    if (!matrices.cooperativeMatrix || !p->float16 || !twelve.vulkanMemoryModel) /* glslang asks for the last with matrices */
         p->matrices.height = 0;
     p->has_size_control = sizes.subgroupSizeControl && sizes.computeFullSubgroups;
     if (!p->has_size_control)

@@ -113,7 +113,8 @@ static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_con
     return !strcmp(pipeline->shader->name, shader) && qv_constants_same(&pipeline->constants, constants);
 }
 
-static qp_status find_locked(qp_device *device, const char *shader, const qv_constants *constants, qv_pipeline **out, qp_text *error)
+static qp_status find_locked(qp_device *device, const char *shader, const qv_constants *constants, qv_pipeline **out,
+                             qp_text *error)
 {
     for (*out = device->pipelines.first; *out; *out = (*out)->next)
         if (is_same(*out, shader, constants))

@@ -75,9 +75,10 @@ static uint64_t patience_ms(const qp_device *device)
 static int has_hung(qp_device *device)
 {
     qv_queue *queue = &device->queue;
-    uint64_t done = 0, now = now_ns();
+    uint64_t done = 0;
     int hung = 0;
     pthread_mutex_lock(&queue->lock);
+    uint64_t now = now_ns(); /* not before others' looks */
     if (!device->vk.GetSemaphoreCounterValue(device->handle, queue->done, &done)) {
         uint64_t passed = now - queue->looked_ns;
         queue->still_ns += passed < LONGEST_LOOK_NS ? passed : LONGEST_LOOK_NS; /* the process may have been stopped for hours */

@@ -61,7 +61,7 @@ void qv_rate_init(qp_device *device)
     set_up(rate, guess(device->physical->properties.deviceType), wish_is("off"));
     if (wish_is("always") || rate->is_measured)
         return;
-    record *kept = qv_cache_load(device->physical, QV_CACHE_RATE, &size);
+    record *kept = device->variant ? NULL : qv_cache_load(device->physical, QV_CACHE_RATE, &size);
     if (kept && size == sizeof *kept && kept->mark == qv_shaders_mark() && kept->speeds.products >= LEAST_RATE &&
         kept->speeds.others >= LEAST_RATE) {
         set_up(rate, kept->speeds, 1);
@@ -243,10 +243,17 @@ static void measure(qp_device *device)
     found.speeds.others = found.speeds.others > LEAST_RATE ? found.speeds.others : LEAST_RATE;
     atomic_store(&device->rate.products, found.speeds.products);
     atomic_store(&device->rate.others, found.speeds.others);
-    qv_cache_save(device->physical, QV_CACHE_RATE, &found, sizeof found);
+    if (!device->variant) /* other kernels' speed is nobody else's */
+        qv_cache_save(device->physical, QV_CACHE_RATE, &found, sizeof found);
     qv_log(QP_LOG_INFO, "%s: measured %llu million multiply-adds a second in products, %llu million in attention",
            device->physical->properties.deviceName, (unsigned long long)products / 1000000,
            (unsigned long long)attention / 1000000);
+}
+
+static void slow_down(_Atomic uint64_t *speed, uint32_t seen)
+{
+    uint64_t less = atomic_load(speed) / WHOLE * seen;
+    atomic_store(speed, less > LEAST_RATE ? less : LEAST_RATE);
 }
 
 void qv_rate_learn(qp_device *device)
@@ -264,8 +271,8 @@ void qv_rate_learn(qp_device *device)
         return;
     qv_log(QP_LOG_INFO, "%s: submissions took longer than %u ms: programs made from now on are cut smaller",
            device->physical->properties.deviceName, device->max_submit_ms);
-    atomic_store(&rate->products, atomic_load(&rate->products) / WHOLE * seen);
-    atomic_store(&rate->others, atomic_load(&rate->others) / WHOLE * seen);
+    slow_down(&rate->products, seen);
+    slow_down(&rate->others, seen);
 }
 
 /* ---- what runs show ---- */

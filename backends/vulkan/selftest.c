@@ -170,6 +170,7 @@ static uint64_t hash_uses(const char *name, const qv_uses *uses)
     for (uint32_t i = 0; i < uses->count; i++) {
         const qv_constants *c = &uses->list[i].constants;
         sum = qv_hash(sum, uses->list[i].shader, strlen(uses->list[i].shader) + 1);
+        sum = qv_hash(sum, &c->subgroup, sizeof c->subgroup);
         sum = qv_hash(sum, c->ids, c->count * sizeof c->ids[0]);
         sum = qv_hash(sum, c->values, c->count * sizeof c->values[0]);
     }
@@ -224,7 +225,7 @@ static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant
     out->verdict = verdict >= QV_WRONG ? QV_WRONG : (uint32_t)verdict;
     /* A device may be lost for reasons of its own: only where something else takes the kernel's place is that held against it. */
     int has_other = variant[1].name != NULL;
-    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict >= QV_LOST && has_other);
+    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict == QV_LOST && has_other);
     s->unable = verdict == QV_HUNG;
     if (s->unable || atomic_load(&s->bench->lost))
         close_bench(s);

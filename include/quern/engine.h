@@ -221,7 +221,7 @@ QUERN_API quern_status quern_session_prefill(quern_session *session, const int32
 typedef struct quern_snapshot quern_snapshot;
 
 /* Touches no device, so that a session whose device was lost can be asked, and then destroyed, and its model and device with it.
- * Where an eval or prefill failed because of that, the snapshot has all tokens that it was given, as if it had succeeded.
+ * Where an eval or prefill failed because of that, the snapshot has all tokens that the first such one was given, as if it had succeeded.
  * Where the session's device multiplies quantised weights with float activations the snapshot has QUERN_SESSION_FLOAT, so that a
  * device that would quantise them gives the same numbers, and the same greedy text, more slowly. */
 QUERN_API quern_status quern_session_snapshot(const quern_session *session, quern_snapshot **out, quern_error *error);

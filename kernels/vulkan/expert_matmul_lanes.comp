@@ -7,6 +7,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #include "common.glsl"
 #include "activations.glsl"
 #include "weights.glsl"
@@ -99,7 +100,7 @@ void dot_rows(uint64_t weights, uint64_t w_row)
             [[unroll]] for (uint lane = 0; lane < LANES; lane++)
                 [[unroll]] for (uint e = 0; e < EACH; e++) {
                     uint k = lane * EACH + e;
-                    float shared_x = subgroupBroadcast(x[e], lane);
+                    float shared_x = subgroupShuffle(x[e], lane);
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
                         sums[r] += w[8 * r + k / 4][k % 4] * shared_x;
                 }

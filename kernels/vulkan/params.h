@@ -3,7 +3,7 @@
  * the same text, by the GLSL one: 64-bit members first, then 32-bit ones, so that both lay them out alike.
  *
  * Tensors are device addresses; 0: not there. Strides are bytes: _head of dimension 1, _row of dimension 2. `live` is the
- * address of the live row count. Kernels loop over rows, heads and elements, so that any number of workgroups is right. */
+ * address of the live row count. Kernels loop over rows, heads and elements, so that any number of workgroups is right; over rows of W they do not. */
 #ifndef QUERN_KERNELS_VULKAN_PARAMS_H
 #define QUERN_KERNELS_VULKAN_PARAMS_H
 
