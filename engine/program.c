@@ -159,8 +159,8 @@ quern_status program_make(program *p, quern_model *model, const program_memory *
     quern_status status = program_list_ops(p, model, memory, &graph, &ops, error);
     if (status == QP_OK) {
         qp_program_desc desc = describe(p, memory, ops);
+        p->floats_anyway = takes_floats(p, model, ops); /* before: devices may keep open what answers, until a program is made */
         status = quern_program_create(model->device, &desc, &p->made, error);
-        p->floats_anyway = takes_floats(p, model, ops);
     }
     quern_graph_destroy(graph);
     return status;

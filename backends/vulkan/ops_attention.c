@@ -122,10 +122,11 @@ static cut cut_up(const qp_device *device, const qp_op *op, const attention_kern
 }
 
 /* Bytes of the partial results. */
-static uint64_t partial_bytes(const qp_op *op, const cut *c)
+static uint64_t partial_bytes(const qp_device *device, const qp_op *op, const attention_kernel *kernel)
 {
-    uint64_t states = (uint64_t)(op->dst.ne[1] * op->dst.ne[2]) * c->parts;
-    return c->parts > 1 ? states * (uint64_t)(op->dst.ne[0] + 2) * sizeof(float) : 0;
+    cut c = cut_up(device, op, kernel);
+    uint64_t states = (uint64_t)(op->dst.ne[1] * op->dst.ne[2]) * c.parts;
+    return c.parts > 1 ? states * (uint64_t)(op->dst.ne[0] + 2) * sizeof(float) : 0;
 }
 
 /* ---- launch ---- */
@@ -230,8 +231,7 @@ static const char *lanes_refuses(const qp_device *device, const qp_op *op)
 static uint64_t lanes_scratch(const qp_device *device, const qp_op *op)
 {
     attention_kernel kernel = lanes_kernel(device);
-    cut c = cut_up(device, op, &kernel);
-    return partial_bytes(op, &c);
+    return partial_bytes(device, op, &kernel);
 }
 
 static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
@@ -272,8 +272,7 @@ static attention_kernel tiles_kernel(const qp_device *device)
 static uint64_t tiles_scratch(const qp_device *device, const qp_op *op)
 {
     attention_kernel kernel = tiles_kernel(device);
-    cut c = cut_up(device, op, &kernel);
-    return partial_bytes(op, &c);
+    return partial_bytes(device, op, &kernel);
 }
 
 static qp_status launch_tiles(qv_plan *plan, const qp_op *op, qp_text *error)

@@ -51,7 +51,8 @@ typedef struct qv_plan {
     int waits;                              /* the next dispatch waits */
 } qv_plan;
 
-/* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut: kernels loop. */
+/* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut, and kernels loop over rows, tokens and elements, but for rows
+ * of W: those who launch products ask for no more of them at once than qv_rows_at_once says. */
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error);
 

@@ -2,9 +2,11 @@
  * What is known of the kernels of a device: asked for, found out, kept, told. */
 #include "backends/vulkan/selftest.h"
 
+#include "backends/vulkan/build_id.h"
 #include "backends/vulkan/cache.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/weights.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -157,11 +159,22 @@ static void save(qv_selftest *s)
 
 /* ---- names and numbers ---- */
 
+static void lower(char *name)
+{
+    for (char *c = name; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+}
+
 void qv_selftest_name(const char *kernel, const qv_variant *variant, char out[64])
 {
     snprintf(out, 64, "%s.%s", kernel, variant->name);
-    for (char *c = out; *c; c++)
-        *c = (char)tolower((unsigned char)*c);
+    lower(out);
+}
+
+void qv_selftest_packing_name(qp_format format, char out[64])
+{
+    snprintf(out, 64, "pack_%s", qv_format_name(format));
+    lower(out);
 }
 
 static uint64_t hash_uses(const char *name, const qv_uses *uses)
@@ -180,8 +193,8 @@ static uint64_t hash_uses(const char *name, const qv_uses *uses)
 /* With the code, so that another build of a kernel is another one; and with what the tests are like. */
 static uint64_t hash_code(uint64_t use, const qv_uses *uses)
 {
-    enum { TESTS = 1 }; /* another number where tests have become stricter */
-    uint64_t sum = use + TESTS;
+    enum { TESTS = 2 }; /* another number where tests have become stricter */
+    uint64_t sum = qv_hash(use + TESTS, qv_build_id(), strlen(qv_build_id()));
     for (uint32_t i = 0; i < uses->count; i++) {
         const qv_shader *shader = qv_shader_find(uses->list[i].shader);
         if (shader)
@@ -209,7 +222,44 @@ int qv_selftest_same(const qv_uses *a, const qv_uses *b)
 
 /* ---- questions ---- */
 
-static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant, const qp_op *op, entry *e)
+/* What is asked about: a variant for such ops, or (row NULL) the packing of weights of this format. */
+typedef struct question {
+    char name[64];
+    qv_uses uses;
+    uint64_t use;
+    const qv_op_row *row;
+    const qv_variant *variant;
+    const qp_op *op;
+    qp_format format;
+} question;
+
+static qp_status ask_of_variant(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op,
+                                const char *kernel, question *out)
+{
+    *out = (question){.row = row, .variant = variant, .op = op};
+    qv_selftest_name(kernel, variant, out->name);
+    qp_status status = qv_selftest_uses(device, variant, op, &out->uses);
+    out->use = hash_uses(out->name, &out->uses);
+    return status;
+}
+
+static void ask_of_packing(qp_format format, question *out)
+{
+    *out = (question){.format = format};
+    qv_selftest_packing_name(format, out->name);
+    out->uses.count = 1;
+    snprintf(out->uses.list[0].shader, sizeof out->uses.list[0].shader, "pack");
+    out->uses.list[0].constants = qv_packer(format);
+    out->use = hash_uses(out->name, &out->uses);
+}
+
+/* Is there something to put in its place? The host packs as well. */
+static int has_other(const question *q)
+{
+    return !q->row || q->variant[1].name != NULL;
+}
+
+static void test(qv_selftest *s, const question *q, entry *e)
 {
     record *out = &e->what;
     qp_text words = {out->words, sizeof out->words};
@@ -221,11 +271,11 @@ static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant
         s->unable = 1;
         return;
     }
-    qv_verdict verdict = qv_selftest_run(s->bench, row, variant, op, &words);
+    qv_verdict verdict = q->row ? qv_selftest_run(s->bench, q->row, q->variant, q->op, &words)
+                                : qv_selftest_run_packing(s->bench, q->format, &words);
     out->verdict = verdict >= QV_WRONG ? QV_WRONG : (uint32_t)verdict;
     /* A device may be lost for reasons of its own: only where something else takes the kernel's place is that held against it. */
-    int has_other = variant[1].name != NULL;
-    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict == QV_LOST && has_other);
+    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict == QV_LOST && has_other(q));
     s->unable = verdict == QV_HUNG;
     if (s->unable || atomic_load(&s->bench->lost))
         close_bench(s);
@@ -235,24 +285,23 @@ static void test(qv_selftest *s, const qv_op_row *row, const qv_variant *variant
 }
 
 /* round: 0 to believe what is on disk. An entry that is there already stays, since its words may be in use, behind the new one. */
-static entry *learn(qv_selftest *s, uint64_t use, const qv_uses *uses, const char *name, const qv_op_row *row,
-                    const qv_variant *variant, const qp_op *op, uint32_t round)
+static entry *learn(qv_selftest *s, const question *q, uint32_t round)
 {
     entry *e = qv_alloc_zeroed(sizeof *e);
     if (!e)
         return NULL;
     if (!s->is_read)
         read_kept(s);
-    e->use = use;
-    e->what.key = hash_code(use, uses);
-    snprintf(e->what.name, sizeof e->what.name, "%s", name);
+    e->use = q->use;
+    e->what.key = hash_code(q->use, &q->uses);
+    snprintf(e->what.name, sizeof e->what.name, "%s", q->name);
     const record *kept = s->is_anew || round ? NULL : find_kept(s, e->what.key);
     e->round = round;
     e->is_old = e->is_kept = kept != NULL;
     if (kept)
         e->what = *kept;
     else
-        test(s, row, variant, op, e);
+        test(s, q, e);
     e->next = s->entries;
     s->entries = e;
     return e;
@@ -266,40 +315,24 @@ static entry *find(const qv_selftest *s, uint64_t use)
     return e;
 }
 
-const char *qv_selftest_fault(const qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op,
-                              const char *kernel)
+static const char *fault_of(qv_selftest *s, const question *q)
 {
-    qv_selftest *s = device->selftest;
-    qv_uses uses;
-    char name[64];
-    if (!s || qv_selftest_uses(s->device, variant, op, &uses))
-        return NULL;
-    qv_selftest_name(kernel, variant, name);
-    uint64_t use = hash_uses(name, &uses);
     pthread_mutex_lock(&s->lock);
-    entry *e = find(s, use);
+    entry *e = find(s, q->use);
     if (!e)
-        e = learn(s, use, &uses, name, row, variant, op, 0);
+        e = learn(s, q, 0);
     const char *fault = e && e->what.verdict == QV_WRONG ? e->what.words : NULL; /* never changes again */
     pthread_mutex_unlock(&s->lock);
     return fault;
 }
 
-int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op, const char *kernel,
-                      uint32_t round, qp_kernel_result *out)
+static int ask_again(qv_selftest *s, const question *q, uint32_t round, qp_kernel_result *out)
 {
-    qv_selftest *s = device->selftest;
-    qv_uses uses;
-    *out = (qp_kernel_result){.struct_size = sizeof *out};
-    qv_selftest_name(kernel, variant, out->kernel);
-    if (qv_selftest_uses(device, variant, op, &uses))
-        return 0;
-    uint64_t use = hash_uses(out->kernel, &uses);
     pthread_mutex_lock(&s->lock);
-    const entry *e = find(s, use);
+    const entry *e = find(s, q->use);
     int is_new = !e || e->round != round;
     if (is_new)
-        e = learn(s, use, &uses, out->kernel, row, variant, op, round);
+        e = learn(s, q, round);
     if (e) {
         out->result = e->what.verdict;
         snprintf(out->words, sizeof out->words, "%s", e->what.words);
@@ -308,15 +341,39 @@ int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant 
     return is_new;
 }
 
-void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_variant *variant, const char *fault,
-                      const qv_variant *instead)
+const char *qv_selftest_fault(const qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op,
+                              const char *kernel)
 {
-    if (atomic_load(&device->rate.is_measuring)) /* nobody asked for that kernel yet */
-        return;
     qv_selftest *s = device->selftest;
-    char name[64];
+    question q;
+    return s && !ask_of_variant(s->device, row, variant, op, kernel, &q) ? fault_of(s, &q) : NULL;
+}
+
+int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op, const char *kernel,
+                      uint32_t round, qp_kernel_result *out)
+{
+    question q;
+    qp_status status = ask_of_variant(device, row, variant, op, kernel, &q);
+    *out = (qp_kernel_result){.struct_size = sizeof *out};
+    memcpy(out->kernel, q.name, sizeof q.name);
+    return !status && ask_again(device->selftest, &q, round, out);
+}
+
+int qv_selftest_packing_again(qp_device *device, qp_format format, uint32_t round, qp_kernel_result *out)
+{
+    question q;
+    ask_of_packing(format, &q);
+    *out = (qp_kernel_result){.struct_size = sizeof *out};
+    memcpy(out->kernel, q.name, sizeof q.name);
+    return ask_again(device->selftest, &q, round, out);
+}
+
+/* ---- warnings ---- */
+
+static void warn_once(const qp_device *device, const char *name, const char *fault, const char *instead)
+{
+    qv_selftest *s = device->selftest;
     int told = 0, old = 0;
-    qv_selftest_name(kernel, variant, name);
     pthread_mutex_lock(&s->lock);
     for (entry *e = s->entries; e; e = e->next)
         if (!strcmp(e->what.name, name)) {
@@ -330,6 +387,29 @@ void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_vari
             QP_LOG_WARN,
             "the kernel %s fails its test on %s, driver %s (%s%s); %s takes its place. Another version of the driver may be right; "
             "quern selftest --kernels --only %s tests anew",
-            name, device->physical->properties.deviceName, device->physical->driver, fault, old ? "; found earlier" : "",
-            instead->name, name);
+            name, device->physical->properties.deviceName, device->physical->driver, fault, old ? "; found earlier" : "", instead,
+            name);
+}
+
+void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_variant *variant, const char *fault,
+                      const qv_variant *instead)
+{
+    char name[64];
+    if (atomic_load(&device->rate.is_measuring)) /* nobody asked for that kernel yet */
+        return;
+    qv_selftest_name(kernel, variant, name);
+    warn_once(device, name, fault, instead->name);
+}
+
+int qv_selftest_packing_fails(qp_device *device, qp_format format)
+{
+    qv_selftest *s = device->selftest;
+    question q;
+    if (!s)
+        return 0;
+    ask_of_packing(format, &q);
+    const char *fault = fault_of(s, &q);
+    if (fault)
+        warn_once(device, q.name, fault, "the host");
+    return fault != NULL;
 }

@@ -26,8 +26,13 @@ const char *qv_selftest_fault(const qp_device *device, const qv_op_row *row, con
 void qv_selftest_warn(const qp_device *device, const char *kernel, const qv_variant *variant, const char *fault,
                       const qv_variant *instead);
 
+/* Is the device not to pack weights of this format, because the kernel that does so is faulty here? Warns of it once. */
+int qv_selftest_packing_fails(qp_device *device, qp_format format);
+
 /* The name of a kernel in words: "matmul_q4_k.lanes". */
 void qv_selftest_name(const char *kernel, const qv_variant *variant, char out[64]);
+/* And "pack_q4_k". */
+void qv_selftest_packing_name(qp_format format, char out[64]);
 
 /* Closes what tests have open, and writes down what they found. The next question opens it again. Thread rule: any. */
 void qv_selftest_rest(qp_device *device);
@@ -36,6 +41,9 @@ void qv_selftest_rest(qp_device *device);
  * that grows. */
 int qv_selftest_again(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *op, const char *kernel,
                       uint32_t round, qp_kernel_result *out);
+
+/* The same for the packing of weights of this format. */
+int qv_selftest_packing_again(qp_device *device, qp_format format, uint32_t round, qp_kernel_result *out);
 
 /* Every kernel that the device could run; see qp_kernels (selftest_all.c). */
 qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
@@ -54,6 +62,9 @@ typedef enum qv_verdict {
 /* Runs the variant on tensors like those of an op, on a device that takes no other variant. words: what is wrong with it, or why it
  * could not be tested. */
 qv_verdict qv_selftest_run(qp_device *device, const qv_op_row *row, const qv_variant *variant, const qp_op *like, qp_text *words);
+
+/* Packs rows of this format by the device (selftest_packing.c); verdict and words as above. */
+qv_verdict qv_selftest_run_packing(qp_device *device, qp_format format, qp_text *words);
 
 /* Contiguous rows, or with a gap after each where `apart` (in the last dimension that counts rows only). */
 void qv_test_lay_out(qp_tensor *t, int apart);

@@ -131,11 +131,25 @@ static void try_products(round *r, qp_format format, int64_t rows, int gated)
     try_op(r, &op);
 }
 
+/* Where the device packs weights at all: elsewhere the host writes them where they belong. */
+static void try_packing(round *r, qp_format format)
+{
+    const qv_physical *p = r->device->physical;
+    char name[64];
+    qp_kernel_result result;
+    qv_selftest_packing_name(format, name);
+    if (p->heaps[p->weight_heap].flags & QP_HEAP_HOST_VISIBLE || !qv_has_planes(format) || (r->only && !strstr(name, r->only)))
+        return;
+    if (qv_selftest_packing_again(r->device, format, r->number, &result))
+        tell(r, &result);
+}
+
 static void try_weights(round *r)
 {
     for (qp_format format = 0; format < QP_FORMAT_LIMIT; format++) {
         if (!qv_is_weight_format(format))
             continue;
+        try_packing(r, format);
         qp_op op = {.kind = QP_OP_GET_ROWS, .dst = floats(K, 1, MANY), .p.get_rows = {1}};
         op.src[QP_GET_ROWS_TABLE] = weight(format, K, M, 1);
         op.src[QP_GET_ROWS_IDS] = numbers(MANY);

@@ -107,10 +107,12 @@ static int shape_expert_matmul(uint32_t i, qp_op *op, int *spare)
     return 1;
 }
 
-/* {cells, rows}; the heads of one or two KV heads */
+/* {cells, rows}; the heads of one or two KV heads. The spare ones: tiles of as many rows as there may be, of cells that are not cut
+ * into parts, and as many cells as there are, which may be cut by the time they take. */
 static int shape_attention(uint32_t i, qp_op *op, int *spare)
 {
-    static const int64_t sizes[][2] = {{37, 1}, {70, 19}, {9, 2}, {1100, 1}, {39, 66}, {300, 3}, {0, 1}, {0, 64}};
+    static const int64_t sizes[][2] = {{37, 1},  {70, 19}, {9, 2},    {1100, 1}, {39, 66}, {300, 3}, {100, 2},
+                                       {100, 4}, {100, 8}, {100, 16}, {100, 32}, {0, 1},   {0, 64}};
     enum { COUNT = sizeof sizes / sizeof *sizes, SPARE = 6 };
     if (i >= COUNT)
         return 0;

@@ -4,6 +4,7 @@
 #include "backends/vulkan/buffer.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
+#include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
 #include "kernels/common/formats.h"
 #include "kernels/common/grids.h"
@@ -146,21 +147,25 @@ static void pack_row(qp_format format, const uint8_t *from, uint8_t *to, uint64_
     }
 }
 
+void qv_weight_pack_rows(qp_format format, int64_t n, const void *from, void *to, int64_t rows)
+{
+    uint64_t disk_row = qv_weight_row(format, QP_LAYOUT_GGUF, n), row = qv_weight_row(format, QV_LAYOUT_PLANES, n);
+    for (int64_t r = 0; r < rows; r++)
+        pack_row(format, (const uint8_t *)from + (uint64_t)r * disk_row, (uint8_t *)to + (uint64_t)r * row,
+                 (uint64_t)n / qk_block_elements(format));
+}
+
 static void pack_rows(const qp_weight_desc *desc, const shape *s, const uint8_t *from, uint8_t *to, int64_t rows)
 {
-    if (s->layout == QP_LAYOUT_GGUF) {
+    if (s->layout == QP_LAYOUT_GGUF)
         memcpy(to, from, (uint64_t)rows * s->row);
-        return;
-    }
-    uint64_t blocks = (uint64_t)desc->ne[0] / qk_block_elements(desc->format);
-    for (int64_t r = 0; r < rows; r++)
-        pack_row(desc->format, from + (uint64_t)r * s->disk_row, to + (uint64_t)r * s->row, blocks);
+    else
+        qv_weight_pack_rows(desc->format, desc->ne[0], from, to, rows);
 }
 
 /* ---- packing where the host cannot see the weight ---- */
 
-/* The kernel for rows of this format. */
-static qp_status find_packer(qp_device *device, qp_format format, VkPipeline *out, qp_text *error)
+qv_constants qv_packer(qp_format format)
 {
     const planes *p = &table[format];
     uint32_t bytes = qk_block_bytes(format), all = bytes;
@@ -171,17 +176,19 @@ static qp_status find_packer(qp_device *device, qp_format format, VkPipeline *ou
         pairs[2 + i][0] = 1 + i;
         pairs[2 + i][1] = p->sizes[i] | p->offsets[i] << 16;
     }
-    qv_constants c = qv_make_constants(QV_GROUP, PARTS + 2, (const uint32_t(*)[2])pairs);
-    return qv_pipeline_get(device, "pack", &c, out, error);
+    return qv_make_constants(QV_GROUP, PARTS + 2, (const uint32_t(*)[2])pairs);
 }
 
-/* Rows as they are on disk into a slot, and from there, by the device, to their planes. Gives the slot back. */
+/* Rows as they are on disk into a slot, and from there, by the device, to their planes; no packer: what a slot holds is copied as it
+ * is, so they are packed before. Gives the slot back. */
 static qp_status pack_slot(const qp_weight_desc *desc, const shape *s, VkPipeline packer, const uint8_t *from, int64_t rows,
                            qp_buffer *to, uint64_t offset, qv_staging *slot, qp_text *error)
 {
-    memcpy(slot->buffer->mapped, from, (uint64_t)rows * s->disk_row);
-    if (s->layout == QP_LAYOUT_GGUF)
+    if (!packer) {
+        pack_rows(desc, s, from, (uint8_t *)slot->buffer->mapped, rows);
         return qv_staging_upload(to, offset, (uint64_t)rows * s->row, slot, error);
+    }
+    memcpy(slot->buffer->mapped, from, (uint64_t)rows * s->disk_row);
     struct qv_pack_params p = {.src = slot->buffer->address,
                                .dst = to->address + offset,
                                .rows = (uint32_t)rows,
@@ -214,11 +221,15 @@ static qp_status pack_long_rows(const qp_weight_desc *desc, const shape *s, cons
 static qp_status pack_staged(const qp_weight_desc *desc, const shape *s, const uint8_t *from, int64_t rows, qp_buffer *to,
                              uint64_t offset, qp_text *error)
 {
-    int64_t most = (int64_t)(QV_STAGING_BYTES / s->disk_row);
+    int64_t most = (int64_t)(QV_STAGING_BYTES / (s->disk_row > s->row ? s->disk_row : s->row));
     VkPipeline packer = VK_NULL_HANDLE;
     if (!most)
         return pack_long_rows(desc, s, from, rows, to, offset, error);
-    qp_status status = s->layout == QP_LAYOUT_GGUF ? QP_OK : find_packer(to->device, desc->format, &packer, error);
+    qp_status status = QP_OK;
+    if (s->layout == QV_LAYOUT_PLANES && !qv_selftest_packing_fails(to->device, desc->format)) {
+        qv_constants constants = qv_packer(desc->format);
+        status = qv_pipeline_get(to->device, "pack", &constants, &packer, error);
+    }
     for (int64_t r = 0, n; r < rows && !status; r += n) {
         qv_staging *slot;
         n = rows - r < most ? rows - r : most;

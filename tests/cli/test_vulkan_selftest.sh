@@ -146,6 +146,25 @@ is 1 "--strict"
 generate "$all"
 fails_with 'the kernel .*plain fails its test on' "nor does it generate"
 
+# packing by the device, on a card whose memory the host cannot see
+QUERN_VULKAN_STAGED=1
+export QUERN_VULKAN_STAGED
+rm -rf "$XDG_CACHE_HOME/quern"
+generate CreateShaderModule:0:break-bits
+is 0 "packing is broken: the answer comes all the same"
+check "and is right" cmp -s "$out" "$work/text"
+check "it is named, and what replaces it" said 'the kernel pack_q8_0 fails its test on .*wrong result: byte.*; the host takes its place'
+check "and held against no other kernel that reads weights" sh -c '! grep "fails its test" "$1" | grep -q "matmul\|get_rows"' x "$err"
+run selftest --device vulkan --kernels --only pack_
+is 0 "selftest --kernels: a mended driver"
+check "tests it for each format" test "$(grep -c '^ok  *pack_' "$out")" -gt 20
+generate ""
+check "and what was found holds from then on" test "$(warnings)" -eq 0
+rm -rf "$XDG_CACHE_HOME/quern"
+look QueueSubmit:1:lost
+check "lost while a test's tensors go up: held against no kernel" test "$(warnings)" -eq 0
+unset QUERN_VULKAN_STAGED
+
 # a driver that does not compile; one that loses the device; one without memory
 rm -rf "$XDG_CACHE_HOME/quern"
 look CreateComputePipelines:0:failed

@@ -11,6 +11,7 @@
  *           slow=MS     the call takes MS milliseconds more
  *           break       shader modules only: every addition of floats becomes a subtraction
  *           break=OP    the same for modules with an instruction of this number only (345: OpGroupNonUniformShuffle)
+ *           break-bits  modules without floats and barriers (pack.comp): every bitwise "or" becomes an "and"
  *   QUERN_VK_LIMIT=WHAT[,WHAT…]   the device says that it has no more than this, and refuses more:
  *     allocation=BYTES   maxMemoryAllocationSize (and maxBufferSize)
  *     least              what Vulkan 1.2 promises of any device: workgroups of 128, 16 KiB of shared memory, and so on
@@ -56,6 +57,8 @@ typedef enum call {
         CALL_COUNT
 } call;
 
+enum { BITS = UINT16_MAX }; /* as the number of an instruction, which it is of none */
+
 typedef enum action { NOTHING, LOST, OOM, OOM_HOST, FAILED, HANG, LIE, SLOW, BREAK } action;
 
 typedef struct fault {
@@ -98,11 +101,14 @@ static action parse_action(const char *text, unsigned *number)
         const char *name;
         action what;
     } table[] = {{"lost", LOST}, {"oom-host", OOM_HOST}, {"oom", OOM},    {"failed", FAILED},
-                 {"hang", HANG}, {"lie", LIE},           {"break", BREAK}};
+                 {"hang", HANG}, {"lie", LIE},           {"break-bits", BREAK},
+                 {"break", BREAK}};
     if (sscanf(text, "slow=%u", number) == 1)
         return SLOW;
     if (sscanf(text, "break=%u", number) == 1)
         return BREAK;
+    if (!strncmp(text, "break-bits", strlen("break-bits")))
+        *number = BITS;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (!strncmp(text, table[i].name, strlen(table[i].name)))
             return table[i].what;
@@ -369,7 +375,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_MapMemory(VkDevice device, VkDeviceM
 }
 
 /* SPIR-V: five words of header, then instructions with their length in the upper half of the first word. */
-enum { HEADER = 5, OP_FADD = 129, OP_FSUB = 131 };
+enum { HEADER = 5, OP_TYPE_FLOAT = 22, OP_FADD = 129, OP_FSUB = 131, OP_OR = 197, OP_AND = 199, OP_BARRIER = 224 };
 
 static int has_code(const uint32_t *code, size_t words, uint32_t number)
 {
@@ -379,12 +385,13 @@ static int has_code(const uint32_t *code, size_t words, uint32_t number)
     return 0;
 }
 
-static void break_code(uint32_t *code, size_t words)
+/* Every instruction of one number becomes one of another. */
+static void break_code(uint32_t *code, size_t words, uint32_t from, uint32_t to)
 {
     for (size_t i = HEADER; i < words;) {
         uint32_t length = code[i] >> 16;
-        if ((code[i] & 0xffff) == OP_FADD)
-            code[i] = length << 16 | OP_FSUB;
+        if ((code[i] & 0xffff) == from)
+            code[i] = length << 16 | to;
         if (!length)
             return;
         i += length;
@@ -395,16 +402,20 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_CreateShaderModule(VkDevice device, 
                                                                const VkAllocationCallbacks *a, VkShaderModule *out)
 {
     int broken = 0;
+    size_t words = info->codeSize / sizeof *info->pCode;
     VkResult r = strike(CALL_CreateShaderModule, &broken);
-    if (broken > 1)
-        broken = has_code(info->pCode, info->codeSize / sizeof *info->pCode, (uint32_t)broken);
+    int bits = broken == BITS;
+    if (bits)
+        broken = !has_code(info->pCode, words, OP_TYPE_FLOAT) && !has_code(info->pCode, words, OP_BARRIER);
+    else if (broken > 1)
+        broken = has_code(info->pCode, words, (uint32_t)broken);
     if (r || !broken)
         return r ? r : plain_CreateShaderModule(device, info, a, out);
     uint32_t *code = malloc(info->codeSize);
     if (!code)
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     memcpy(code, info->pCode, info->codeSize);
-    break_code(code, info->codeSize / sizeof *code);
+    break_code(code, words, bits ? OP_OR : OP_FADD, bits ? OP_AND : OP_FSUB);
     VkShaderModuleCreateInfo changed = *info;
     changed.pCode = code;
     r = plain_CreateShaderModule(device, &changed, a, out);
