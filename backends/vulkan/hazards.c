@@ -42,14 +42,38 @@ static int meets_any(const qv_access *a, const qv_access *list, uint32_t count)
     return 0;
 }
 
-int qv_hazards_add(qv_hazards *h, const qp_op *op, const qp_range *scratch)
+int qv_op_writes(const qp_op *op, const qp_tensor *t)
 {
-    qv_access reads[QP_OP_SOURCES + 1], writes[QP_OP_SOURCES + 2];
+    uint32_t changed = qk_op_written(op->kind);
+    qv_access it = access_of(t), dst = access_of(&op->dst);
+    int writes = meet(&it, &dst);
+    for (int i = 0; i < QP_OP_SOURCES && !writes; i++)
+        if (changed >> i & 1 && qv_present(&op->src[i])) {
+            qv_access a = access_of(&op->src[i]);
+            writes = meet(&it, &a);
+        }
+    return writes;
+}
+
+void qv_hazards_clear(qv_hazards *h)
+{
+    h->reads = h->writes = 0;
+}
+
+static qv_access access_of_range(const qp_range *r)
+{
+    return (qv_access){.buffer = r->buffer, .begin = r->offset, .end = r->offset + r->size};
+}
+
+int qv_hazards_add(qv_hazards *h, const qp_op *op, const qp_range *scratch, const qp_range *given)
+{
+    qv_access reads[QP_OP_SOURCES + 2], writes[QP_OP_SOURCES + 2];
     uint32_t read_count = 0, write_count = 0, changed = qk_op_written(op->kind);
     writes[write_count++] = access_of(&op->dst);
     if (scratch->buffer)
-        writes[write_count++] =
-            (qv_access){.buffer = scratch->buffer, .begin = scratch->offset, .end = scratch->offset + scratch->size};
+        writes[write_count++] = access_of_range(scratch);
+    if (given->buffer)
+        reads[read_count++] = access_of_range(given);
     if (qv_present(&op->live))
         reads[read_count++] = access_of(&op->live);
     for (int i = 0; i < QP_OP_SOURCES; i++) {
@@ -67,7 +91,7 @@ int qv_hazards_add(qv_hazards *h, const qp_op *op, const qp_range *scratch)
     for (uint32_t i = 0; i < write_count && !barrier; i++)
         barrier = meets_any(&writes[i], h->written, h->writes) || meets_any(&writes[i], h->read, h->reads);
     if (barrier)
-        h->reads = h->writes = 0;
+        qv_hazards_clear(h);
     for (uint32_t i = 0; i < read_count; i++)
         h->read[h->reads++] = reads[i];
     for (uint32_t i = 0; i < write_count; i++)

@@ -20,8 +20,14 @@ typedef struct qv_hazards {
     qv_access read[QV_ACCESSES], written[QV_ACCESSES];
 } qv_hazards;
 
-/* Adds the op, which writes its scratch memory (buffer NULL: it has none); 1 if a barrier must come before it, which empties the
- * rest. */
-int qv_hazards_add(qv_hazards *hazards, const qp_op *op, const qp_range *scratch);
+/* After a barrier. */
+void qv_hazards_clear(qv_hazards *hazards);
+
+/* Adds the op, which writes its scratch memory and reads what is given (buffer NULL: there is none); 1 if a barrier must come before
+ * it, which clears the rest. */
+int qv_hazards_add(qv_hazards *hazards, const qp_op *op, const qp_range *scratch, const qp_range *given);
+
+/* Does the op write bytes of the tensor? */
+int qv_op_writes(const qp_op *op, const qp_tensor *t);
 
 #endif

@@ -72,16 +72,11 @@ qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error)
     struct qv_matmul_params p = qv_matmul_params_of(op);
     uint32_t gated = (uint32_t)qv_matmul_is_gated(op), rows = gated ? GATED_ROWS : ROWS, team = physical->team;
     uint32_t wide = qv_matmul_is_wide(&op->src[QP_MATMUL_W], 1) && (!gated || qv_matmul_is_wide(&op->src[QP_MATMUL_W2], 1));
-    struct qv_quantise_params x = {.x = p.x,
-                                   .dst = qv_plan_scratch(plan),
-                                   .live = p.live,
-                                   .k = p.k,
-                                   .rows = p.rows,
-                                   .x_row = p.x_row,
-                                   .dst_row = (uint32_t)halved_row(p.k)};
+    struct qv_quantise_params x = {
+        .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)halved_row(p.k)};
     qv_constants halve = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{6, QV_GROUP}});
-    qp_status status = qv_plan_dispatch(plan, "halve_activations", &halve, &x, sizeof x, p.rows, 1, (uint64_t)p.k * p.rows, error);
-    qv_plan_wait(plan);
+    qp_status status = qv_plan_convert(plan, "halve_activations", &halve, &op->src[QP_MATMUL_X], &x, halved_row(p.k) * p.rows,
+                                       (const uint64_t[]){p.rows, 1}, error);
     p.x = x.dst;
     p.x_row = x.dst_row;
     /* the last one exists for formats without blocks only */

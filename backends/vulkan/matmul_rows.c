@@ -113,14 +113,14 @@ uint64_t qv_dot_scratch(const qp_device *device, const qp_op *op)
 
 qp_status qv_quantise_activations(qv_plan *plan, const qp_op *op, struct qv_matmul_params *of, qp_text *error)
 {
-    uint64_t row = quantised_row(of->k), scratch = qv_plan_scratch(plan);
+    uint64_t row = quantised_row(of->k);
+    const qp_tensor *x = &op->src[QP_MATMUL_X];
     struct qv_quantise_params p = {
-        .x = of->x, .dst = scratch, .live = of->live, .k = of->k, .rows = of->rows, .x_row = of->x_row, .dst_row = (uint32_t)row};
-    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{5, qv_matmul_is_wide(&op->src[QP_MATMUL_X], 2)}});
-    qp_status status = qv_plan_dispatch(plan, "quantise_activations", &c, &p, sizeof p, qv_groups(of->k / 32, QV_GROUP), of->rows,
-                                        (uint64_t)of->k * of->rows, error);
-    qv_plan_wait(plan);
-    of->x = scratch;
+        .x = of->x, .live = of->live, .k = of->k, .rows = of->rows, .x_row = of->x_row, .dst_row = (uint32_t)row};
+    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{5, qv_matmul_is_wide(x, 2)}});
+    const uint64_t groups[] = {qv_groups(of->k / 32, QV_GROUP), of->rows};
+    qp_status status = qv_plan_convert(plan, "quantise_activations", &c, x, &p, row * of->rows, groups, error);
+    of->x = p.dst;
     of->x_row = (uint32_t)row;
     return status;
 }

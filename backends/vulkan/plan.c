@@ -2,6 +2,9 @@
 #include "backends/vulkan/plan.h"
 
 #include "backends/vulkan/buffer.h"
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/hazards.h"
+#include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 
 #include <stdio.h>
@@ -34,6 +37,25 @@ static void note_use(qv_uses *uses, const char *shader, const qv_constants *cons
     uses->count++;
 }
 
+qp_status qv_plan_begin(qv_plan *plan, uint32_t op, uint64_t scratch_bytes, qp_text *error)
+{
+    if (scratch_bytes > plan->scratch.size)
+        return qv_fail(error, QP_ERR_INVALID, "it needs %llu bytes of scratch memory; the program has %llu",
+                       (unsigned long long)scratch_bytes, (unsigned long long)plan->scratch.size);
+    plan->op = op;
+    plan->waits = 0;
+    plan->scratch_wanted = scratch_bytes;
+    plan->scratch_offset += plan->scratch_bytes; /* behind the last one's part */
+    plan->scratch_bytes = plan->given_bytes = 0;
+    return QP_OK;
+}
+
+void qv_plan_end(qv_plan *plan, const qp_op *op)
+{
+    if (plan->converted.bytes && qv_op_writes(op, &plan->converted.x))
+        plan->converted.bytes = 0;
+}
+
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error)
 {
@@ -42,7 +64,9 @@ qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants
                      .constant_place = UINT32_MAX,
                      .work = work,
                      .scratch = plan->scratch_offset,
-                     .scratch_bytes = plan->scratch_bytes,
+                     .scratch_bytes = plan->given_bytes ? 0 : plan->scratch_bytes,
+                     .given = plan->given_offset,
+                     .given_bytes = plan->given_bytes,
                      .waits = plan->waits};
     qp_status status = QP_OK;
     if (plan->uses)
@@ -149,10 +173,61 @@ qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t
     return status;
 }
 
-uint64_t qv_plan_scratch(const qv_plan *plan)
+/* Where nothing has an address, a plan is only to tell. */
+static uint64_t scratch_address(const qv_plan *plan, uint64_t offset)
 {
-    uint64_t start = plan->scratch.buffer ? plan->scratch.buffer->address : 0; /* none where a plan is only to tell */
-    return start + plan->scratch.offset + plan->scratch_offset;
+    return (plan->scratch.buffer ? plan->scratch.buffer->address : 0) + plan->scratch.offset + offset;
+}
+
+uint64_t qv_plan_scratch(qv_plan *plan)
+{
+    const qv_conversion *c = &plan->converted;
+    if (!plan->scratch_bytes) {
+        plan->scratch_bytes = plan->scratch_wanted;
+        if (plan->scratch_offset + plan->scratch_bytes > plan->scratch.size)
+            plan->scratch_offset = 0;
+        if (plan->scratch_offset < c->scratch + c->bytes && c->scratch < plan->scratch_offset + plan->scratch_bytes)
+            plan->converted.bytes = 0;
+    }
+    return scratch_address(plan, plan->scratch_offset);
+}
+
+static int is_converted(const qv_plan *plan, const char *shader, const qv_constants *constants, const qp_tensor *x,
+                        const struct qv_quantise_params *params)
+{
+    const qv_conversion *c = &plan->converted;
+    struct qv_quantise_params same = *params;
+    same.dst = c->params.dst;
+    return c->bytes && c->bytes == plan->scratch_wanted && c->x.buffer == x->buffer && !strcmp(c->shader, shader) &&
+           qv_constants_same(&c->constants, constants) && !memcmp(&c->params, &same, sizeof same);
+}
+
+/* What follows in this op only reads it. */
+static void give_conversion(qv_plan *plan)
+{
+    plan->given_offset = plan->converted.scratch;
+    plan->given_bytes = plan->converted.bytes;
+}
+
+qp_status qv_plan_convert(qv_plan *plan, const char *shader, const qv_constants *constants, const qp_tensor *x,
+                          struct qv_quantise_params *params, uint64_t bytes, const uint64_t groups[2], qp_text *error)
+{
+    bytes = (bytes + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT;
+    if (is_converted(plan, shader, constants, x, params)) {
+        params->dst = plan->converted.params.dst;
+        give_conversion(plan);
+        return QP_OK;
+    }
+    params->dst = qv_plan_scratch(plan);
+    qp_status status = qv_plan_dispatch(plan, shader, constants, params, sizeof *params, groups[0], groups[1],
+                                        (uint64_t)params->k * params->rows, error);
+    qv_plan_wait(plan);
+    if (bytes != plan->scratch_wanted) /* other dispatches write beside it: it is theirs alone */
+        return status;
+    plan->converted = (qv_conversion){
+        .bytes = bytes, .scratch = plan->scratch_offset, .shader = shader, .constants = *constants, .params = *params, .x = *x};
+    give_conversion(plan);
+    return status;
 }
 
 void qv_plan_wait(qv_plan *plan)

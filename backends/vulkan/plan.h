@@ -6,6 +6,7 @@
 
 #include "backends/vulkan/pipeline.h"
 #include "backends/vulkan/view.h"
+#include "kernels/vulkan/params.h"
 
 enum { QV_PUSH_BYTES = 128, QV_MAX_GROUPS = 65535 }; /* both promised by every driver */
 
@@ -18,7 +19,8 @@ typedef struct qv_dispatch {
     uint32_t constant_place; /* where in push the address of its constants goes, in bytes; UINT32_MAX: nowhere */
     uint64_t constant_offset;
     uint64_t work;                   /* multiply-adds or so, at full rows */
-    uint64_t scratch, scratch_bytes; /* its op's part of the program's scratch memory */
+    uint64_t scratch, scratch_bytes; /* of the program's scratch memory: what it may write */
+    uint64_t given, given_bytes;     /* and what it only reads: left there by a dispatch before */
     int waits;                       /* for the dispatches of its own op before it */
     uint32_t bindings;               /* which of these are there, a bit each */
     qv_view views[QV_VIEWS];
@@ -32,6 +34,17 @@ typedef struct qv_uses {
         qv_constants constants;
     } list[8];
 } qv_uses;
+
+/* Activations that were converted for the products of one op lie in scratch memory, for those of the next ones that have the same
+ * x. */
+typedef struct qv_conversion {
+    uint64_t bytes; /* 0: none */
+    uint64_t scratch;
+    const char *shader;
+    qv_constants constants;
+    struct qv_quantise_params params;
+    qp_tensor x;
+} qv_conversion;
 
 typedef struct qv_plan {
     qp_device *device;
@@ -47,12 +60,20 @@ typedef struct qv_plan {
     } shared[8]; /* constants that several dispatches read */
     uint32_t shared_count;
     qp_range scratch;                       /* of the program */
-    uint64_t scratch_offset, scratch_bytes; /* the current op's part of it, from scratch.offset on */
-    int waits;                              /* the next dispatch waits */
+    uint64_t scratch_wanted;                /* what the current op may ask for */
+    uint64_t scratch_offset, scratch_bytes; /* what it has asked for, from scratch.offset on */
+    uint64_t given_offset, given_bytes;
+    qv_conversion converted;
+    int waits; /* the next dispatch waits */
 } qv_plan;
 
-/* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut, and kernels loop over rows, tokens and elements, but for rows
- * of W: those who launch products ask for no more of them at once than qv_rows_at_once says. */
+/* The dispatches from now on are of this op, number `op` of the program, which asks for at most so much scratch memory. */
+qp_status qv_plan_begin(qv_plan *plan, uint32_t op, uint64_t scratch_bytes, qp_text *error);
+/* No more dispatches of the current op, which is this one. */
+void qv_plan_end(qv_plan *plan, const qp_op *op);
+
+/* One dispatch of the current op. groups beyond QV_MAX_GROUPS are cut, and kernels loop over rows, tokens and elements, but for
+ * rows of W: those who launch products ask for no more of them at once than qv_rows_at_once says. */
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
                            uint64_t groups_x, uint64_t groups_y, uint64_t work, qp_text *error);
 
@@ -72,8 +93,14 @@ qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t
 
 /* Scratch memory is what the dispatches of one op hand to each other. An op asks for it by the function `scratch` of its variant,
  * as so many bytes; this is its address, a multiple of QV_ALIGNMENT. What it holds when the op begins is undefined: other ops and
- * other programs use the same memory, and recording puts barriers where they do. */
-uint64_t qv_plan_scratch(const qv_plan *plan);
+ * other programs use the same memory, and recording puts barriers where they do. To be called before its first dispatch. */
+uint64_t qv_plan_scratch(qv_plan *plan);
+
+/* The rows of x in another form, as kernels of products take them: `shader`, whose name lives as long as the plan, makes these
+ * bytes of params, and params->dst becomes their address, in scratch memory. The next dispatch waits for them. Where an op wants no
+ * other scratch memory, those after it with the same x convert nothing. */
+qp_status qv_plan_convert(qv_plan *plan, const char *shader, const qv_constants *constants, const qp_tensor *x,
+                          struct qv_quantise_params *params, uint64_t bytes, const uint64_t groups[2], qp_text *error);
 
 /* The dispatches of the current op that are added from now on read what those before wrote. Dispatches of one op run beside each
  * other unless this is said. */

@@ -38,19 +38,6 @@ static uint64_t scratch_of(const scratch_need *need)
     return need->all < most ? need->all : most;
 }
 
-static qp_status begin_op(qv_plan *plan, uint32_t i, uint64_t scratch, qp_text *error)
-{
-    if (scratch > plan->scratch.size)
-        return qv_fail(error, QP_ERR_INVALID, "it needs %llu bytes of scratch memory; the program has %llu",
-                       (unsigned long long)scratch, (unsigned long long)plan->scratch.size);
-    uint64_t at = plan->scratch_offset + plan->scratch_bytes;
-    plan->op = i;
-    plan->scratch_offset = at + scratch <= plan->scratch.size ? at : 0;
-    plan->scratch_bytes = scratch;
-    plan->waits = 0;
-    return QP_OK;
-}
-
 /* Names the first op that is refused. plan: NULL to check only, without buffers; need: NULL not to add up. */
 static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan *plan, scratch_need *need, qp_text *error)
 {
@@ -63,9 +50,11 @@ static qp_status each_op(qp_device *device, const qp_program_desc *desc, qv_plan
         const qv_variant *variant;
         status = qv_op_check(device, op, plan != NULL, &info, &variant, &text);
         if (!status && plan)
-            status = begin_op(plan, i, info.scratch_bytes, &text);
+            status = qv_plan_begin(plan, i, info.scratch_bytes, &text);
         if (!status && plan)
             status = variant->launch(plan, op, &text);
+        if (!status && plan)
+            qv_plan_end(plan, op);
         if (!status && need)
             add_scratch(need, info.scratch_bytes);
         if (status)

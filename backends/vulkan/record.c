@@ -71,11 +71,22 @@ static VkResult record_dispatch(const qv_plan *plan, const qv_dispatch *d, qv_re
     return result;
 }
 
-/* The first dispatch of an op. */
-static int begins_after_barrier(const qv_plan *plan, const qv_dispatch *d, const qp_program_desc *desc, qv_hazards *hazards)
+static qp_range scratch_range(const qv_plan *plan, uint64_t offset, uint64_t bytes)
 {
-    qp_range scratch = {d->scratch_bytes ? plan->scratch.buffer : NULL, plan->scratch.offset + d->scratch, d->scratch_bytes};
-    return qv_hazards_add(hazards, qv_op_at(desc, d->op), &scratch);
+    return (qp_range){bytes ? plan->scratch.buffer : NULL, plan->scratch.offset + offset, bytes};
+}
+
+/* goes_on: it is not the first of its op, and waits for those before only if it says so. What was behind that barrier is no hazard
+ * to ops that follow. */
+static int begins_after_barrier(const qv_plan *plan, const qv_dispatch *d, int goes_on, const qp_program_desc *desc,
+                                qv_hazards *hazards)
+{
+    qp_range scratch = scratch_range(plan, d->scratch, d->scratch_bytes), given = scratch_range(plan, d->given, d->given_bytes);
+    if (goes_on && !d->waits)
+        return 0;
+    if (goes_on)
+        qv_hazards_clear(hazards);
+    return qv_hazards_add(hazards, qv_op_at(desc, d->op), &scratch, &given) || goes_on;
 }
 
 /* One part, from dispatch `at` on; gives the first dispatch of the next. It begins after all that was submitted before it, and what
@@ -88,7 +99,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, q
     VkResult result = qv_commands_begin(device, commands);
     if (result)
         return qv_failed(device, result, error, "recording a program");
-    hazards->reads = hazards->writes = 0;
+    qv_hazards_clear(hazards);
     qv_barrier(device, commands, QV_ALL_BEFORE, VK_ACCESS_MEMORY_WRITE_BIT, COMPUTE, SHADER_ACCESS);
     uint32_t op = UINT32_MAX;
     for (; *at < plan->count && !result; ++*at) {
@@ -97,7 +108,7 @@ static qp_status record_part(const qv_plan *plan, const qp_program_desc *desc, q
         if (sum && sum + time > limit)
             break;
         sum += time;
-        if (d->op == op ? d->waits : begins_after_barrier(plan, d, desc, hazards))
+        if (begins_after_barrier(plan, d, d->op == op, desc, hazards))
             qv_barrier(device, commands, COMPUTE, VK_ACCESS_SHADER_WRITE_BIT, COMPUTE, SHADER_ACCESS);
         op = d->op;
         result = record_dispatch(plan, d, to, commands);

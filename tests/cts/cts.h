@@ -93,6 +93,7 @@ void test_program_step(cts *t);
 void test_program_live(cts *t);
 void test_program_scratch(cts *t);
 void test_program_hazards(cts *t);
+void test_program_same_x(cts *t);
 void test_program_views(cts *t);
 void test_program_transient(cts *t);
 void test_program_feedback(cts *t);

@@ -36,6 +36,7 @@ static const cts_test tests[] = {
     {"program.live", test_program_live},
     {"program.scratch", test_program_scratch},
     {"program.hazards", test_program_hazards},
+    {"program.same_x", test_program_same_x},
     {"program.views", test_program_views},
     {"program.transient", test_program_transient},
     {"program.feedback", test_program_feedback},

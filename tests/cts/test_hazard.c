@@ -67,6 +67,48 @@ void test_program_hazards(cts *t)
     tally_point(t, &again, 1, "the same, run three times in a row");
 }
 
+/* Products of the same x one after the other, which a device may convert once for all of them, until something changes it. */
+static cts_case *same_x_case(cts *t, int *dst)
+{
+    enum { PRODUCTS = 9, XS = 2 };
+    static const qp_format formats[] = {QP_FORMAT_Q8_0, QP_FORMAT_Q4_K};
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    int64_t k = 256 * cts_between(t, 1, 2), m = cts_between(t, 1, 40), rows = cts_between(t, 0, 1) ? cts_between(t, 1, 4) : 67;
+    int x[XS], w[2], more = case_tensor(c, QP_FORMAT_F32, k, 1, rows, PLAIN), which = 0;
+    for (int i = 0; i < XS; i++)
+        case_fill(c, x[i] = case_tensor(c, QP_FORMAT_F32, k, 1, rows, SPACED), NORMAL);
+    for (int i = 0; i < 2; i++)
+        w[i] = case_weight(c, formats[i], k, m, QP_WEIGHT_MATMUL);
+    case_fill(c, more, NORMAL);
+    *dst = case_tensor(c, QP_FORMAT_F32, m * PRODUCTS, 1, rows, PLAIN);
+    for (int i = 0; i < PRODUCTS; i++) {
+        int part = case_part(c, *dst, (uint64_t)(i * m * 4), m, 1, rows, m * 4, m * PRODUCTS * 4);
+        case_op(c, QP_OP_MATMUL, part, (int[]){w[cts_between(t, 0, 1)], x[which]}, 2)->p.matmul = (qp_matmul_params){.scale = 1};
+        if (cts_between(t, 0, 3) == 0)
+            case_random_live(c, rows);
+        if (cts_between(t, 0, 2) == 0)
+            case_op(c, QP_OP_ELEMENTWISE, x[which], (int[]){x[which], more}, 2)->p.elementwise.function = QP_ELEMENTWISE_ADD;
+        if (cts_between(t, 0, 3) == 0)
+            which = !which;
+    }
+    return c;
+}
+
+void test_program_same_x(cts *t)
+{
+    tally y = {0};
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
+        int dst = 0;
+        cts_case *c = same_x_case(t, &dst);
+        if (c)
+            c->runs = 2;
+        tally_case(&y, c, dst, 1e-6, 4);
+    }
+    tally_point(t, &y, 1, "products of one x, which changes now and then");
+}
+
 /* Queries, keys and values as columns of one projection's result: written apart, read together, and the other way round. */
 static cts_case *views_case(cts *t, int *dst)
 {
