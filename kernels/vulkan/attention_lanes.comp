@@ -64,11 +64,14 @@ void move_values()
         values[i - PIECES] = values[i];
 }
 
+/* No branch chooses the address: lavapipe of Mesa 26 also loads from it where no invocation does, and must find memory there. */
 uint64_t query_at(item_place at, uint t)
 {
     uint row, head;
     bool there = query_of(at, t, row, head);
-    return there ? row_of(p.q, head, p.q_head, row, p.q_row) : row_of(p.q, at.head, p.q_head, at.row, p.q_row);
+    head = there ? head : at.head;
+    row = there ? row : at.row;
+    return row_of(p.q, head, p.q_head, row, p.q_row);
 }
 
 void dots_16(item_place at, uint64_t k_at[CELLS], uint i)
@@ -116,7 +119,7 @@ void score_block(item_place at, uint first)
             [[unroll]] for (uint j = 0; j < CELLS; j++)
                 k[j] = load_one(FORMAT_K, k_at[j], cache_block(FORMAT_K), i);
             [[dont_unroll]] for (uint t = 0; t < QUERIES; t++) {
-                float q = f32s(query_at(at, t)).v[i];
+                float q = f32s(query_at(at, t)).v[min(i, p.k_size - 1)];
                 [[unroll]] for (uint j = 0; j < CELLS; j++)
                     scores[j] += k[j] * q;
                 turn_scores(CELLS);

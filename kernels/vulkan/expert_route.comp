@@ -15,6 +15,7 @@ const uint MAX_GROUPS = 256;
 #define NOT_A_NUMBER uintBitsToFloat(0x7fc00000u)
 
 shared float values[gl_WorkGroupSize.x];
+shared int orders[gl_WorkGroupSize.x];
 shared uint numbers[gl_WorkGroupSize.x];
 shared float group_scores[MAX_GROUPS];
 shared uint taken[MAX_GROUPS];
@@ -44,19 +45,27 @@ float biased(uint e)
     return p.bias != 0 ? x + f32s(p.bias).v[e] : x;
 }
 
-/* What experts are compared by: without a bias the logits are in the same order and exact. */
-float score(uint e)
+/* Integers in the order of floats. Floats that are subnormal are all equal to devices that take them for zero. */
+int order_of(float x)
 {
-    return p.bias != 0 ? biased(e) : logits.v[e];
+    int bits = floatBitsToInt(x);
+    return bits < 0 ? -(bits & 0x7fffffff) : bits;
+}
+#define LEAST (-0x7f800000)
+
+/* What experts are compared by: without a bias the logits are in the same order and exact. */
+int score(uint e)
+{
+    return order_of(p.bias != 0 ? biased(e) : logits.v[e]);
 }
 
 /* Does a come before b? Of equals the lower number does. */
-bool before(float score_a, uint a, float score_b, uint b)
+bool before(int score_a, uint a, int score_b, uint b)
 {
     return score_a > score_b || score_a == score_b && a < b;
 }
 
-/* Halves the list until its first entry is the best, or the sum, of all. */
+/* Halves the lists until their first entries are the best, or the sum, of all. */
 void gather(bool add)
 {
     uint mine = gl_LocalInvocationID.x;
@@ -66,8 +75,8 @@ void gather(bool add)
             uint other = mine + half_size;
             if (add) {
                 values[mine] += values[other];
-            } else if (before(values[other], numbers[other], values[mine], numbers[mine])) {
-                values[mine] = values[other];
+            } else if (before(orders[other], numbers[other], orders[mine], numbers[mine])) {
+                orders[mine] = orders[other];
                 numbers[mine] = numbers[other];
             }
         }
@@ -84,21 +93,22 @@ bool finite(float x)
 bool measure()
 {
     uint mine = gl_LocalInvocationID.x;
-    float best = MINUS_INFINITY, broken = 0.0, part = 0.0;
+    float broken = 0.0, part = 0.0;
+    int best = LEAST;
     for (uint e = mine; e < p.experts; e += gl_WorkGroupSize.x) {
         if (!finite(logits.v[e]) || p.bias != 0 && !finite(f32s(p.bias).v[e]))
             broken = 1.0;
         else
-            best = max(best, logits.v[e]);
+            best = max(best, order_of(logits.v[e]));
     }
     values[mine] = broken;
     gather(true);
     bool sound = values[0] == 0.0;
     barrier();
-    values[mine] = best;
+    orders[mine] = best;
     numbers[mine] = mine;
     gather(false);
-    most = values[0];
+    most = intBitsToFloat(orders[0] < 0 ? -orders[0] | int(0x80000000u) : orders[0]);
     barrier();
     for (uint e = mine; sound && e < p.experts; e += gl_WorkGroupSize.x)
         part += small_exp(logits.v[e] - most);
@@ -135,7 +145,7 @@ void choose_groups()
     for (uint g = mine; g < p.groups; g += gl_WorkGroupSize.x) {
         uint better = 0;
         for (uint other = 0; other < p.groups; other++)
-            better += before(group_scores[other], other, group_scores[g], g) ? 1 : 0;
+            better += before(order_of(group_scores[other]), other, order_of(group_scores[g]), g) ? 1 : 0;
         taken[g] = p.groups <= 1 || better < p.groups_used ? 1 : 0;
     }
     barrier();
@@ -143,23 +153,23 @@ void choose_groups()
 
 /* The best of those after `last`, the one chosen before, whose score is as this loop computed it: another place in the code
  * may round otherwise, and would put an expert before or after itself. */
-uint next_best(bool is_first, inout float last_score, uint last)
+uint next_best(bool is_first, inout int last_score, uint last)
 {
     uint mine = gl_LocalInvocationID.x, size = p.experts / p.groups, best = 0xffffffffu;
-    float best_score = MINUS_INFINITY;
+    int best_score = LEAST;
     for (uint e = mine; e < p.experts; e += gl_WorkGroupSize.x) {
-        float s = score(e);
+        int s = score(e);
         bool left = taken[e / size] != 0 && (is_first || e != last && before(last_score, last, s, e));
         if (left && (best == 0xffffffffu || before(s, e, best_score, best))) {
             best = e;
             best_score = s;
         }
     }
-    values[mine] = best_score;
+    orders[mine] = best_score;
     numbers[mine] = best;
     gather(false);
     best = min(numbers[0], p.experts - 1);
-    last_score = values[0];
+    last_score = orders[0];
     barrier();
     return best;
 }
@@ -198,7 +208,7 @@ void main()
         if (sound)
             choose_groups();
         uint last = 0;
-        float last_score = 0.0;
+        int last_score = 0;
         for (uint i = 0; i < p.chosen; i++) {
             last = sound ? next_best(i == 0, last_score, last) : i;
             if (writes) {

@@ -2,6 +2,7 @@
  * Mixtures of experts against the reference: routing to the last number, products by expert in every arrangement. */
 #include "tests/cts/case.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -24,8 +25,8 @@ static void route_outcome(tally *y, cts_case *c, int dst)
 }
 
 /* Devices may take subnormal numbers for zero: no probability of a softmax is to be one, so that a logit far below the largest is
- * moved so far that its probability is zero for everybody. */
-static void keep_normal(cts_case *c, int logits)
+ * moved so far that its probability is zero for everybody; and no sum that groups are compared by. */
+static void keep_normal(cts_case *c, int logits, int grouped)
 {
     const qp_tensor *t = &c->tensors[logits].tensor;
     for (int64_t r = 0; r < t->ne[2]; r++) {
@@ -33,7 +34,7 @@ static void keep_normal(cts_case *c, int logits)
         for (int64_t e = 1; e < t->ne[0]; e++)
             most = fmaxf(most, row[e]);
         for (int64_t e = 0; e < t->ne[0]; e++)
-            row[e] = most - row[e] > 60 && most - row[e] < 150 ? most - 150 : row[e];
+            row[e] = most - row[e] > 60 && most - row[e] < 150 ? most - 150 : grouped && fabsf(row[e]) < FLT_MIN ? 0 : row[e];
     }
 }
 
@@ -56,7 +57,7 @@ static cts_case *route_case(cts *t, uint32_t gate, int biased, int grouped, int 
     int64_t rows = cts_between(t, 1, 9);
     int src[2] = {case_tensor(c, QP_FORMAT_F32, experts, 1, rows, any_style(t)), -1};
     case_fill(c, src[0], cts_between(t, 0, 3) ? NORMAL : EXTREME);
-    keep_normal(c, src[0]);
+    keep_normal(c, src[0], grouped);
     if (tied)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t e = 0; e < experts; e++)
