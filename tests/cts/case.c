@@ -24,16 +24,20 @@ int required_format(qp_format format)
            format == QP_FORMAT_Q4_0;
 }
 
-/* NaN in F32, F16 and BF16, with random low bits, so that reading it shows. Made once: it takes longer than most cases. */
-static void poison(cts *t, uint8_t *image)
+/* Makes the image longer. What is new holds NaN in F32, F16 and BF16, with random low bits, so that reading it shows. */
+static void extend(cts_case *c, uint64_t used)
 {
-    static uint8_t once[CASE_IMAGE];
+    static uint8_t once[CASE_IMAGE]; /* making it takes longer than most cases */
     if (!once[3])
         for (size_t i = 0; i < CASE_IMAGE; i += 4) {
-            uint32_t word = 0x7fc07e00u | (uint32_t)(cts_random(t) & 0xff00ff);
+            uint32_t word = 0x7fc07e00u | (uint32_t)(cts_random(c->t) & 0xff00ff);
             memcpy(once + i, &word, 4);
         }
-    memcpy(image, once, CASE_IMAGE);
+    if (used > CASE_IMAGE - 65536)
+        abort(); /* a case too large: a mistake in this suite */
+    memcpy(c->image + c->used, once + c->used, used - c->used);
+    memset(c->written + c->used, 0, used - c->used);
+    c->used = used;
 }
 
 cts_case *case_new(cts *t)
@@ -51,8 +55,6 @@ cts_case *case_new(cts *t)
     uint8_t **images[] = {&c->image, &c->before, &c->after, &c->expected, &c->coarse, &c->written};
     for (size_t i = 0; i < sizeof images / sizeof *images; i++)
         *images[i] = bytes + i * CASE_IMAGE;
-    memset(c->written, 0, CASE_IMAGE);
-    poison(t, c->image);
     if (t->backend->buffer_create(t->device, t->info.weight_heap, CASE_IMAGE, &c->pool, cts_words(t)) != QP_OK) {
         ok(0, "no buffer for a case: %s", t->words);
         free(bytes);
@@ -61,7 +63,7 @@ cts_case *case_new(cts *t)
     }
     uint64_t alignment = t->info.heaps[t->info.weight_heap].alignment;
     c->step_offset = (CASE_SIDE + alignment - 1) / alignment * alignment;
-    c->used = c->step_offset + CASE_STEP + CASE_SIDE;
+    extend(c, c->step_offset + CASE_STEP + CASE_SIDE);
     return c;
 }
 
@@ -89,9 +91,7 @@ static uint64_t reserve(cts_case *c, uint64_t size, uint64_t alignment)
     uint64_t heap = c->t->info.heaps[c->t->info.weight_heap].alignment;
     alignment = alignment > heap ? alignment : heap;
     uint64_t offset = (c->used + alignment - 1) / alignment * alignment;
-    c->used = offset + size + CASE_SIDE + (uint64_t)cts_between(c->t, 0, 3) * alignment;
-    if (c->used > CASE_IMAGE - 65536)
-        abort(); /* a case too large: a mistake in this suite */
+    extend(c, offset + size + CASE_SIDE + (uint64_t)cts_between(c->t, 0, 3) * alignment);
     return offset;
 }
 
@@ -173,8 +173,10 @@ static int random_raw_block(cts *t, qp_format format, uint8_t *block)
 {
     float values[256];
     for (int tries = 0; tries < 2000; tries++) {
-        for (uint32_t i = 0; i < qk_block_bytes(format); i++)
-            block[i] = (uint8_t)cts_random(t);
+        for (uint32_t i = 0, n = qk_block_bytes(format); i < n; i += 8) {
+            uint64_t word = cts_random(t);
+            memcpy(block + i, &word, n - i < 8 ? n - i : 8);
+        }
         if (qr_dequantise(format, block, values, qk_block_elements(format)))
             return -1;
         double most = 0;
@@ -189,14 +191,20 @@ static int random_raw_block(cts *t, qp_format format, uint8_t *block)
 int case_random_blocks(cts *t, qp_format format, case_fill_kind kind, void *dst, int64_t n)
 {
     uint32_t elements = qk_block_elements(format), bytes = qk_block_bytes(format);
-    float values[256];
+    float values[256] = {0};
+    uint8_t any[256];
+    int raw = format != QP_FORMAT_F32 && qr_quantise(format, values, any, elements);
+    if (!t->computes) { /* what the values are is nothing to a null device */
+        memset(dst, 0x3c, (size_t)(n / elements * bytes));
+        return 0;
+    }
     for (int64_t i = 0; i < n / elements; i++) {
         uint8_t *block = (uint8_t *)dst + (uint64_t)i * bytes;
-        for (uint32_t j = 0; j < elements; j++)
+        for (uint32_t j = 0; j < elements && !raw; j++)
             values[j] = random_float(t, kind);
         if (format == QP_FORMAT_F32)
             memcpy(block, values, bytes);
-        else if (qr_quantise(format, values, block, elements) && random_raw_block(t, format, block))
+        else if (raw ? random_raw_block(t, format, block) : qr_quantise(format, values, block, elements))
             return -1;
     }
     return 0;

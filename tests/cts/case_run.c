@@ -19,6 +19,15 @@ static case_result fail(cts_case *c, const char *format, ...)
     return CASE_FAILED;
 }
 
+/* The first byte from `at` on in which two images may differ, by whole pieces: bytes one by one are slow under sanitizers. */
+static uint64_t skip_alike(const uint8_t *a, const uint8_t *b, uint64_t at, uint64_t end)
+{
+    enum { PIECE = 256 };
+    while (end - at >= PIECE && !memcmp(a + at, b + at, PIECE))
+        at += PIECE;
+    return at;
+}
+
 /* ---- the device's side ---- */
 
 static int pack(cts_case *c, case_tensor_info *w)
@@ -61,7 +70,7 @@ static case_result upload(cts_case *c)
     memcpy(c->expected, c->before, c->used);
     if (t->backend->buffer_read(c->pool, 0, c->before, c->used, cts_words(t)) != QP_OK)
         return fail(c, "buffer_read: %s", t->words);
-    for (uint64_t i = 0; i < c->used; i++)
+    for (uint64_t i = 0; (i = skip_alike(c->before, c->expected, i, c->used)) < c->used; i++)
         if (c->before[i] != c->expected[i] && !in_weight(c, i))
             return fail(c, "packing wrote outside its range, at byte %llu", (unsigned long long)i);
     return CASE_RAN;
@@ -249,7 +258,7 @@ static case_result check_others(cts_case *c)
 {
     mark_written(c);
     memcpy(c->before + c->step_offset, c->image + c->step_offset, CASE_STEP);
-    for (uint64_t i = 0; i < c->used; i++)
+    for (uint64_t i = 0; (i = skip_alike(c->after, c->before, i, c->used)) < c->used; i++)
         if (!c->written[i] && c->after[i] != c->before[i] && !(c->transient.buffer && i - c->transient.offset < c->transient.size))
             return fail(c, "byte %llu, which no op writes, is changed from %02x to %02x", (unsigned long long)i, c->before[i],
                         c->after[i]);
