@@ -2,19 +2,10 @@
 # SPDX-License-Identifier: MIT
 # A Vulkan device with little room in one allocation, or with the least that Vulkan promises: the same text, or words that tell sizes.
 . "$QUERN_SOURCE/tests/tap.sh"
-model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
-if [ ! -f "$VKLAYER/VkLayer_quern_faults.json" ]; then
-    skip_all "the layer that lowers a device's limits is not built here"
-fi
-run run "$model" -p "It was" -n 1 --temp 0 --device vulkan
-if [ "$status" -ne 0 ]; then
-    skip_all "$(head -n 1 "$err" | tr '#' ' ')"
-fi
-VK_LAYER_PATH=$VKLAYER
-VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
-QUERN_VK_COUNTS=$work/counts
-QUERN_VULKAN_SELF_TEST=off # its objects would be counted, too
-export VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_VULKAN_SELF_TEST
+. "$QUERN_SOURCE/tests/cli/vulkan_layer.sh"
+need_layer
+need_vulkan run "$model" -p "It was" -n 1 --temp 0 --device vulkan
+use_layer
 
 # limited LIMIT FILE ARGS…: what the model says goes to FILE; $made: memory allocations of the driver, $submitted: its submissions
 limited()

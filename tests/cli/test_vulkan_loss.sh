@@ -3,23 +3,13 @@
 # --on-device-loss cpu with a Vulkan driver that tests/vklayer makes fail: the text is that of an undisturbed run, and no object of
 # Vulkan's is left behind. What of it needs no Vulkan is in test_device_loss.sh.
 . "$QUERN_SOURCE/tests/tap.sh"
-model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
-prompt="It was a dark night, and"
-if [ ! -f "$VKLAYER/VkLayer_quern_faults.json" ]; then
-    skip_all "the layer that makes a driver fail is not built here"
-fi
-VK_LAYER_PATH=$VKLAYER
-VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
-QUERN_VK_COUNTS=$work/counts
+. "$QUERN_SOURCE/tests/cli/vulkan_layer.sh"
+need_layer
+use_layer
 QUERN_VK_CALLS=$work/calls
-QUERN_VK_FAULT=
-QUERN_VULKAN_SELF_TEST=off # its calls would be counted, too
-export QUERN_VULKAN_SELF_TEST VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_VK_CALLS QUERN_VK_FAULT
+export QUERN_VK_CALLS
 
-run run "$model" -p "$prompt" -n 1 --temp 0 --device vulkan --ctx 48 # as for 40 tokens
-if [ "$status" -ne 0 ]; then
-    skip_all "$(head -n 1 "$err" | tr '#' ' ')"
-fi
+need_vulkan run "$model" -p "$prompt" -n 1 --temp 0 --device vulkan --ctx 48 # as for 40 tokens
 calls() { sed -n "s/^$1 //p" "$work/calls"; }
 first=$(calls QueueSubmit) # submissions of the prompt
 run run "$model" -p "$prompt" -n 40 --temp 0 --device vulkan
@@ -27,8 +17,6 @@ cp "$out" "$work/whole"
 submits=$(calls QueueSubmit)
 waits=$(calls WaitSemaphores)
 echo "# 40 tokens: $submits submissions, $first of them for the prompt, and $waits waits"
-
-nothing_left() { grep -q '^Memory made [1-9]' "$work/counts" && ! grep -v ' live 0$' "$work/counts"; }
 
 # survives FAULT WHERE WORDS ARGUMENTS…: the text is that of $work/whole all the same
 survives()

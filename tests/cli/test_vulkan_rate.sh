@@ -3,19 +3,13 @@
 # How fast a Vulkan device is, is measured once and kept; a slower one gets its work in more and smaller submissions, and the same text
 # comes out.
 . "$QUERN_SOURCE/tests/tap.sh"
-model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
-if [ ! -f "$VKLAYER/VkLayer_quern_faults.json" ]; then
-    skip_all "the layer that makes a driver slow is not built here"
-fi
-run run "$model" -p "It was" -n 1 --temp 0 --device vulkan
-if [ "$status" -ne 0 ]; then
-    skip_all "$(head -n 1 "$err" | tr '#' ' ')"
-fi
-VK_LAYER_PATH=$VKLAYER
-VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
-QUERN_VK_COUNTS=$work/counts
+. "$QUERN_SOURCE/tests/cli/vulkan_layer.sh"
+need_layer
+need_vulkan run "$model" -p "It was" -n 1 --temp 0 --device vulkan
+use_layer
+unset QUERN_VULKAN_SELF_TEST
 QUERN_LOG=info
-export VK_LAYER_PATH VK_INSTANCE_LAYERS QUERN_VK_COUNTS QUERN_LOG
+export QUERN_LOG
 
 # timed CACHE FAULT TEXT: runs with this folder for what is kept; $submitted: submissions of the run, and of what was measured before
 timed()

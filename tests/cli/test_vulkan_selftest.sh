@@ -2,18 +2,13 @@
 # SPDX-License-Identifier: MIT
 # A driver that makes something wrong of a kernel: found at first use, named, replaced by the next best, remembered.
 . "$QUERN_SOURCE/tests/tap.sh"
-model=$QUERN_SOURCE/models/tiny-books-q8_0.gguf
-if [ ! -f "$VKLAYER/VkLayer_quern_faults.json" ]; then
-    skip_all "the layer that makes a driver fail is not built here"
-fi
-run explain "$model" --device vulkan --variant lanes
-if [ "$status" -ne 0 ]; then
-    skip_all "$(head -n 1 "$err" | tr '#' ' ')"
-fi
-VK_LAYER_PATH=$VKLAYER
-VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults
+. "$QUERN_SOURCE/tests/cli/vulkan_layer.sh"
+need_layer
+need_vulkan explain "$model" --device vulkan --variant lanes
+use_layer
+unset QUERN_VULKAN_SELF_TEST QUERN_VK_COUNTS
 XDG_CACHE_HOME=$work/cache
-export VK_LAYER_PATH VK_INSTANCE_LAYERS XDG_CACHE_HOME
+export XDG_CACHE_HOME
 subgroups=CreateShaderModule:0:break=345 # kernels with OpGroupNonUniformShuffle: invocations hand values around
 all=CreateShaderModule:0:break
 

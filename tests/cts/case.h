@@ -56,7 +56,8 @@ typedef struct cts_case {
     uint8_t *coarse;   /* the same with activations quantised to int8 as a device may do in matmuls */
     uint8_t *written;  /* 1 for each byte that an op writes */
     qp_range transient;
-    int also; /* a state that is compared beside the result, −1: none */
+    int also;  /* a state that is compared beside the result, −1: none */
+    int every; /* 1: so is what each other op writes */
     int runs; /* how many times to run, 1 unless set */
     char why[600];
     char what[600]; /* the case in words, for a report */

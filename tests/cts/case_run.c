@@ -442,6 +442,9 @@ void tally_case(tally *y, cts_case *c, int dst, double bound, double slack)
     int ran = tally_run(y, c) == CASE_RAN && c->t->computes;
     for (int i = 0; ran && i < (c->also < 0 ? 1 : 2); i++)
         judge_close(y, c, i ? c->also : dst, bound, slack);
+    for (int n = 0; ran && c->every && n < c->op_count; n++)
+        if (c->dst[n] != dst && c->dst[n] != c->also)
+            judge_close(y, c, c->dst[n], bound, slack);
     case_free(c);
 }
 

@@ -77,6 +77,8 @@ static int todo_count;
 
 /* ---- points ---- */
 
+enum { HANG_SECONDS = 500 }; /* from one point to the next */
+
 /* The reason of the first --todo whose part occurs in the point's name. */
 static const char *expected_failure(const char *name)
 {
@@ -109,6 +111,7 @@ int cts_ok(int pass, const char *file, int line, const char *format, ...)
         printf("# %s at %s:%d, seed %llu\n", reason ? "failed as expected" : "failed", file, line,
                (unsigned long long)current_seed);
     failed += reason ? pass : !pass; /* one that passes against expectation is news too */
+    alarm(HANG_SECONDS);
     fflush(stdout);
     return pass;
 }
@@ -121,6 +124,7 @@ void cts_skip(const char *reason, const char *format, ...)
     vprintf(format, args);
     printf(" # SKIP %s\n", reason);
     va_end(args);
+    alarm(HANG_SECONDS);
     fflush(stdout);
 }
 
@@ -206,8 +210,6 @@ static uint64_t name_hash(const char *name)
 }
 
 /* ---- running ---- */
-
-enum { HANG_SECONDS = 500 };
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void on_signal(int number)

@@ -9,13 +9,13 @@ point() { # pass?, name
     if [ "$1" = 0 ]; then echo "ok $n - $2"; else echo "not ok $n - $2"; failed=1; fi
 }
 
-QUERN_SABOTEUR_KIND=none "$cts" "$saboteur" --seed 3 --strict --brief >/dev/null
+QUERN_SABOTEUR_KIND=none "$cts" "$saboteur" --seed 4 --strict --brief >/dev/null
 point $? "without a mistake the wrapped plugin passes"
 
 # mistake, the test that must notice it
 while read -r mistake test; do
     [ -n "$mistake" ] || continue
-    out=$(QUERN_SABOTEUR_KIND=$mistake "$cts" "$saboteur" --seed 3 --strict --brief --filter "$test")
+    out=$(QUERN_SABOTEUR_KIND=$mistake "$cts" "$saboteur" --seed 4 --strict --brief --filter "$test")
     status=$?
     echo "$out" | grep -q "^not ok [0-9]* - $test"
     noticed=$?
@@ -76,11 +76,11 @@ LIST
 
 # --todo: an expected failure does not fail the suite, and one that does not come does
 export QUERN_SABOTEUR_KIND=backwards
-"$cts" "$saboteur" --seed 3 --filter timeline.host --todo "signalling=on purpose" | grep -q 'TODO on purpose'
+"$cts" "$saboteur" --seed 4 --filter timeline.host --todo "signalling=on purpose" | grep -q 'TODO on purpose'
 point $? "an expected failure is marked"
-QUERN_SABOTEUR_KIND=backwards "$cts" "$saboteur" --seed 3 --filter timeline.host --todo 'signalling=on purpose' >/dev/null
+QUERN_SABOTEUR_KIND=backwards "$cts" "$saboteur" --seed 4 --filter timeline.host --todo 'signalling=on purpose' >/dev/null
 point $? "and does not fail the suite"
-QUERN_SABOTEUR_KIND=none "$cts" "$saboteur" --seed 3 --filter timeline.host --todo 'signalling=on purpose' >/dev/null
+QUERN_SABOTEUR_KIND=none "$cts" "$saboteur" --seed 4 --filter timeline.host --todo 'signalling=on purpose' >/dev/null
 point $(($? == 0)) "an expected failure that passes fails it"
 "$cts" /nonexistent.so >/dev/null
 point $(($? == 0)) "a plugin that cannot be loaded fails"

@@ -215,6 +215,7 @@ static cts_case *pieces_case(cts *t, int *dst)
             case_random_live(c, rows);
     }
     c->runs = (int)cts_between(t, 2, 4);
+    c->every = 1; /* a long piece leaves little of the state that it found */
     return c;
 }
 

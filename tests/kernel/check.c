@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tests/kernel/check.c: checks every kernel of every variant against the reference, then times it if asked.
  *
- *   kernel-check [--seed N] [--filter WORD] [--bench] [--bench-mib N] [--list] */
+ *   kernel-check [--seed N] [--filter WORD] [--part I/N] [--bench] [--bench-mib N] [--list] */
 #include "tests/kernel/check.h"
 #include "tests/tap.h"
 
@@ -24,6 +24,7 @@ enum { FAMILIES = sizeof families / sizeof families[0] };
 static struct {
     uint64_t seed;
     const char *filter;
+    unsigned part, parts; /* every parts-th row, from row `part` on; parts 0: all of them */
     bool bench, list;
 } options;
 
@@ -165,7 +166,8 @@ static void run_job(const job *j)
     int fds[2];
     char text[1024];
     const char *name = j->subject->name;
-    if (options.filter && !strstr(name, options.filter))
+    static unsigned row;
+    if ((options.filter && !strstr(name, options.filter)) || (options.parts && row++ % options.parts != options.part))
         return;
     if (options.list) {
         printf("# %s\n", name);
@@ -266,6 +268,15 @@ static void run_panels(void)
     }
 }
 
+/* "2/3": the second of three */
+static bool parse_part(const char *text)
+{
+    char rest;
+    bool good = sscanf(text, "%u/%u%c", &options.part, &options.parts, &rest) == 2 && options.part && options.part <= options.parts;
+    options.part--;
+    return good;
+}
+
 static bool parse(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -278,6 +289,8 @@ static bool parse(int argc, char **argv)
             options.seed = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--filter") && value)
             options.filter = argv[++i];
+        else if (!strcmp(argv[i], "--part") && value && parse_part(value))
+            i++;
         else if (!strcmp(argv[i], "--bench-mib") && value)
             bench_bytes = (size_t)strtoull(argv[++i], NULL, 0) << 20;
         else
@@ -290,7 +303,7 @@ int main(int argc, char **argv)
 {
     options.seed = (uint64_t)time(NULL);
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: %s [--seed N] [--filter WORD] [--bench] [--bench-mib N] [--list]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--seed N] [--filter WORD] [--part I/N] [--bench] [--bench-mib N] [--list]\n", argv[0]);
         return 2;
     }
     qk_cpu_features features;

@@ -508,6 +508,10 @@ static int hung(uint64_t timeout)
     return yes;
 }
 
+/* What this thread's last wait has said to be reached: a device that begins to hang meanwhile does not take it back. */
+static _Thread_local VkSemaphore told_semaphore;
+static _Thread_local uint64_t told_value;
+
 static VKAPI_ATTR VkResult VKAPI_CALL layer_WaitSemaphores(VkDevice device, const VkSemaphoreWaitInfo *info, uint64_t timeout)
 {
     VkResult r = strike(CALL_WaitSemaphores, NULL);
@@ -516,7 +520,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_WaitSemaphores(VkDevice device, cons
     if (!r && lying())
         return VK_SUCCESS;
     PFN_vkWaitSemaphores next = (PFN_vkWaitSemaphores)either(device, "vkWaitSemaphores", "vkWaitSemaphoresKHR");
-    return r ? r : next(device, info, timeout);
+    r = r ? r : next(device, info, timeout);
+    if (!r && info->semaphoreCount == 1) {
+        told_semaphore = info->pSemaphores[0];
+        told_value = info->pValues[0];
+    }
+    return r;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL layer_GetSemaphoreCounterValue(VkDevice device, VkSemaphore semaphore, uint64_t *value)
@@ -529,7 +538,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_GetSemaphoreCounterValue(VkDevice de
     PFN_vkGetSemaphoreCounterValue next =
         (PFN_vkGetSemaphoreCounterValue)either(device, "vkGetSemaphoreCounterValue", "vkGetSemaphoreCounterValueKHR");
     r = r ? r : next(device, semaphore, value);
-    if (!r && hung(0) && *value)
+    if (!r && hung(0) && *value && (semaphore != told_semaphore || *value > told_value))
         --*value;
     return r;
 }
