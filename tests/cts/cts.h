@@ -17,7 +17,7 @@ typedef struct cts {
     qp_device *device; /* open while a test that needs it runs */
     int computes;      /* 0: a device of kind NULL, whose results mean nothing */
     int strict;        /* a refused op of the required set is a failure */
-    int brief;         /* a third of the random cases */
+    int brief;         /* 1: a third of the random cases, 2: a ninth */
     uint64_t seed, random;
     char words[512]; /* of the last failing call */
     qp_text text;

@@ -317,7 +317,7 @@ static int usage(FILE *file)
             "  --filter STR        only tests whose name holds STR (may be given once)\n"
             "  --seed N            of the random shapes and values; without it the time chooses, and it is printed\n"
             "  --strict            an op of the required set (docs/abi.md) that the device refuses is a failure, not a skip\n"
-            "  --brief             a third of the random cases\n"
+            "  --brief             a third of the random cases; given twice: a ninth\n"
             "  --if-available      a variant that the device does not have skips the whole suite\n"
             "  --todo PART=REASON  points whose text holds PART are expected to fail, and fail the suite when they pass\n");
     return file == stderr ? 2 : 0;
@@ -338,7 +338,7 @@ static int parse(int argc, char **argv, cts *t, arguments *a)
         else if (!strcmp(arg, "--strict"))
             t->strict = 1;
         else if (!strcmp(arg, "--brief"))
-            t->brief = 1;
+            t->brief++;
         else if (!strcmp(arg, "--verbose"))
             cts_verbose = 1;
         else if (!strcmp(arg, "--if-available"))
