@@ -2,11 +2,10 @@
  * Attention. What each kernel does is in kernels/vulkan/attention*.comp; here work is cut up for them: into tiles of rows and
  * heads, slices of long values and, where there would be few workgroups, parts of the cells that a second kernel puts together. All
  * of it follows from shapes and the device, never from how many rows are live. */
+#include "backends/vulkan/attention.h"
 #include "backends/vulkan/device.h"
-#include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "kernels/common/formats.h"
-#include "kernels/vulkan/params.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,22 +50,7 @@ static qp_status check_attention(const qp_device *device, const qp_op *op, qp_op
 
 /* ---- how it is cut ---- */
 
-enum { PART_CELLS = 128, SLICE = 256 }; /* the least that is worth a part; the most features of V to a workgroup */
-
-/* What a kernel can take. */
-typedef struct attention_kernel {
-    const char *name;
-    uint32_t most_queries; /* to a tile */
-    uint32_t granule;      /* of a slice, in features */
-} attention_kernel;
-
-typedef struct cut {
-    uint32_t queries;     /* to a tile, among them places for none: a power of two */
-    uint32_t rows, heads; /* to a tile */
-    uint32_t head_tiles;  /* to a KV head */
-    uint32_t slice, slices, parts;
-    uint64_t items, work; /* work: of one item */
-} cut;
+enum { PART_CELLS = 128 }; /* the least that is worth a part */
 
 /* Workgroups that keep a device busy. Nothing that every driver has tells the number of its units, so this goes by the kind. */
 static uint32_t busy_groups(const qp_device *device)
@@ -97,41 +81,57 @@ static uint64_t parts_of(const qp_device *device, uint64_t tiles, uint64_t cells
     return parts < 1 ? 1 : least(parts, QV_GROUP);
 }
 
-static cut cut_up(const qp_device *device, const qp_op *op, const attention_kernel *kernel)
+/* Rows of a tile, as far as there is room for their queries. */
+static uint32_t rows_of_tile(uint64_t rows, uint32_t heads, uint32_t most_queries)
+{
+    uint32_t n = 1;
+    while (2 * n * heads <= most_queries && n < rows)
+        n *= 2;
+    return n;
+}
+
+qv_attention_cut qv_attention_cut_up(const qp_device *device, const qp_op *op, const qv_attention_kernel *kernel)
 {
     const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
     uint64_t rows = (uint64_t)q->ne[2], kv_heads = (uint64_t)k->ne[1], group = (uint64_t)(q->ne[1] / k->ne[1]);
     uint64_t sizes = (uint64_t)(k->ne[0] + v->ne[0]), cells = (uint64_t)k->ne[2];
-    cut c = {.rows = 1, .heads = (uint32_t)least(group, kernel->most_queries), .parts = 1};
-    c.slice = (uint32_t)least(qv_groups((uint64_t)v->ne[0], kernel->granule) * kernel->granule, SLICE);
+    qv_attention_cut c = {.rows = 1, .heads = (uint32_t)least(group, kernel->most_queries), .parts = 1};
+    uint32_t most_rows = rows_of_tile(rows, c.heads, kernel->most_queries), together = kernel->parts_by_number ? most_rows : 1;
+    c.slice = (uint32_t)least(qv_groups((uint64_t)v->ne[0], kernel->granule) * kernel->granule, kernel->most_slice);
     c.slices = (uint32_t)qv_groups((uint64_t)v->ne[0], c.slice);
-    if (kernel->most_queries > 1)
-        c.parts = (uint32_t)parts_of(device, rows * kv_heads * qv_groups(group, c.heads) * c.slices, cells);
+    if (kernel->most_queries > 1 || kernel->parts_by_number)
+        c.parts = (uint32_t)parts_of(device, qv_groups(rows, together) * kv_heads * qv_groups(group, c.heads) * c.slices, cells);
     /* one item must not run too long on a slow device; that changes no result, as the number of parts would */
     while (c.heads > 1 && !qv_items_at_once(device, QP_OP_ATTENTION, c.heads * cells * sizes))
         c.heads = (c.heads + 1) / 2;
     c.head_tiles = (uint32_t)qv_groups(group, c.heads);
-    /* rows share a tile only where cells need no cutting: parts are parts of what one row sees */
-    while (c.parts == 1 && 2 * c.rows * c.heads <= kernel->most_queries && c.rows < rows &&
-           qv_items_at_once(device, QP_OP_ATTENTION, 2 * c.rows * c.heads * cells * sizes))
+    /* otherwise rows share a tile only where cells need no cutting: parts are parts of what one row sees */
+    if (c.parts == 1 || kernel->parts_by_number)
+        most_rows = rows_of_tile(rows, c.heads, kernel->most_queries);
+    else
+        most_rows = 1;
+    while (c.rows < most_rows && qv_items_at_once(device, QP_OP_ATTENTION, 2 * c.rows * c.heads * cells * sizes))
         c.rows *= 2;
-    c.queries = power_of_two((uint64_t)c.rows * c.heads, kernel->most_queries);
     c.items = qv_groups(rows, c.rows) * kv_heads * c.head_tiles * c.slices * c.parts;
     c.work = c.rows * c.heads * qv_groups(cells, c.parts) * (uint64_t)(k->ne[0] + least(c.slice, (uint64_t)v->ne[0]));
     return c;
 }
 
-/* Bytes of the partial results. */
-static uint64_t partial_bytes(const qp_device *device, const qp_op *op, const attention_kernel *kernel)
+uint32_t qv_attention_places(const qv_attention_cut *c)
 {
-    cut c = cut_up(device, op, kernel);
+    return power_of_two((uint64_t)c->rows * c->heads, UINT32_MAX / 2 + 1);
+}
+
+uint64_t qv_attention_scratch(const qp_device *device, const qp_op *op, const qv_attention_kernel *kernel)
+{
+    qv_attention_cut c = qv_attention_cut_up(device, op, kernel);
     uint64_t states = (uint64_t)(op->dst.ne[1] * op->dst.ne[2]) * c.parts;
     return c.parts > 1 ? states * (uint64_t)(op->dst.ne[0] + 2) * sizeof(float) : 0;
 }
 
 /* ---- launch ---- */
 
-static struct qv_attention_params params_of(const qp_op *op, const cut *c)
+static struct qv_attention_params params_of(const qp_op *op, const qv_attention_cut *c)
 {
     const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V], *dst = &op->dst;
     return (struct qv_attention_params){.q = qv_address(q),
@@ -184,8 +184,8 @@ static qp_status dispatch_items(qv_plan *plan, const char *shader, const qv_cons
     return status;
 }
 
-static qp_status launch_cut(qv_plan *plan, const qp_op *op, const attention_kernel *kernel, const cut *c,
-                            const qv_constants *constants, qp_text *error)
+qp_status qv_attention_launch(qv_plan *plan, const qp_op *op, const qv_attention_kernel *kernel, const qv_attention_cut *c,
+                              const qv_constants *constants, qp_text *error)
 {
     struct qv_attention_params params = params_of(op, c);
     if (c->items > UINT32_MAX)
@@ -201,19 +201,23 @@ static qp_status launch_cut(qv_plan *plan, const qp_op *op, const attention_kern
     return dispatch_items(plan, "attention_combine", &group, &params, items, (uint64_t)params.v_size * c->parts, error);
 }
 
-/* Whether rows of a cache lie so that whole words of them may be read, and blocks in pairs; see cache.glsl. */
-static uint32_t is_wide(const qp_tensor *t)
+uint32_t qv_attention_is_wide(const qp_tensor *t, uint32_t bytes, uint32_t elements)
 {
     int blocks = qk_block_elements(t->format) > 1;
     uint64_t places = t->offset | qv_stride(t, 1) | qv_stride(t, 2);
-    return places % (blocks ? 4 : 8) == 0 && t->ne[0] % (blocks ? 64 : 4) == 0;
+    return places % (blocks ? 4 : bytes) == 0 && t->ne[0] % (blocks ? 64 : elements) == 0;
+}
+
+static uint32_t is_wide(const qp_tensor *t)
+{
+    return qv_attention_is_wide(t, 8, 4);
 }
 
 /* ---- in registers of small subgroups ---- */
 
-static attention_kernel lanes_kernel(const qp_device *device)
+static qv_attention_kernel lanes_kernel(const qp_device *device)
 {
-    return (attention_kernel){"attention_lanes", 8, 4 * device->physical->lanes};
+    return (qv_attention_kernel){"attention_lanes", 8, 4 * device->physical->lanes, QV_ATTENTION_SLICE, 0};
 }
 
 static const char *lanes_lacks(const qv_physical *physical)
@@ -230,25 +234,25 @@ static const char *lanes_refuses(const qp_device *device, const qp_op *op)
 
 static uint64_t lanes_scratch(const qp_device *device, const qp_op *op)
 {
-    attention_kernel kernel = lanes_kernel(device);
-    return partial_bytes(device, op, &kernel);
+    qv_attention_kernel kernel = lanes_kernel(device);
+    return qv_attention_scratch(device, op, &kernel);
 }
 
 static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
-    attention_kernel kernel = lanes_kernel(plan->device);
-    cut c = cut_up(plan->device, op, &kernel);
+    qv_attention_kernel kernel = lanes_kernel(plan->device);
+    qv_attention_cut c = qv_attention_cut_up(plan->device, op, &kernel);
     uint32_t lanes = plan->device->physical->lanes;
     qv_constants constants = qv_make_constants(lanes, 7,
                                                (const uint32_t[][2]){{1, k->format},
                                                                      {2, v->format},
-                                                                     {3, c.queries},
+                                                                     {3, qv_attention_places(&c)},
                                                                      {4, c.slice / (4 * lanes)},
                                                                      {5, lanes},
                                                                      {6, is_wide(k)},
                                                                      {7, is_wide(v)}});
-    return launch_cut(plan, op, &kernel, &c, &constants, error);
+    return qv_attention_launch(plan, op, &kernel, &c, &constants, error);
 }
 
 /* ---- in shared memory ---- */
@@ -261,35 +265,36 @@ static uint32_t tiles_shared_bytes(uint32_t queries)
     return floats * (uint32_t)sizeof(float);
 }
 
-static attention_kernel tiles_kernel(const qp_device *device)
+static qv_attention_kernel tiles_kernel(const qp_device *device)
 {
     uint32_t queries = 32, limit = device->physical->properties.limits.maxComputeSharedMemorySize;
     while (queries > 1 && tiles_shared_bytes(queries) > limit)
         queries /= 2;
-    return (attention_kernel){"attention_tiles", queries, TILE_CHUNK};
+    return (qv_attention_kernel){"attention_tiles", queries, TILE_CHUNK, QV_ATTENTION_SLICE, 0};
 }
 
 static uint64_t tiles_scratch(const qp_device *device, const qp_op *op)
 {
-    attention_kernel kernel = tiles_kernel(device);
-    return partial_bytes(device, op, &kernel);
+    qv_attention_kernel kernel = tiles_kernel(device);
+    return qv_attention_scratch(device, op, &kernel);
 }
 
 static qp_status launch_tiles(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
-    attention_kernel kernel = tiles_kernel(plan->device);
-    cut c = cut_up(plan->device, op, &kernel);
-    uint32_t query_side = c.queries >= 16 ? c.queries / 8 : 1, cell_side = c.queries >= 8 ? 4 : c.queries >= 2 ? 2 : 1;
-    qv_constants constants = qv_make_constants(TILE_CELLS * c.queries / (query_side * cell_side), 7,
+    qv_attention_kernel kernel = tiles_kernel(plan->device);
+    qv_attention_cut c = qv_attention_cut_up(plan->device, op, &kernel);
+    uint32_t queries = qv_attention_places(&c), query_side = queries >= 16 ? queries / 8 : 1,
+             cell_side = queries >= 8 ? 4 : queries >= 2 ? 2 : 1;
+    qv_constants constants = qv_make_constants(TILE_CELLS * queries / (query_side * cell_side), 7,
                                                (const uint32_t[][2]){{1, k->format},
                                                                      {2, v->format},
-                                                                     {3, c.queries},
+                                                                     {3, qv_attention_places(&c)},
                                                                      {4, c.slice / TILE_CHUNK},
                                                                      {5, query_side},
                                                                      {6, cell_side},
                                                                      {7, is_wide(k) | is_wide(v) << 1}});
-    return launch_cut(plan, op, &kernel, &c, &constants, error);
+    return qv_attention_launch(plan, op, &kernel, &c, &constants, error);
 }
 
 /* ---- on any device ---- */
@@ -297,15 +302,15 @@ static qp_status launch_tiles(qv_plan *plan, const qp_op *op, qp_text *error)
 static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
-    const attention_kernel kernel = {"attention", 1, QV_GROUP};
-    cut c = cut_up(plan->device, op, &kernel);
+    const qv_attention_kernel kernel = {"attention", 1, QV_GROUP, QV_ATTENTION_SLICE, 0};
+    qv_attention_cut c = qv_attention_cut_up(plan->device, op, &kernel);
     qv_constants constants = qv_make_constants(QV_GROUP, 5,
                                                (const uint32_t[][2]){{1, k->format},
                                                                      {2, v->format},
                                                                      {3, qk_block_bytes(k->format)},
                                                                      {4, qk_block_bytes(v->format)},
                                                                      {5, c.slice / QV_GROUP}});
-    return launch_cut(plan, op, &kernel, &c, &constants, error);
+    return qv_attention_launch(plan, op, &kernel, &c, &constants, error);
 }
 
 const qv_op_row qv_attention_row = {
@@ -316,5 +321,10 @@ const qv_op_row qv_attention_row = {
     .optional = 1u << QP_ATTENTION_SINKS,
     .check = check_attention,
     .variants = QV_VARIANTS(
+        {.name = "rows",
+         .lacks = qv_attention_rows_lacks,
+         .refuses = qv_attention_rows_refuses,
+         .launch = qv_attention_rows_launch,
+         .scratch = qv_attention_rows_scratch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
         {.name = "tiles", .launch = launch_tiles, .scratch = tiles_scratch}, QV_PLAIN(launch_plain))};
