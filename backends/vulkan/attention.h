@@ -38,8 +38,8 @@ uint64_t qv_attention_scratch(const qp_device *device, const qp_op *op, const qv
 qp_status qv_attention_launch(qv_plan *plan, const qp_op *op, const qv_attention_kernel *kernel, const qv_attention_cut *c,
                               const qv_constants *constants, qp_text *error);
 
-/* 1 if rows of a cache lie so that whole words of them may be read: at multiples of so many bytes, of a multiple of so many elements;
- * those of blocks at multiples of 4, in pairs. See cache.glsl and pieces.glsl. */
+/* 1 if rows of a cache lie so that whole words of them may be read: at multiples of so many bytes, of a multiple of so many
+ * elements; those of blocks at multiples of 4, in pairs. See cache.glsl and pieces.glsl. */
 uint32_t qv_attention_is_wide(const qp_tensor *t, uint32_t bytes, uint32_t elements);
 
 /* ---- attention_rows.c: teams of invocations along the features of a cell, for few queries ---- */

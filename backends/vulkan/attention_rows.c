@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Attention of few queries to a KV head on GPUs: attention_rows.comp. Teams are as large as a cell's row has pieces of eight features,
- * and tiles as many queries as registers are likely to hold beside the loads that are under way. */
+ * Attention of few queries to a KV head on GPUs: attention_rows.comp. Teams are as large as a cell's row has pieces of eight
+ * features, and tiles as many queries as registers are likely to hold beside the loads that are under way. */
 #include "backends/vulkan/attention.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/matmul.h"
@@ -82,7 +82,7 @@ qp_status qv_attention_rows_launch(qv_plan *plan, const qp_op *op, qp_text *erro
     shape s = choose(plan->device, op);
     qv_attention_cut c = qv_attention_cut_up(plan->device, op, &s.kernel);
     uint32_t wide = qv_attention_is_wide(k, 16, PIECE) | qv_attention_is_wide(v, 16, PIECE) << 1;
-    if ((q->offset | qv_stride(q, 1) | qv_stride(q, 2)) % 16 == 0)
+    if (qv_attention_is_wide(q, 16, 4))
         wide |= 4;
     qv_constants constants = qv_make_constants(s.subgroups * s.lanes, 10,
                                                (const uint32_t[][2]){{1, k->format},

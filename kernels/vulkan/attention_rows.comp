@@ -1,10 +1,10 @@
 #version 460
 /* SPDX-License-Identifier: MIT
  * kernels/vulkan/attention_rows.comp: attention of few queries to a KV head, made for GPUs, on which such work is bound by memory.
- * A team of invocations, a subgroup or part of one, reads the row of a cell side by side, 16 bytes each, once for all queries of the
- * tile, and several cells at a time; loads of the next ones are under way while these are used. Queries and sums of values stay in
- * registers. Scores of several queries and cells are added up together, each team member keeping half of what it had at each step,
- * until a query belongs to one or a few; these know its maximum and sum, and hand the weights back the same way.
+ * A team of invocations, a subgroup or part of one, reads the row of a cell side by side, 16 bytes each, once for all queries of
+ * the tile, and several cells at a time; loads of the next ones are under way while these are used. Queries and sums of values stay
+ * in registers. Scores of several queries and cells are added up together, each team member keeping half of what it had at each
+ * step, until a query belongs to one or a few; these know its maximum and sum, and hand the weights back the same way.
  *
  * Each team has softmax states of its own, put together at the end. Blocks of cells go around all subgroups of all parts in turn,
  * by their number alone: who adds up what depends on no row. */
@@ -27,7 +27,7 @@ layout(constant_id = 5) const uint TEAM = 8;    /* invocations to a cell: 8 to 3
 layout(constant_id = 6) const uint PIECES_K = 1; /* of eight features, to an invocation */
 layout(constant_id = 7) const uint PIECES_V = 1;
 layout(constant_id = 8) const uint SUBGROUPS = 1;
-layout(constant_id = 9) const uint WIDE = 0;      /* 1: K, 2: V, see pieces.glsl; 4: queries begin at multiples of 16 bytes */
+layout(constant_id = 9) const uint WIDE = 0;      /* 1: K, 2: V, see pieces.glsl; 4: queries, in fours at multiples of 16 bytes */
 layout(constant_id = 10) const uint MANY_ROWS = 0; /* queries of a tile may see different cells */
 
 const uint CELLS = 4; /* that a team has under way */
@@ -209,22 +209,20 @@ void add_values(item_place at, uint block)
 
 /* ---- a tile ---- */
 
-void load_query(item_place at, uint t)
+void load_query(uint t, uint row, uint head)
 {
-    uint row, head;
-    bool there = query_of(at, t, row, head);
-    uint64_t from = there ? row_of(p.q, head, p.q_head, row, p.q_row) : row_of(p.q, at.head, p.q_head, at.row, p.q_row);
+    uint64_t from = row_of(p.q, head, p.q_head, row, p.q_row);
     [[unroll]] for (uint i = 0; i < PIECES_K; i++)
         [[unroll]] for (uint j = 0; j < 2; j++) {
             uint f = 8 * (i * TEAM + lane()) + 4 * j;
-            vec4 four = vec4(0.0);
-            if ((WIDE & 4) != 0 && f + 4 <= p.k_size)
-                four = vec4s(from).v[f / 4];
+            vec4 four;
+            if ((WIDE & 4) != 0)
+                four = vec4s(from).v[min(f, p.k_size - 4) / 4];
             else
                 [[unroll]] for (uint e = 0; e < 4; e++)
-                    if (f + e < p.k_size)
-                        four[e] = f32s(from).v[f + e];
-            q[(t * PIECES_K + i) * 2 + j] = four;
+                    four[e] = f32s(from).v[min(f + e, p.k_size - 1)];
+            [[unroll]] for (uint e = 0; e < 4; e++)
+                q[(t * PIECES_K + i) * 2 + j][e] = f + e < p.k_size ? four[e] : 0.0;
         }
 }
 
@@ -233,22 +231,25 @@ void begin_tile(item_place at)
     uint own = lane() / SHARE;
     all_see = uvec2(0xffffffffu, 0);
     sees = uvec2(0);
-    most = MINUS_INFINITY;
+    most = MINUS_INFINITY; /* places for no query */
     sum = 0.0;
     [[unroll]] for (uint i = 0; i < 2 * QUERIES * PIECES_V; i++)
         values[i] = vec4(0.0);
     [[unroll]] for (uint t = 0; t < QUERIES; t++) {
         uint row, head;
         bool there = query_of(at, t, row, head);
-        uvec2 see = there ? cells_of(row) : uvec2(0);
+        row = there ? row : at.row; /* no branch chooses an address: see attention_lanes.comp */
+        head = there ? head : at.head;
+        uvec2 see = cells_of(row);
+        see = there ? see : uvec2(0);
         all_see = uvec2(see.y > 0 ? min(all_see.x, see.x) : all_see.x, max(all_see.y, see.y));
-        load_query(at, t);
+        load_query(t, row, head);
+        bool first = there && gl_SubgroupID == 0 && team() == 0; /* a sink counts once */
+        float sink = first_score(at, head);
         if (t == own) {
             sees = see;
-            if (there && gl_SubgroupID == 0 && team() == 0) { /* a sink counts once */
-                most = first_score(at, head);
-                sum = lane() % SHARE == 0 ? first_sum(at) : 0.0;
-            }
+            most = first ? sink : MINUS_INFINITY;
+            sum = first && lane() % SHARE == 0 ? first_sum(at) : 0.0;
         }
     }
     all_see.x = min(all_see.x, all_see.y);
