@@ -31,11 +31,22 @@ const char *qv_rows_lacks(const qv_physical *physical);
 const char *qv_rows_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_rows_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
-/* The same words for all variants that multiply int8: why one cannot take an op; asked: by name. */
-const char *qv_dot_unfit(const qp_device *device, const qp_op *op, int asked);
+/* lanes: of a subgroup, 0 where the device does not tell; team: invocations that go along K together. */
+typedef struct qv_rows_shape {
+    uint32_t group, lanes, team, rows, tokens;
+} qv_rows_shape;
 
-/* The dispatch that writes x as int8 into the op's scratch memory, of qv_dot_scratch bytes, and x of *of to be there. */
-qp_status qv_quantise_activations(qv_plan *plan, const qp_op *op, struct qv_matmul_params *of, qp_text *error);
+qv_rows_shape qv_rows_shape_of(const qv_physical *physical, int gated, int64_t tokens);
+
+/* The same words for all variants that multiply int8: why one cannot take an op with such weights; asked: by name. */
+const char *qv_dot_unfit(const qp_device *device, uint32_t flags, qp_format format, int asked);
+
+/* Bytes of K activations in int8; and of x, of one head or several: a row for each head of each row. */
+uint64_t qv_quantised_row(uint64_t k);
+uint64_t qv_quantised_bytes(const qp_tensor *x);
+
+/* The dispatch that writes it to the start of the op's scratch memory, unless another op has left it: *to is where. */
+qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_tensor *live, uint64_t *to, qp_text *error);
 
 const char *qv_dot_lacks(const qv_physical *physical);
 const char *qv_dot_refuses(const qp_device *device, const qp_op *op);
@@ -43,6 +54,14 @@ uint64_t qv_dot_scratch(const qp_device *device, const qp_op *op);
 qp_status qv_dot_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
 /* ---- matmul_tiles.c: a workgroup a tile, for many tokens ---- */
+
+/* What one invocation multiplies; a tile is 8·rows rows of W times rows·tokens tokens, which 8·rows invocations compute. */
+typedef struct qv_tiles_shape {
+    uint32_t rows, tokens, buffers;
+} qv_tiles_shape;
+
+/* dot: in int8. */
+qv_tiles_shape qv_tiles_shape_of(const qv_physical *physical, int gated, int64_t tokens, int dot);
 
 const char *qv_tiles_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);

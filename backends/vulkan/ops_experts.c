@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * Mixtures of experts: the route and the matrices of those chosen. */
 #include "backends/vulkan/device.h"
-#include "backends/vulkan/ops.h"
+#include "backends/vulkan/experts.h"
+#include "backends/vulkan/matmul.h"
 #include "backends/vulkan/status.h"
 #include "backends/vulkan/weights.h"
-#include "kernels/vulkan/params.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -75,7 +75,7 @@ static qp_status check_vectors(const qp_op *op, qp_text *reason)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *bias = &op->src[QP_EXPERT_MATMUL_BIAS];
     const qp_tensor *bias2 = &op->src[QP_EXPERT_MATMUL_BIAS2], *scales = &op->src[QP_EXPERT_MATMUL_SCALES];
-    int gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    int gated = qv_experts_are_gated(op);
     qp_status status = QP_OK;
     if (gated ? qv_present(scales) : qv_present(bias2))
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "a gated pair has no scales, and without one there is no second bias");
@@ -102,7 +102,7 @@ static qp_status check_weights(const qp_op *op, qp_text *reason)
 static qp_status check_params(const qp_op *op, qp_text *reason)
 {
     const qp_expert_matmul_params *p = &op->p.expert_matmul;
-    int gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    int gated = qv_experts_are_gated(op);
     if (p->act > QP_ACT_SOFTPLUS && !(p->act == QP_ACT_SWIGLU_CLAMPED && gated))
         return qv_fail(reason, QP_ERR_UNSUPPORTED, "activation %u is not served here", p->act);
     if (p->flags & ~(uint32_t)(QP_MATMUL_FLOAT | QP_EXPERT_SUM))
@@ -141,51 +141,43 @@ static void weight_steps(const qp_tensor *w, uint64_t *row, uint64_t *expert)
     *expert = planes ? *row * (uint64_t)w->ne[1] : (uint64_t)w->nb[2];
 }
 
-static void fill(const qp_op *op, struct qv_expert_matmul_params *p)
+struct qv_expert_matmul_params qv_experts_params_of(const qp_op *op)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W], *x = &op->src[QP_EXPERT_MATMUL_X], *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
-    *p = (struct qv_expert_matmul_params){.w = qv_address(w),
-                                          .x = qv_address(x),
-                                          .bias = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS]),
-                                          .residual = qv_address(&op->src[QP_EXPERT_MATMUL_RESIDUAL]),
-                                          .w2 = qv_address(&op->src[QP_EXPERT_MATMUL_W2]),
-                                          .bias2 = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS2]),
-                                          .route = qv_address(route),
-                                          .scales = qv_address(&op->src[QP_EXPERT_MATMUL_SCALES]),
-                                          .dst = qv_address(&op->dst),
-                                          .live = qv_address(&op->live),
-                                          .bias_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS], 1),
-                                          .bias2_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS2], 1),
-                                          .k = (uint32_t)w->ne[0],
-                                          .rows = (uint32_t)route->ne[2],
-                                          .chosen = (uint32_t)route->ne[0],
-                                          .experts = (uint32_t)w->ne[2],
-                                          .x_head = qv_stride(x, 1),
-                                          .x_row = qv_stride(x, 2),
-                                          .residual_row = qv_stride(&op->src[QP_EXPERT_MATMUL_RESIDUAL], 2),
-                                          .route_head = qv_stride(route, 1),
-                                          .route_row = qv_stride(route, 2),
-                                          .dst_head = qv_stride(&op->dst, 1),
-                                          .dst_row = qv_stride(&op->dst, 2),
-                                          .act = op->p.expert_matmul.act,
-                                          .alpha = op->p.expert_matmul.alpha,
-                                          .limit = op->p.expert_matmul.limit};
-    weight_steps(w, &p->w_row, &p->w_expert);
-    if (qv_present(&op->src[QP_EXPERT_MATMUL_W2]))
-        weight_steps(&op->src[QP_EXPERT_MATMUL_W2], &p->w2_row, &p->w2_expert);
+    struct qv_expert_matmul_params p =
+        (struct qv_expert_matmul_params){.w = qv_address(w),
+                                         .x = qv_address(x),
+                                         .bias = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS]),
+                                         .residual = qv_address(&op->src[QP_EXPERT_MATMUL_RESIDUAL]),
+                                         .w2 = qv_address(&op->src[QP_EXPERT_MATMUL_W2]),
+                                         .bias2 = qv_address(&op->src[QP_EXPERT_MATMUL_BIAS2]),
+                                         .route = qv_address(route),
+                                         .scales = qv_address(&op->src[QP_EXPERT_MATMUL_SCALES]),
+                                         .dst = qv_address(&op->dst),
+                                         .live = qv_address(&op->live),
+                                         .bias_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS], 1),
+                                         .bias2_expert = qv_stride(&op->src[QP_EXPERT_MATMUL_BIAS2], 1),
+                                         .k = (uint32_t)w->ne[0],
+                                         .rows = (uint32_t)route->ne[2],
+                                         .chosen = (uint32_t)route->ne[0],
+                                         .experts = (uint32_t)w->ne[2],
+                                         .x_head = qv_stride(x, 1),
+                                         .x_row = qv_stride(x, 2),
+                                         .residual_row = qv_stride(&op->src[QP_EXPERT_MATMUL_RESIDUAL], 2),
+                                         .route_head = qv_stride(route, 1),
+                                         .route_row = qv_stride(route, 2),
+                                         .dst_head = qv_stride(&op->dst, 1),
+                                         .dst_row = qv_stride(&op->dst, 2),
+                                         .act = op->p.expert_matmul.act,
+                                         .alpha = op->p.expert_matmul.alpha,
+                                         .limit = op->p.expert_matmul.limit};
+    weight_steps(w, &p.w_row, &p.w_expert);
+    if (qv_experts_are_gated(op))
+        weight_steps(&op->src[QP_EXPERT_MATMUL_W2], &p.w2_row, &p.w2_expert);
+    return p;
 }
 
-/* What one launch is made of; grid: where points of grids lie, from the start of all constants. */
-typedef struct product {
-    char name[48];
-    qv_constants constants;
-    struct qv_expert_matmul_params params;
-    uint64_t grid, work; /* work: of one row of W and one item */
-    uint32_t group_rows; /* of W, that a workgroup takes */
-    uint32_t groups;     /* of workgroups beside each other; 0: as many as items */
-} product;
-
-static qp_status dispatch_piece(qv_plan *plan, product *p, struct qv_expert_matmul_push push, qp_text *error)
+static qp_status dispatch_piece(qv_plan *plan, qv_expert_product *p, struct qv_expert_matmul_push push, qp_text *error)
 {
     void *memory = NULL;
     uint32_t count = push.m - push.first, items = push.end_item - push.first_item;
@@ -200,8 +192,7 @@ static qp_status dispatch_piece(qv_plan *plan, product *p, struct qv_expert_matm
     return QP_OK;
 }
 
-/* Cut along M and, where the fewest rows of W are still too many for all tokens, along those. */
-static qp_status dispatch_pieces(qv_plan *plan, product *p, uint32_t m, uint32_t items, qp_text *error)
+qp_status qv_experts_dispatch(qv_plan *plan, qv_expert_product *p, uint32_t m, uint32_t items, qp_text *error)
 {
     uint32_t step = qv_rows_at_once(plan->device, p->work * items, m);
     uint64_t fit = qv_items_at_once(plan->device, QP_OP_EXPERT_MATMUL, p->work * step);
@@ -218,29 +209,35 @@ static qp_status dispatch_pieces(qv_plan *plan, product *p, uint32_t m, uint32_t
     return status;
 }
 
-static int is_sum(const qp_op *op)
-{
-    return (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0;
-}
-
-static qp_status find_grid(qv_plan *plan, qp_format format, product *p, qp_text *error)
+qp_status qv_experts_find_grid(qv_plan *plan, qp_format format, qv_expert_product *p, qp_text *error)
 {
     uint32_t bytes = 0;
     const void *points = qv_grid_of(format, &bytes);
     return points ? qv_plan_shared(plan, UINT32_MAX, points, bytes, &p->grid, error) : QP_OK;
 }
 
+qp_status qv_experts_add_up(qv_plan *plan, const qp_op *op, uint64_t partials, qp_text *error)
+{
+    uint32_t m = (uint32_t)op->src[QP_EXPERT_MATMUL_W].ne[1];
+    qv_expert_product add = {.name = "expert_sum", .params = qv_experts_params_of(op), .group_rows = QV_GROUP};
+    add.params.all = m;
+    add.params.partials = partials;
+    add.work = add.params.chosen;
+    add.constants = qv_make_constants(QV_GROUP, 0, NULL);
+    qv_plan_wait(plan);
+    return qv_experts_dispatch(plan, &add, m, add.params.rows, error);
+}
+
 static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
-    product p = {.group_rows = QV_GROUP};
-    fill(op, &p.params);
-    uint32_t sum = (uint32_t)is_sum(op), gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]);
+    qv_expert_product p = {.group_rows = QV_GROUP, .params = qv_experts_params_of(op)};
+    uint32_t sum = (uint32_t)qv_experts_are_summed(op), gated = (uint32_t)qv_experts_are_gated(op);
     snprintf(p.name, sizeof p.name, "expert_matmul_%s", qv_format_name(w->format));
     p.constants = qv_make_constants(QV_GROUP, 3, (const uint32_t[][2]){{1, sum}, {2, gated}, {10, w->layout == QV_LAYOUT_PLANES}});
     p.work = (uint64_t)p.params.k * (sum ? p.params.chosen : 1) * (gated ? 2 : 1);
-    qp_status status = find_grid(plan, w->format, &p, error);
-    return status ? status : dispatch_pieces(plan, &p, (uint32_t)w->ne[1], p.params.rows * (sum ? 1 : p.params.chosen), error);
+    qp_status status = qv_experts_find_grid(plan, w->format, &p, error);
+    return status ? status : qv_experts_dispatch(plan, &p, (uint32_t)w->ne[1], p.params.rows * (sum ? 1 : p.params.chosen), error);
 }
 
 /* ---- many tokens, small subgroups ---- */
@@ -268,15 +265,14 @@ static uint64_t lanes_scratch(const qp_device *device, const qp_op *op)
     (void)device;
     const qp_tensor *route = &op->src[QP_EXPERT_MATMUL_ROUTE];
     uint64_t items = (uint64_t)(route->ne[0] * route->ne[2]);
-    return is_sum(op) ? items * (uint64_t)op->src[QP_EXPERT_MATMUL_W].ne[1] * sizeof(float) : 0;
+    return qv_experts_are_summed(op) ? items * (uint64_t)op->src[QP_EXPERT_MATMUL_W].ne[1] * sizeof(float) : 0;
 }
 
 static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
-    uint32_t sum = (uint32_t)is_sum(op), gated = qv_present(&op->src[QP_EXPERT_MATMUL_W2]), m = (uint32_t)w->ne[1];
-    product p = {.group_rows = QV_GROUP * LANES_ROWS};
-    fill(op, &p.params);
+    uint32_t sum = (uint32_t)qv_experts_are_summed(op), gated = (uint32_t)qv_experts_are_gated(op), m = (uint32_t)w->ne[1];
+    qv_expert_product p = {.group_rows = QV_GROUP * LANES_ROWS, .params = qv_experts_params_of(op)};
     p.groups = p.params.experts + 1;
     p.params.all = m;
     p.params.partials = sum ? qv_plan_scratch(plan) : 0;
@@ -285,15 +281,10 @@ static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
         QV_GROUP, 4,
         (const uint32_t[][2]){{1, sum}, {2, gated}, {4, plan->device->physical->lanes}, {10, w->layout == QV_LAYOUT_PLANES}});
     p.work = (uint64_t)p.params.k * (gated ? 2 : 1);
-    qp_status status = find_grid(plan, w->format, &p, error);
+    qp_status status = qv_experts_find_grid(plan, w->format, &p, error);
     if (!status)
-        status = dispatch_pieces(plan, &p, m, p.params.rows * p.params.chosen, error);
-    if (status || !sum)
-        return status;
-    product add = {.name = "expert_sum", .params = p.params, .work = p.params.chosen, .group_rows = QV_GROUP};
-    add.constants = qv_make_constants(QV_GROUP, 0, NULL);
-    qv_plan_wait(plan);
-    return dispatch_pieces(plan, &add, m, p.params.rows, error);
+        status = qv_experts_dispatch(plan, &p, m, p.params.rows * p.params.chosen, error);
+    return status || !sum ? status : qv_experts_add_up(plan, op, p.params.partials, error);
 }
 
 const qv_op_row qv_expert_matmul_row = {
@@ -307,4 +298,23 @@ const qv_op_row qv_expert_matmul_row = {
     .check = check_matmul,
     .variants = QV_VARIANTS(
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
+        {.name = "dot_tiles",
+         .lacks = qv_dot_lacks,
+         .refuses = qv_experts_dot_tiles_refuse,
+         .launch = qv_experts_dot_tiles_launch,
+         .scratch = qv_experts_dot_tiles_scratch},
+        {.name = "dot",
+         .lacks = qv_dot_lacks,
+         .refuses = qv_experts_dot_refuses,
+         .launch = qv_experts_dot_launch,
+         .scratch = qv_experts_dot_scratch},
+        {.name = "tiles",
+         .refuses = qv_experts_tiles_refuse,
+         .launch = qv_experts_tiles_launch,
+         .scratch = qv_experts_tiles_scratch},
+        {.name = "rows",
+         .lacks = qv_rows_lacks,
+         .refuses = qv_experts_rows_refuse,
+         .launch = qv_experts_rows_launch,
+         .scratch = qv_experts_rows_scratch},
         QV_PLAIN(launch_plain))};

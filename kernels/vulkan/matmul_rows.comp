@@ -6,7 +6,7 @@
  * whole workgroup. Partial sums are added in a fixed order. x: groups of rows; y: groups of tokens.
  *
  * As matmul_dot (QV_DOT) the products are of int8 with int8, four in one instruction; x is then what quantise_activations.comp
- * left. */
+ * left. As expert_matmul_rows and expert_matmul_dot (QV_EXPERTS) tokens are those of one expert: operands.glsl. */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -27,8 +27,7 @@ const uint LINES = ROWS * (1 + GATED); /* rows of W, then the same of W2 */
 const uint RESULTS = ROWS * TOKENS;
 const uint TEAM = LANES != 0 ? LANES : GROUP;
 
-layout(push_constant, scalar) uniform block { qv_matmul_params p; };
-
+#include "operands.glsl"
 #include "matmul_epilogue.glsl"
 
 float sums[LINES * TOKENS];
@@ -112,24 +111,21 @@ float product(weight_chunk w, activation_chunk x)
 
 uint64_t line_at(uint line, uint first_row)
 {
-    uint m = min(first_row + line % ROWS, p.m - 1); /* rows behind the last are computed and not written */
-    return (line < ROWS ? p.w : p.w2) + uint64_t(m) * p.w_row;
-}
-
-uint64_t token_at(uint t, uint first, uint rows)
-{
-    return p.x + uint64_t(min(first + t, rows - 1)) * p.x_row;
+    return weights_at(min(first_row + line % ROWS, p.m - 1), line >= ROWS); /* rows behind the last are computed and not written */
 }
 
 /* This invocation's part of the sums. For one token its activations stay and lines come one by one, else the lines stay. */
-void add_products(uint first_row, uint first, uint rows, uint lane)
+void add_products(uint first_row, uvec2 span, uint lane)
 {
+    uint64_t tokens[TOKENS];
+    [[unroll]] for (uint t = 0; t < TOKENS; t++)
+        tokens[t] = activations_at(min(span.x + t, span.y - 1));
     [[unroll]] for (uint i = 0; i < LINES * TOKENS; i++)
         sums[i] = 0.0;
-    for (uint i = lane; i < p.k / CHUNK; i += TEAM) {
+    for (uint i = lane; i < elements / CHUNK; i += TEAM) {
         if (TOKENS == 1) {
             activation_chunk x;
-            load_activations(token_at(0, first, rows), i, x);
+            load_activations(tokens[0], i, x);
             [[unroll]] for (uint l = 0; l < LINES; l++) {
                 weight_chunk w;
                 load_weights(line_at(l, first_row), i, w);
@@ -141,18 +137,18 @@ void add_products(uint first_row, uint first, uint rows, uint lane)
                 load_weights(line_at(l, first_row), i, w[l]);
             [[unroll]] for (uint t = 0; t < TOKENS; t++) {
                 activation_chunk x;
-                load_activations(token_at(t, first, rows), i, x);
+                load_activations(tokens[t], i, x);
                 [[unroll]] for (uint l = 0; l < LINES; l++)
                     sums[l * TOKENS + t] += product(w[l], x);
             }
         }
     }
 #ifdef QV_PLAIN
-    for (uint i = p.k / CHUNK * CHUNK + lane; i < p.k; i += TEAM)
+    for (uint i = elements / CHUNK * CHUNK + lane; i < elements; i += TEAM)
         [[unroll]] for (uint l = 0; l < LINES; l++) {
             float w = weight(line_at(l, first_row), i);
             [[unroll]] for (uint t = 0; t < TOKENS; t++)
-                sums[l * TOKENS + t] += w * f32s(token_at(t, first, rows)).v[i];
+                sums[l * TOKENS + t] += w * f32s(tokens[t]).v[i];
         }
 #endif
 }
@@ -181,7 +177,7 @@ void add_up(uint lane)
 }
 
 /* Result i (of row i / TOKENS and token i % TOKENS) is finished by invocation i of the team. */
-void write(uint first_row, uint first, uint rows, uint lane)
+void write(uint first_row, uvec2 span, uint lane)
 {
     for (uint i = lane; i < RESULTS; i += TEAM) {
         float sum = 0.0, sum2 = 0.0;
@@ -190,24 +186,27 @@ void write(uint first_row, uint first, uint rows, uint lane)
                 sum = sums[j];
                 sum2 = sums[GATED * RESULTS + j];
             }
-        uint m = first_row + i / TOKENS, t = first + i % TOKENS;
-        if (m < p.m && t < rows)
+        uint m = first_row + i / TOKENS, t = span.x + i % TOKENS;
+        if (m < p.m && t < span.y)
             finish(m, t, sum, sum2);
     }
 }
 
 void main()
 {
+    begin();
 #ifdef QV_GRID
-    grid = p.grid;
+    grid = grid_address();
 #endif
-    uint rows = live_rows(p.live, p.rows, p.x), groups = (rows + TOKENS - 1) / TOKENS;
+    uint groups = behind_groups(TOKENS);
     uint lane = LANES != 0 ? gl_SubgroupInvocationID : gl_LocalInvocationID.x, teams = GROUP / TEAM;
     uint team = gl_WorkGroupID.x * teams + (LANES != 0 ? gl_SubgroupID : 0), step = gl_NumWorkGroups.x * teams;
-    for (uint group = gl_WorkGroupID.y; group < groups; group += gl_NumWorkGroups.y)
-        for (uint row = p.first + team * ROWS; row < p.m; row += step * ROWS) {
-            add_products(row, group * TOKENS, rows, lane);
+    for (uint group = first_group() + gl_WorkGroupID.y; group < groups; group += gl_NumWorkGroups.y) {
+        uvec2 span = group_span(group, TOKENS);
+        for (uint row = p.first + team * ROWS; row < p.m && span.x < span.y; row += step * ROWS) {
+            add_products(row, span, lane);
             add_up(lane);
-            write(row, group * TOKENS, rows, lane);
+            write(row, span, lane);
         }
+    }
 }

@@ -6,7 +6,8 @@
  * ROWS apart, so that neighbours read neighbouring lines of shared memory, which are an odd number of 16 bytes long.
  * Workgroups that follow each other take the same rows of W.
  *
- * As matmul_dot_tiles (QV_DOT) the products are of int8 with int8; x is then what quantise_activations.comp left. */
+ * As matmul_dot_tiles (QV_DOT) the products are of int8 with int8; x is then what quantise_activations.comp left. As
+ * expert_matmul_tiles and expert_matmul_dot_tiles (QV_EXPERTS) tokens are those of one expert: operands.glsl. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"
@@ -24,8 +25,7 @@ const uint GROUP = 8 * ROWS;           /* invocations, and rows of W in a tile *
 const uint COLUMNS = TOKENS * ROWS;    /* tokens in a tile */
 const uint STEP = 32;                  /* elements along K */
 
-layout(push_constant, scalar) uniform block { qv_matmul_params p; };
-
+#include "operands.glsl"
 #include "matmul_epilogue.glsl"
 
 float sums[ROWS * TOKENS], gates[ROWS * TOKENS]; /* gates: W's sums where there is a W2 */
@@ -172,11 +172,36 @@ void multiply(uint w_at, uint x_at)
 
 const uint LOADS = (COLUMNS * PARTS + GROUP - 1) / GROUP; /* parts of lines of x that one invocation brings */
 
-/* The products of one tile with W or W2: rows of W from first_row on, tokens from first on. */
-void add_products(uint64_t weights, uint first_row, uint first, uint rows)
+#ifdef QV_EXPERTS
+shared uint64_t columns[COLUMNS]; /* where the tokens of the tile begin */
+
+void find_columns(uvec2 span)
 {
-    uint here = gl_LocalInvocationID.x, steps = (p.k + STEP - 1) / STEP;
-    uint64_t row = weights + uint64_t(min(first_row + here, p.m - 1)) * p.w_row; /* rows behind the last are not written */
+    barrier(); /* those of the tile before are read */
+    for (uint i = gl_LocalInvocationID.x; i < COLUMNS; i += GROUP)
+        columns[i] = activations_at(min(span.x + i, span.y - 1));
+}
+
+uint64_t column_at(uint i, uvec2 span)
+{
+    return columns[i];
+}
+#else
+void find_columns(uvec2 span)
+{
+}
+
+uint64_t column_at(uint i, uvec2 span)
+{
+    return activations_at(min(span.x + i, span.y - 1));
+}
+#endif
+
+/* The products of one tile with W or W2: rows of W from first_row on. */
+void add_products(bool second, uint first_row, uvec2 span)
+{
+    uint here = gl_LocalInvocationID.x, steps = (elements + STEP - 1) / STEP;
+    uint64_t row = weights_at(min(first_row + here, p.m - 1), second); /* rows behind the last are not written */
     weight_line w;
 #ifdef QV_DOT
     uvec4 x[LOADS];
@@ -192,7 +217,7 @@ void add_products(uint64_t weights, uint first_row, uint first, uint rows)
             load_weights(row, i, w);
             [[unroll]] for (uint l = 0; l < LOADS; l++) {
                 uint n = here + l * GROUP, column = min(n / PARTS, COLUMNS - 1);
-                x[l] = load_activations(p.x + uint64_t(min(first + column, rows - 1)) * p.x_row, i, n % PARTS);
+                x[l] = load_activations(column_at(column, span), i, n % PARTS);
             }
         }
         if (i > 0)
@@ -211,7 +236,7 @@ void add_products(uint64_t weights, uint first_row, uint first, uint rows)
     }
 }
 
-void write(uint first_row, uint first, uint rows)
+void write(uint first_row, uvec2 span)
 {
     uint here = gl_LocalInvocationID.x;
     for (uint i = 0; i < ROWS * TOKENS; i++) {
@@ -221,27 +246,32 @@ void write(uint first_row, uint first, uint rows)
                 sum = GATED != 0 ? gates[j] : sums[j];
                 sum2 = sums[j];
             }
-        uint m = first_row + here % 8 + i / TOKENS * 8, t = first + here / 8 + i % TOKENS * ROWS;
-        if (m < p.m && t < rows)
+        uint m = first_row + here % 8 + i / TOKENS * 8, t = span.x + here / 8 + i % TOKENS * ROWS;
+        if (m < p.m && t < span.y)
             finish(m, t, sum, sum2);
     }
 }
 
 void main()
 {
+    begin();
 #ifdef QV_GRID
-    grid = p.grid;
+    grid = grid_address();
 #endif
-    uint rows = live_rows(p.live, p.rows, p.x), across = (rows + COLUMNS - 1) / COLUMNS, down = (p.m - p.first + GROUP - 1) / GROUP;
+    uint across = behind_groups(COLUMNS) - first_group(), down = (p.m - p.first + GROUP - 1) / GROUP;
     uint number = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x, step = gl_NumWorkGroups.x * gl_NumWorkGroups.y;
     for (uint tile = number; tile < across * down; tile += step) {
-        uint first_row = p.first + tile / across * GROUP, first = tile % across * COLUMNS;
-        add_products(p.w, first_row, first, rows);
+        uint first_row = p.first + tile / across * GROUP;
+        uvec2 span = group_span(first_group() + tile % across, COLUMNS);
+        if (span.x >= span.y)
+            continue;
+        find_columns(span);
+        add_products(false, first_row, span);
         if (GATED != 0) {
             [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++)
                 gates[s] = sums[s];
-            add_products(p.w2, first_row, first, rows);
+            add_products(true, first_row, span);
         }
-        write(first_row, first, rows);
+        write(first_row, span);
     }
 }

@@ -83,6 +83,7 @@ struct qv_matmul_texels_params {
 struct qv_quantise_params {
     uint64_t x, dst, live;
     uint32_t k, rows, x_row, dst_row;
+    uint32_t heads, x_head; /* of a row, one behind the other in dst; halve_activations knows no heads */
 };
 
 /* In memory, at the address in qv_attention_push. Work comes in items: a tile of rows × the query heads of a tile, which share a KV
@@ -116,17 +117,26 @@ struct qv_expert_matmul_params {
     uint64_t grid; /* from the address of this on: both lie in the program's constants */
     uint64_t w_row, w_expert, w2_row, w2_expert, bias_expert, bias2_expert;
     uint64_t partials; /* of experts that are added up: {all, chosen, rows} floats */
+    uint64_t tiles, list; /* what expert_group left; 0: nothing, and each pair of a token and an expert is for itself */
     uint32_t all;      /* rows of W */
     uint32_t k, rows, chosen, experts;
     uint32_t x_head, x_row, residual_row, route_head, route_row, dst_head, dst_row;
     uint32_t act;
     float alpha, limit;
+    uint32_t first, m; /* rows of W, where a kernel copies them from its push constants */
 };
 
 struct qv_expert_matmul_push {
     uint64_t params;
     uint32_t first, m; /* rows of W that this dispatch begins and ends with */
-    uint32_t first_item, end_item; /* tokens, or pairs of a token and an expert where experts are not added up */
+    uint32_t first_item, end_item; /* tokens, pairs of a token and an expert, or tiles of these */
+};
+
+/* The route sorted by expert: kernels/vulkan/expert_group.comp. */
+struct qv_expert_group_params {
+    uint64_t route, live, tiles, list;
+    uint32_t experts, rows, chosen, route_head, route_row;
+    uint32_t columns, slots; /* pairs in a tile at most; tiles that there is room for */
 };
 
 struct qv_short_conv_params {

@@ -41,7 +41,7 @@ void quantise(uint64_t from, uint64_t to, uint b)
 void main()
 {
     uint rows = live_rows(p.live, p.rows, p.x), blocks = p.k / 32, step = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
-    for (uint row = gl_WorkGroupID.y; row < rows; row += gl_NumWorkGroups.y)
+    for (uint i = gl_WorkGroupID.y; i < rows * p.heads; i += gl_NumWorkGroups.y)
         for (uint b = gl_GlobalInvocationID.x; b < blocks; b += step)
-            quantise(p.x + uint64_t(row) * p.x_row, p.dst + uint64_t(row) * p.dst_row, b);
+            quantise(row_of(p.x, i % p.heads, p.x_head, i / p.heads, p.x_row), p.dst + uint64_t(i) * p.dst_row, b);
 }
