@@ -6,16 +6,6 @@
 #include <math.h>
 #include <sys/resource.h>
 
-static const tiny_spec good = {.layers = 2,
-                               .embedding = 32,
-                               .heads = 4,
-                               .kv_heads = 2,
-                               .head_k = 8,
-                               .head_v = 8,
-                               .feed_forward = 48,
-                               .vocabulary = 20,
-                               .context = 64};
-
 /* Gives what loading says, and the words. */
 static quern_status try_load(quern_device *device, const tiny_model *tiny, test_model *m, builder *file, quern_error *error)
 {
@@ -123,7 +113,7 @@ static const struct tensor_case {
 
 static void check_tensors(quern_device *device)
 {
-    tiny_spec spec = good;
+    tiny_spec spec = tiny_plain;
     spec.biases = spec.scales = 1;
     for (size_t i = 0; i < sizeof tensor_cases / sizeof *tensor_cases; i++) {
         const struct tensor_case *c = &tensor_cases[i];
@@ -558,17 +548,17 @@ static void neutral(builder *b)
 
 static const uint32_t odd_heads[] = {4, 3};
 
-/* One model whose metadata differs from `good` by the given statements about `s`; its tensors are those of `good`. */
+/* One model whose metadata differs from tiny_plain by the given statements about `s`; its tensors are those of tiny_plain. */
 #define TRY(what, status, words, ...)                                                                                              \
     {                                                                                                                              \
-        tiny_spec s = good;                                                                                                        \
+        tiny_spec s = tiny_plain;                                                                                                  \
         __VA_ARGS__                                                                                                                \
         try_spec(device, &s, what, status, words);                                                                                 \
     }
 
 static void try_spec(quern_device *device, const tiny_spec *spec, const char *what, quern_status status, const char *words)
 {
-    tiny_model tiny = tiny_make(&good, 1);
+    tiny_model tiny = tiny_make(&tiny_plain, 1);
     tiny.spec = *spec;
     expect(device, &tiny, what, status, words);
     tiny_free(&tiny);
@@ -653,7 +643,7 @@ static void check_lengths(quern_device *device)
 
 static void check_not_finite(quern_device *device, const char *name, double value, const char *what)
 {
-    tiny_model tiny = tiny_make(&good, 3);
+    tiny_model tiny = tiny_make(&tiny_plain, 3);
     test_model m;
     builder file;
     quern_error error;
@@ -677,7 +667,7 @@ static void check_not_finite(quern_device *device, const char *name, double valu
 
 static void check_session_options(quern_device *device)
 {
-    tiny_model tiny = tiny_make(&good, 4);
+    tiny_model tiny = tiny_make(&tiny_plain, 4);
     test_model m;
     builder file;
     quern_error error;
@@ -721,7 +711,7 @@ static void check_lowered_context(quern_device *device)
     (void)device;
     skip("a sanitizer needs the address space", "a context that memory does not allow is lowered");
 #else
-    tiny_spec spec = good;
+    tiny_spec spec = tiny_plain;
     spec.context = INT32_MAX;
     tiny_model tiny = tiny_make(&spec, 5);
     test_model m;

@@ -4,16 +4,6 @@
 #include "engine/help.h"
 #include "engine/tiny_model.h"
 
-static const tiny_spec plain = {.layers = 2,
-                                .embedding = 32,
-                                .heads = 4,
-                                .kv_heads = 2,
-                                .head_k = 8,
-                                .head_v = 8,
-                                .feed_forward = 48,
-                                .vocabulary = 20,
-                                .context = 64};
-
 /* ---- keys beside those of the model ---- */
 
 typedef struct entry {
@@ -154,18 +144,18 @@ static const entry neutral[] = {
 static void check_llama(quern_device *device)
 {
     for (size_t i = 0; i < sizeof asks / sizeof *asks; i++)
-        expect_entry(device, &plain, &asks[i], QP_ERR_UNSUPPORTED);
+        expect_entry(device, &tiny_plain, &asks[i], QP_ERR_UNSUPPORTED);
     for (size_t i = 0; i < sizeof neutral / sizeof *neutral; i++)
-        expect_entry(device, &plain, &neutral[i], QP_OK);
+        expect_entry(device, &tiny_plain, &neutral[i], QP_OK);
     static const entry words = {"ssm.inner_size", 0, 's'};
-    expect_entry(device, &plain, &words, QP_ERR_FORMAT);
+    expect_entry(device, &tiny_plain, &words, QP_ERR_FORMAT);
     /* one number for all layers, as an array */
     static const entry alike = {"attention.key_length", 8, 'A'}, different = {"attention.key_length", 8, 'U'};
-    tiny_spec arrays = plain;
+    tiny_spec arrays = tiny_plain;
     arrays.omit_shape_keys = 1;
     expect_entry(device, &arrays, &alike, QP_OK);
     expect_entry(device, &arrays, &different, QP_ERR_UNSUPPORTED);
-    tiny_spec s = plain; /* a feature says more than what goes missing with it */
+    tiny_spec s = tiny_plain; /* a feature says more than what goes missing with it */
     s.kv_heads = 3;
     expect_entry(device, &s, &asks[0], QP_ERR_UNSUPPORTED);
 }
@@ -176,7 +166,7 @@ static void check_windows(quern_device *device)
     static const entry window = {"attention.sliding_window", 4, 'u'}, scale = {"embedding_scale", 12, 'f'},
                        cap = {"final_logit_softcapping", 15, 'f'}, experts = {"expert_count", 8, 'u'};
     static const char *const without[] = {"qwen2", "granite", "smollm3", "gemma"};
-    tiny_spec s = plain;
+    tiny_spec s = tiny_plain;
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         s.architecture = without[i];
         expect_entry(device, &s, &window, QP_ERR_UNSUPPORTED);
@@ -184,7 +174,7 @@ static void check_windows(quern_device *device)
         expect_entry(device, &s, &cap, QP_ERR_UNSUPPORTED);
         expect_entry(device, &s, &experts, QP_ERR_UNSUPPORTED);
     }
-    expect_entry(device, &plain, &window, QP_OK);
+    expect_entry(device, &tiny_plain, &window, QP_OK);
     /* layers with a window that would differ in more than that */
     static const entry same[] = {
         {"attention.key_length_swa", 8, 'u'}, {"rope.dimension_count_swa", 8, 'u'}, {"rope.freq_base_swa", 10000, 'f'}};
@@ -192,7 +182,7 @@ static void check_windows(quern_device *device)
                                   {"attention.value_length_swa", 16, 'u'},
                                   {"rope.dimension_count_swa", 4, 'u'},
                                   {"rope.freq_base_swa", 500, 'f'}};
-    s = plain;
+    s = tiny_plain;
     s.window = 4;
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         expect_entry(device, &s, &same[i], QP_OK);
@@ -205,7 +195,7 @@ static void check_yarn(quern_device *device)
     static const entry fast = {"rope.scaling.yarn_beta_fast", 0.5, 'f'}, slow = {"rope.scaling.yarn_beta_slow", -1, 'f'},
                        magnitude = {"rope.scaling.yarn_attn_factor", -1, 'f'}, log = {"rope.scaling.yarn_log_multiplier", -9, 'f'},
                        off = {"rope.scaling.yarn_ext_factor", 0, 'f'};
-    tiny_spec s = plain;
+    tiny_spec s = tiny_plain;
     s.scaling = "yarn";
     s.factor = 4;
     s.original_context = 16;
@@ -231,7 +221,7 @@ static void check_yarn(quern_device *device)
 
 static void check_long_context(quern_device *device)
 {
-    tiny_spec s = plain;
+    tiny_spec s = tiny_plain;
     s.architecture = "phi3";
     s.fused = s.halves = s.factor_sets = 1;
     s.original_context = 24;

@@ -18,25 +18,6 @@ static const tiny_spec dense = {.layers = 2,
                                 .feed_forward = 96,
                                 .vocabulary = VOCABULARY,
                                 .context = CONTEXT};
-static const tiny_spec recurrent = {.architecture = "qwen35",
-                                    .layers = 3,
-                                    .embedding = 32,
-                                    .heads = 4,
-                                    .kv_heads = 2,
-                                    .head_k = 32,
-                                    .head_v = 32,
-                                    .feed_forward = 48,
-                                    .vocabulary = VOCABULARY,
-                                    .context = CONTEXT,
-                                    .halves = 1,
-                                    .qk_norms = 1,
-                                    .attention_period = 3,
-                                    .delta_keys = 2,
-                                    .delta_values = 4,
-                                    .delta_k = 8,
-                                    .delta_v = 12,
-                                    .conv_width = 4};
-
 static const int32_t prompt[PROMPT] = {1, 5, 9, 2, 33, 39, 0, 7, 7, 21, 14};
 
 typedef struct place {
@@ -321,7 +302,7 @@ int main(void)
     tiny_model tiny = tiny_make(&dense, 7);
     builder file = tiny_write(&tiny);
     check_losses("dense", &dense, QP_FORMAT_F16, 0);
-    check_losses("recurrent layers", &recurrent, QP_FORMAT_F32, 0);
+    check_losses("recurrent layers", &tiny_recurrent, QP_FORMAT_F32, 0);
     check_losses("Q8_0, floats", &quantised, QP_FORMAT_Q8_0, QUERN_SESSION_FLOAT);
     check_losses("Q8_0, as the device likes", &quantised, QP_FORMAT_F16, 0);
     check_flags();

@@ -7,6 +7,34 @@
 
 enum { ALIGNMENT = 32 };
 
+const tiny_spec tiny_plain = {.layers = 2,
+                              .embedding = 32,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .head_k = 8,
+                              .head_v = 8,
+                              .feed_forward = 48,
+                              .vocabulary = 20,
+                              .context = 64};
+const tiny_spec tiny_recurrent = {.architecture = "qwen35",
+                                  .layers = 3,
+                                  .embedding = 32,
+                                  .heads = 4,
+                                  .kv_heads = 2,
+                                  .head_k = 32,
+                                  .head_v = 32,
+                                  .feed_forward = 48,
+                                  .vocabulary = 40,
+                                  .context = 64,
+                                  .halves = 1,
+                                  .qk_norms = 1,
+                                  .attention_period = 3,
+                                  .delta_keys = 2,
+                                  .delta_values = 4,
+                                  .delta_k = 8,
+                                  .delta_v = 12,
+                                  .conv_width = 4};
+
 uint64_t tiny_random(uint64_t *state) /* splitmix64, by Sebastiano Vigna, public domain */
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;

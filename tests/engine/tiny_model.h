@@ -56,6 +56,9 @@ typedef struct tiny_spec {
     int omit_shape_keys; /* leave out key_length, value_length and rope.dimension_count */
 } tiny_spec;
 
+/* Two of the plainest: a small llama, and one of recurrent layers and one of attention. */
+extern const tiny_spec tiny_plain, tiny_recurrent;
+
 static inline int tiny_is_delta(const tiny_spec *s, uint32_t layer)
 {
     return s->attention_period && (layer + 1) % s->attention_period != 0;
