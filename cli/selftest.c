@@ -16,7 +16,7 @@ typedef struct selftest_args {
     cli_device_args device;
     uint64_t seed;
     int json;
-    int kernels;
+    int kernels, compile, taken, code;
     const char *only;
 } selftest_args;
 
@@ -267,11 +267,12 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     st_bench bench = {.random = args->seed ? args->seed : 1};
     quern_context *context = NULL;
     int status = cli_device_open(&args->device, &context, &bench.device);
-    if (status == CLI_OK && args->kernels)
+    uint32_t flags = (args->taken ? QP_CODE_TAKEN : 0u) | (args->code ? QP_CODE_TEXTS : 0u);
+    if (status == CLI_OK && (args->compile || flags))
+        status = st_compile_kernels(bench.device, args->only, flags, args->json);
+    else if (status == CLI_OK && args->kernels)
         status = st_test_kernels(bench.device, args->only, args->json);
-    else if (status == CLI_OK)
-        status = open_bench(&bench);
-    if (status == CLI_OK && !args->kernels)
+    else if (status == CLI_OK && (status = open_bench(&bench)) == CLI_OK)
         status = run_all(&bench, args->json);
     quern_timeline_destroy(bench.timeline);
     quern_buffer_destroy(bench.buffer);
@@ -287,6 +288,10 @@ static const cli_option options[] = {
     {"seed", 's', CLI_NUMBER, offsetof(selftest_args, seed), "N", "of the random inputs; always the same by default", 0, 0, NULL},
     {"kernels", 0, CLI_FLAG, offsetof(selftest_args, kernels), NULL,
      "test every kernel that the device could run, not only\nthose that it takes; what is found holds from then on", 0, 0, NULL},
+    {"compile", 0, CLI_FLAG, offsetof(selftest_args, compile), NULL,
+     "compile them and tell what the driver made of them:\nregisters, memory, code; nothing is run", 0, 0, NULL},
+    {"taken", 0, CLI_FLAG, offsetof(selftest_args, taken), NULL, "compile only those that ops would get", 0, 0, NULL},
+    {"code", 0, CLI_FLAG, offsetof(selftest_args, code), NULL, "compile and print the driver's own texts, as its assembly", 0, 0, NULL},
     {"only", 0, CLI_TEXT, offsetof(selftest_args, only), "TEXT", "of the kernels, those with this in their name", 0, 0, NULL},
     {"json", 0, CLI_FLAG, offsetof(selftest_args, json), NULL, "print one JSON object", 0, 0, NULL},
 };
@@ -294,13 +299,16 @@ static const cli_option options[] = {
 const cli_command cli_selftest = {
     .name = "selftest",
     .summary = "check that a device computes every op rightly",
-    .synopsis = "[--device ID] [--kernels [--only TEXT]] [--json]",
+    .synopsis = "[--device ID] [--kernels | --compile [--taken] [--code]] [--only TEXT] [--json]",
     .about = "Runs each op on small random tensors and compares the result with simple double-precision code. nmse is the squared\n"
              "error as a share of the result's square. An op that the device refuses is said with its reason and is no failure; a\n"
              "wrong result is, and makes the exit status 1. With --kernels the device's plugin tests its kernels one by one, all\n"
-             "variants in all formats, and remembers which it must not use: for minutes where the driver has to compile them.",
+             "variants in all formats, and remembers which it must not use: for minutes where the driver has to compile them.\n"
+             "With --compile they are only compiled, and what the driver tells of each is printed: a kernel whose registers spill to\n"
+             "memory is slow. The time is that of the driver, which compiles anew.",
     .examples =
-        "quern selftest\nquern selftest --device cpu --variant ref\nquern selftest --device vulkan --kernels --only matmul_q4_k",
+        "quern selftest\nquern selftest --device cpu --variant ref\nquern selftest --device vulkan --kernels --only matmul_q4_k\n"
+        "quern selftest --device vulkan --compile --taken\nquern selftest --device vulkan --code --only matmul_q4_k.dot",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands = "",

@@ -49,6 +49,9 @@ st_value st_make_result(st_bench *bench, qp_format format, int64_t ne0, int64_t 
 /* quern selftest --kernels, of an open device, those whose names contain `only` (NULL: all); gives the exit status. */
 int st_test_kernels(quern_device *device, const char *only, int json);
 
+/* quern selftest --compile: the same for compiling them, flags QP_CODE_*. */
+int st_compile_kernels(quern_device *device, const char *only, uint32_t flags, int json);
+
 /* Runs op as a program of one and sets nmse against expected, which is op's dst. */
 void st_run(st_bench *bench, qp_op *op, const st_value *expected);
 

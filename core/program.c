@@ -27,6 +27,11 @@ quern_status quern_op_query(quern_device *device, const qp_op *op, qp_op_info *i
     return qi_device_result(device, status, words, reason);
 }
 
+static const qp_kernels *find_kernels(const quern_device *device)
+{
+    return device->backend->get_extension ? device->backend->get_extension("quern.kernels/1") : NULL;
+}
+
 quern_status quern_kernels_test(quern_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result),
                                 void *ctx, quern_error *error)
 {
@@ -35,13 +40,31 @@ quern_status quern_kernels_test(quern_device *device, const char *only, int (*ea
     quern_status status = qi_device_ready(device, error);
     if (status)
         return status;
-    const qp_kernels *table = device->backend->get_extension ? device->backend->get_extension("quern.kernels/1") : NULL;
+    const qp_kernels *table = find_kernels(device);
     if (!table || !QP_HAS(table, test) || !table->test)
         return quern_fail(error, QP_ERR_UNSUPPORTED, "the plugin of device %s has no tests of single kernels",
                           quern_device_id(device));
     char words[QI_TEXT] = "";
     qp_text text = {words, sizeof words};
     status = table->test(device->handle, only, each, ctx, &text);
+    return qi_device_result(device, status, words, error);
+}
+
+quern_status quern_kernels_compile(quern_device *device, const char *only, uint32_t flags,
+                                   int (*each)(void *ctx, const qp_kernel_code *code), void *ctx, quern_error *error)
+{
+    if (!device || !each)
+        return quern_fail(error, QP_ERR_INVALID, "quern_kernels_compile: %s is NULL", device ? "each" : "device");
+    quern_status status = qi_device_ready(device, error);
+    if (status)
+        return status;
+    const qp_kernels *table = find_kernels(device);
+    if (!table || !QP_HAS(table, compile) || !table->compile)
+        return quern_fail(error, QP_ERR_UNSUPPORTED, "the plugin of device %s compiles no kernels, or does not tell of them",
+                          quern_device_id(device));
+    char words[QI_TEXT] = "";
+    qp_text text = {words, sizeof words};
+    status = table->compile(device->handle, only, flags, each, ctx, &text);
     return qi_device_result(device, status, words, error);
 }
 

@@ -2,6 +2,7 @@
 #include "backends/vulkan/backend.h"
 
 #include "backends/vulkan/buffer.h"
+#include "backends/vulkan/code.h"
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/program.h"
@@ -14,7 +15,7 @@
 
 static const void *get_extension(const char *name)
 {
-    static const qp_kernels kernels = {.struct_size = sizeof kernels, .test = qv_selftest_all};
+    static const qp_kernels kernels = {.struct_size = sizeof kernels, .test = qv_selftest_all, .compile = qv_code_compile};
     return strcmp(name, "quern.kernels/1") != 0 ? NULL : &kernels;
 }
 

@@ -74,7 +74,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
 {
     const qv_physical *p = device->physical;
     float priority = 1;
-    const char *extensions[8];
+    const char *extensions[12];
     uint32_t count = 0;
     if (p->import_alignment)
         extensions[count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
@@ -107,6 +107,14 @@ static qp_status create_device(qp_device *device, qp_text *error)
         extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
         more = &matrices;
     }
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR code = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
+        .pNext = more,
+        .pipelineExecutableInfo = VK_TRUE};
+    if (device->tells_code) {
+        extensions[count++] = VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
+        more = &code;
+    }
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = p->queue_family,
                                      .queueCount = 1,
@@ -131,8 +139,8 @@ static qp_status create_device(qp_device *device, qp_text *error)
     VkResult result = device->loader->CreateDevice(p->handle, &info, NULL, &device->handle);
     if (result)
         return qv_failed(NULL, result, error, "opening the device");
-    qp_status status =
-        qv_functions_get(device->loader, device->handle, p->import_alignment != 0, !qv_views_lack(p), &device->vk, error);
+    qp_status status = qv_functions_get(device->loader, device->handle, p->import_alignment != 0, !qv_views_lack(p),
+                                        device->tells_code, &device->vk, error);
     if (status) { /* nothing else may be called then */
         if (device->vk.DestroyDevice)
             device->vk.DestroyDevice(device->handle, NULL);
@@ -181,7 +189,7 @@ qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_de
     return QP_OK;
 }
 
-qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text *error)
+qp_status qv_device_open_bench(const qp_device *device, int tells_code, qp_device **out, qp_text *error)
 {
     qp_device *bench = qv_alloc_zeroed(sizeof *bench);
     if (!bench)
@@ -191,6 +199,7 @@ qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text
     bench->max_submit_ms = device->max_submit_ms;
     qv_rate_copy(bench, device);
     bench->is_bench = 1;
+    bench->tells_code = tells_code;
     qp_status status = prepare(bench, error);
     if (status)
         qv_device_close(bench);

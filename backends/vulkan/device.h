@@ -32,6 +32,7 @@ struct qp_device {
     qv_transfer transfer;
     struct qv_selftest *selftest;  /* NULL: kernels are believed */
     int is_bench;                  /* opened for tests */
+    int tells_code;                /* a bench whose driver tells of its code */
     const struct qv_variant *only; /* on a bench: what its op takes */
 };
 
@@ -43,7 +44,8 @@ qp_status qv_device_info(uint32_t index, qp_device_info *info, qp_text *error);
 qp_status qv_device_open(uint32_t index, const qp_device_options *options, qp_device **out, qp_text *error);
 void qv_device_close(qp_device *device);
 
-/* The same device once more, for tests of kernels: with the same options, and none of its memory or queues. */
-qp_status qv_device_open_bench(const qp_device *device, qp_device **out, qp_text *error);
+/* The same device once more, for tests of kernels: with the same options, and none of its memory or queues. tells_code: the driver,
+ * which has the extension for it, shall tell what it compiled. */
+qp_status qv_device_open_bench(const qp_device *device, int tells_code, qp_device **out, qp_text *error);
 
 #endif

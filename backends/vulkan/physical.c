@@ -124,6 +124,8 @@ static void read_features(const qv_loader *loader, qv_physical *p)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrices = {.sType =
                                                                  VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR code = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     void **end = &twelve.pNext;
     if (p->has_size_control) {
@@ -134,8 +136,12 @@ static void read_features(const qv_loader *loader, qv_physical *p)
         *end = &dot;
         end = &dot.pNext;
     }
-    if (p->matrices.height)
+    if (p->matrices.height) {
         *end = &matrices;
+        end = &matrices.pNext;
+    }
+    if (p->has_code)
+        *end = &code;
     VkPhysicalDeviceVulkan11Features eleven = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &twelve};
     VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &eleven};
     loader->GetPhysicalDeviceFeatures2(p->handle, &all);
@@ -147,6 +153,7 @@ static void read_features(const qv_loader *loader, qv_physical *p)
     refuse(p, (int)twelve.storageBuffer8BitAccess, "storageBuffer8BitAccess");
     p->float16 = (int)twelve.shaderFloat16;
     p->integer_dot = (int)dot.shaderIntegerDotProduct;
+    p->has_code = (int)code.pipelineExecutableInfo;
     if (!matrices.cooperativeMatrix || !p->float16 || !twelve.vulkanMemoryModel) /* glslang asks for the last with matrices */
         p->matrices.height = 0;
     p->has_size_control = sizes.subgroupSizeControl && sizes.computeFullSubgroups;
@@ -262,6 +269,7 @@ void qv_physical_read(const qv_loader *loader, VkPhysicalDevice handle, qv_physi
     read_extensions(loader, handle, &e);
     read_properties(loader, p, &e);
     p->has_budget = has_extension(&e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    p->has_code = has_extension(&e, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     p->has_push_descriptor = has_extension(&e, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
     if (has_extension(&e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
         p->matrices = qv_matrices_read(loader, handle);

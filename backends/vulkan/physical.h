@@ -28,6 +28,7 @@ typedef struct qv_physical {
     uint32_t import_alignment; /* 0: host memory cannot be imported */
     int has_budget, has_pci, has_maintenance4, has_push_descriptor;
     uint32_t pci[4];          /* domain, bus, device, function */
+    int has_code;             /* the driver tells what it compiled */
     int has_size_control;     /* a pipeline can require the size of its subgroups */
     int integer_dot, float16; /* kernels may use them */
     int dot_is_quick;         /* four products of bytes are one instruction */

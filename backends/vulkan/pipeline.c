@@ -65,14 +65,13 @@ void qv_pipelines_destroy(qp_device *device)
         pthread_mutex_destroy(&p->lock);
 }
 
-static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *error)
+qp_status qv_pipeline_make(qp_device *device, const qv_shader *shader, const qv_constants *c, VkPipelineCreateFlags flags,
+                           VkPipelineCache cache, VkPipeline *out, qp_text *error)
 {
     VkShaderModule module = VK_NULL_HANDLE;
-    VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                     .codeSize = pipeline->shader->bytes,
-                                     .pCode = pipeline->shader->words};
+    VkShaderModuleCreateInfo code = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = shader->bytes, .pCode = shader->words};
     VkSpecializationMapEntry entries[QV_CONSTANTS];
-    const qv_constants *c = &pipeline->constants;
     for (uint32_t i = 0; i < c->count; i++)
         entries[i] = (VkSpecializationMapEntry){.constantID = c->ids[i], .offset = i * 4, .size = 4};
     VkSpecializationInfo constants = {
@@ -83,6 +82,7 @@ static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *erro
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
         .requiredSubgroupSize = c->subgroup};
     VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+                                        .flags = flags,
                                         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                   .pNext = c->subgroup ? &full : NULL,
                                                   .flags = full_flag,
@@ -92,13 +92,18 @@ static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *erro
                                                   .pSpecializationInfo = &constants},
                                         .layout = device->pipelines.layout};
     if (!result)
-        result = device->vk.CreateComputePipelines(device->handle, device->pipelines.cache, 1, &info, NULL, &pipeline->handle);
+        result = device->vk.CreateComputePipelines(device->handle, cache, 1, &info, NULL, out);
     device->vk.DestroyShaderModule(device->handle, module, NULL);
     if (!result)
         return QP_OK;
     char words[96];
-    snprintf(words, sizeof words, "compiling the kernel %.60s", pipeline->shader->name);
+    snprintf(words, sizeof words, "compiling the kernel %.60s", shader->name);
     return qv_failed(device, result, error, words);
+}
+
+static qp_status compile(qp_device *device, qv_pipeline *pipeline, qp_text *error)
+{
+    return qv_pipeline_make(device, pipeline->shader, &pipeline->constants, 0, device->pipelines.cache, &pipeline->handle, error);
 }
 
 int qv_constants_same(const qv_constants *a, const qv_constants *b)
@@ -106,6 +111,13 @@ int qv_constants_same(const qv_constants *a, const qv_constants *b)
     size_t used = a->count * sizeof a->ids[0];
     return a->subgroup == b->subgroup && a->count == b->count && !memcmp(a->ids, b->ids, used) &&
            !memcmp(a->values, b->values, used);
+}
+
+uint64_t qv_constants_hash(uint64_t from, const qv_constants *c)
+{
+    uint64_t sum = qv_hash(from, &c->subgroup, sizeof c->subgroup);
+    sum = qv_hash(sum, c->ids, c->count * sizeof c->ids[0]);
+    return qv_hash(sum, c->values, c->count * sizeof c->values[0]);
 }
 
 static int is_same(const qv_pipeline *pipeline, const char *shader, const qv_constants *constants)

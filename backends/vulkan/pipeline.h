@@ -20,6 +20,7 @@ typedef struct qv_constants {
 } qv_constants;
 
 int qv_constants_same(const qv_constants *a, const qv_constants *b);
+uint64_t qv_constants_hash(uint64_t from, const qv_constants *constants); /* as qv_hash (cache.h) */
 
 typedef struct qv_pipeline {
     struct qv_pipeline *next;
@@ -47,6 +48,10 @@ qp_status qv_pipeline_find(qp_device *device, const char *shader, const qv_const
 /* Compiles those that are not, beside each other where there are several: drivers take from milliseconds to seconds for one. The
  * list may name one twice. Thread rule: any. */
 qp_status qv_pipelines_compile(qp_device *device, qv_pipeline *const *list, uint32_t count, qp_text *error);
+
+/* One that nobody keeps: the caller destroys it. Thread rule: any. */
+qp_status qv_pipeline_make(qp_device *device, const qv_shader *shader, const qv_constants *constants, VkPipelineCreateFlags flags,
+                           VkPipelineCache cache, VkPipeline *out, qp_text *error);
 
 /* The pipeline, compiled now if it was not. Thread rule: any. */
 qp_status qv_pipeline_get(qp_device *device, const char *shader, const qv_constants *constants, VkPipeline *out, qp_text *error);

@@ -181,11 +181,8 @@ static uint64_t hash_uses(const char *name, const qv_uses *uses)
 {
     uint64_t sum = qv_hash(0, name, strlen(name));
     for (uint32_t i = 0; i < uses->count; i++) {
-        const qv_constants *c = &uses->list[i].constants;
         sum = qv_hash(sum, uses->list[i].shader, strlen(uses->list[i].shader) + 1);
-        sum = qv_hash(sum, &c->subgroup, sizeof c->subgroup);
-        sum = qv_hash(sum, c->ids, c->count * sizeof c->ids[0]);
-        sum = qv_hash(sum, c->values, c->count * sizeof c->values[0]);
+        sum = qv_constants_hash(sum, &uses->list[i].constants);
     }
     return sum;
 }
@@ -266,7 +263,7 @@ static void test(qv_selftest *s, const question *q, entry *e)
     out->verdict = QV_UNKNOWN;
     if (s->unable)
         return;
-    if (!s->bench && qv_device_open_bench(s->device, &s->bench, &words)) {
+    if (!s->bench && qv_device_open_bench(s->device, 0, &s->bench, &words)) {
         qv_log(QP_LOG_INFO, "kernels are not tested: %s", out->words);
         s->unable = 1;
         return;

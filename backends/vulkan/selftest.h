@@ -49,6 +49,20 @@ int qv_selftest_packing_again(qp_device *device, qp_format format, uint32_t roun
 qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
                           qp_text *error);
 
+/* A kernel, and an op as models have them that it takes. */
+typedef struct qv_kernel {
+    const qv_op_row *row;
+    const qv_variant *variant;
+    const qp_op *op;  /* NULL: none of those that are tried is taken by it */
+    const char *name; /* op and formats: "matmul_Q4_K" */
+    int is_best;      /* the op would get it, were all kernels right */
+} qv_kernel;
+
+/* Every kernel that the device could run and whose name contains `only` (NULL: all), until visit returns other than 0, which
+ * this returns. One kernel may come several times, with other ops. */
+typedef int (*qv_kernel_visit)(void *ctx, const qv_kernel *kernel);
+int qv_each_kernel(qp_device *device, const char *only, qv_kernel_visit visit, void *ctx);
+
 /* ---- one test (selftest_run.c) ---- */
 
 typedef enum qv_verdict {

@@ -13,21 +13,14 @@ enum { K = 1024, M = 512, MANY = 256, HEADS = 8, KV_HEADS = 2, CELLS = 4096, EXP
 typedef struct round {
     qp_device *device;
     const char *only;
-    int (*each)(void *ctx, const qp_kernel_result *result);
+    qv_kernel_visit visit;
     void *ctx;
-    uint32_t number;
     int stopped;
     const qv_variant *tested[64]; /* those that took an op so far */
     uint32_t tested_count;
 } round;
 
 /* ---- one op ---- */
-
-static void tell(round *r, const qp_kernel_result *result)
-{
-    if (!r->stopped)
-        r->stopped = r->each(r->ctx, result) != 0;
-}
 
 static void mark(round *r, const qv_variant *v)
 {
@@ -74,16 +67,17 @@ static void try_op(round *r, qp_op *op)
             qv_test_lay_out(&op->src[s], 0);
     if (row->check(r->device, op, &info, NULL))
         return;
-    const char *kernel = info.kernel[0] ? info.kernel : row->name;
+    qv_kernel k = {.row = row, .op = op, .name = info.kernel[0] ? info.kernel : row->name};
+    int is_taken = 0;
     for (const qv_variant *v = row->variants; v->name && !r->stopped; v++) {
-        qp_kernel_result result;
         if ((v->lacks && v->lacks(r->device->physical)) || (v->refuses && v->refuses(r->device, op)))
             continue;
         mark(r, v);
-        if (!is_wanted(r, kernel, v))
-            continue;
-        if (qv_selftest_again(r->device, row, v, op, kernel, r->number, &result))
-            tell(r, &result);
+        k.variant = v;
+        k.is_best = !is_taken && (!r->device->variant || !strcmp(r->device->variant, v->name) || !v[1].name);
+        is_taken |= k.is_best;
+        if (is_wanted(r, k.name, v))
+            r->stopped = r->visit(r->ctx, &k);
     }
 }
 
@@ -244,18 +238,42 @@ static void try_recurrent(round *r)
 /* ---- all of it ---- */
 
 /* A variant that the device has and that took none of these is a hole in the list above. */
-static void tell_untried(round *r)
+static void visit_untried(round *r)
 {
     const qv_op_row *row;
     for (uint32_t i = 0; (row = qv_op_row_at(i)); i++)
-        for (const qv_variant *v = row->variants; v->name; v++) {
-            qp_kernel_result result = {.struct_size = sizeof result, .result = QP_KERNEL_UNTESTED};
-            if (is_marked(r, v) || !is_wanted(r, row->name, v) || (v->lacks && v->lacks(r->device->physical)))
-                continue;
-            qv_selftest_name(row->name, v, result.kernel);
-            snprintf(result.words, sizeof result.words, "it takes none of the ops that are tried");
-            tell(r, &result);
-        }
+        for (const qv_variant *v = row->variants; v->name && !r->stopped; v++)
+            if (!is_marked(r, v) && is_wanted(r, row->name, v) && !(v->lacks && v->lacks(r->device->physical)))
+                r->stopped = r->visit(r->ctx, &(qv_kernel){.row = row, .variant = v, .name = row->name});
+}
+
+int qv_each_kernel(qp_device *device, const char *only, qv_kernel_visit visit, void *ctx)
+{
+    round r = {.device = device, .only = only, .visit = visit, .ctx = ctx};
+    void (*const parts[])(round *) = {try_rows, try_caches, try_routes, try_recurrent, try_weights, visit_untried};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !r.stopped; i++)
+        parts[i](&r);
+    return r.stopped;
+}
+
+/* ---- tests of them ---- */
+
+typedef struct tests {
+    qp_device *device;
+    int (*each)(void *ctx, const qp_kernel_result *result);
+    void *ctx;
+    uint32_t number;
+} tests;
+
+static int test_one(void *ctx, const qv_kernel *k)
+{
+    const tests *t = ctx;
+    qp_kernel_result result = {.struct_size = sizeof result, .result = QP_KERNEL_UNTESTED};
+    if (k->op)
+        return qv_selftest_again(t->device, k->row, k->variant, k->op, k->name, t->number, &result) && t->each(t->ctx, &result);
+    qv_selftest_name(k->name, k->variant, result.kernel);
+    snprintf(result.words, sizeof result.words, "it takes none of the ops that are tried");
+    return t->each(t->ctx, &result);
 }
 
 qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
@@ -267,10 +285,8 @@ qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void 
         return status;
     if (!device->selftest)
         return qv_fail(error, QP_ERR_UNSUPPORTED, "tests of kernels are switched off by QUERN_VULKAN_SELF_TEST");
-    round r = {.device = device, .only = only, .each = each, .ctx = ctx, .number = atomic_fetch_add(&rounds, 1) + 1};
-    void (*const parts[])(round *) = {try_rows, try_caches, try_routes, try_recurrent, try_weights, tell_untried};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !r.stopped; i++)
-        parts[i](&r);
+    tests t = {.device = device, .each = each, .ctx = ctx, .number = atomic_fetch_add(&rounds, 1) + 1};
+    int stopped = qv_each_kernel(device, only, test_one, &t);
     qv_selftest_rest(device);
-    return r.stopped ? qv_fail(error, QP_ERR_CANCELLED, "stopped") : QP_OK;
+    return stopped ? qv_fail(error, QP_ERR_CANCELLED, "stopped") : QP_OK;
 }

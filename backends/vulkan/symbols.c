@@ -83,8 +83,8 @@ void qv_loader_close(qv_loader *loader)
     *loader = (qv_loader){0};
 }
 
-qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, qv_functions *out,
-                           qp_text *error)
+qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, int pipeline_code,
+                           qv_functions *out, qp_text *error)
 {
 #define GET(name)                                                                                                                  \
     out->name = (PFN_vk##name)loader->GetDeviceProcAddr(device, "vk" #name);                                                       \
@@ -97,6 +97,11 @@ qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_im
     }
     if (push_descriptor) {
         GET(CmdPushDescriptorSetKHR)
+    }
+    if (pipeline_code) {
+        GET(GetPipelineExecutablePropertiesKHR)
+        GET(GetPipelineExecutableStatisticsKHR)
+        GET(GetPipelineExecutableInternalRepresentationsKHR)
     }
 #undef GET
     return missing ? qv_fail(error, QP_ERR_DRIVER, "the driver lacks %s", missing) : QP_OK;

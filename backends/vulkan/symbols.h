@@ -42,6 +42,10 @@ typedef struct qv_functions {
     QV_DEVICE_FUNCTIONS(QV_MEMBER)
     PFN_vkGetMemoryHostPointerPropertiesEXT GetMemoryHostPointerPropertiesEXT; /* NULL without the extension */
     PFN_vkCmdPushDescriptorSetKHR CmdPushDescriptorSetKHR;                     /* the same */
+    /* the same; those of pipelines are there for devices that were opened to look at code */
+    PFN_vkGetPipelineExecutablePropertiesKHR GetPipelineExecutablePropertiesKHR;
+    PFN_vkGetPipelineExecutableStatisticsKHR GetPipelineExecutableStatisticsKHR;
+    PFN_vkGetPipelineExecutableInternalRepresentationsKHR GetPipelineExecutableInternalRepresentationsKHR;
 #undef QV_MEMBER
 } qv_functions;
 
@@ -50,7 +54,7 @@ qp_status qv_loader_open(qv_loader *loader, qp_text *error);
 void qv_loader_close(qv_loader *loader);
 
 /* QP_ERR_DRIVER when the driver lacks a function that its version promises, or one of an extension that the device was made with. */
-qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, qv_functions *out,
-                           qp_text *error);
+qp_status qv_functions_get(const qv_loader *loader, VkDevice device, int host_import, int push_descriptor, int pipeline_code,
+                           qv_functions *out, qp_text *error);
 
 #endif

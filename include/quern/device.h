@@ -121,6 +121,9 @@ QUERN_API quern_status quern_op_query(quern_device *device, const qp_op *op, qp_
  * this thread; each returns 0 to go on, else QP_ERR_CANCELLED comes back. QP_ERR_UNSUPPORTED: the plugin has no such tests. */
 QUERN_API quern_status quern_kernels_test(quern_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
                                           quern_error *error);
+/* Compiles them instead, flags QP_CODE_*, and hands out what the driver's compiler tells (qp_kernel_code). Nothing is run. */
+QUERN_API quern_status quern_kernels_compile(quern_device *device, const char *only, uint32_t flags,
+                                             int (*each)(void *ctx, const qp_kernel_code *code), void *ctx, quern_error *error);
 QUERN_API quern_status quern_weight_layout(quern_device *device, const qp_weight_desc *desc, qp_weight_info *info, quern_error *error);
 QUERN_API quern_status quern_weight_pack(quern_device *device, const qp_weight_desc *desc, const void *src, uint64_t src_bytes,
                                          int64_t row, int64_t rows, quern_buffer *dst, uint64_t offset, quern_error *error);

@@ -21,6 +21,7 @@
  *   QUERN_VK_MASK=WHAT     what the device is to lack: mask.h
  *
  * Loaded as any layer: VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_QUERN_faults. */
+#include "hollow.h"
 #include "mask.h"
 
 #include <pthread.h>
@@ -354,10 +355,20 @@ static VKAPI_ATTR VkResult VKAPI_CALL layer_AllocateMemory(VkDevice device, cons
     VkResult r = strike(CALL_AllocateMemory, NULL);
     if (!r && info->allocationSize > most_allocation)
         r = VK_ERROR_OUT_OF_DEVICE_MEMORY;
-    r = r ? r : NEXT(device, AllocateMemory)(device, info, a, out);
+    VkMemoryAllocateInfo first = *info;
+    if (mask_memory_types()) /* the driver's are others, or none at all */
+        first.memoryTypeIndex = 0;
+    r = r ? r : NEXT(device, AllocateMemory)(device, &first, a, out);
     if (r == VK_SUCCESS)
         count(COUNT_Memory, 1);
     return r;
+}
+
+static VKAPI_ATTR void VKAPI_CALL layer_GetBufferMemoryRequirements(VkDevice device, VkBuffer buffer, VkMemoryRequirements *out)
+{
+    NEXT(device, GetBufferMemoryRequirements)(device, buffer, out);
+    if (mask_memory_types())
+        out->memoryTypeBits = mask_memory_types();
 }
 
 static VKAPI_ATTR void VKAPI_CALL layer_FreeMemory(VkDevice device, VkDeviceMemory memory, const VkAllocationCallbacks *a)
@@ -620,7 +631,7 @@ static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties(VkPhysicalDe
 static VKAPI_ATTR void VKAPI_CALL layer_GetPhysicalDeviceProperties2(VkPhysicalDevice device, VkPhysicalDeviceProperties2 *out)
 {
     next_properties2(device, out);
-    mask_properties(&out->properties);
+    mask_properties2(out);
     lower(&out->properties.limits);
     for (VkBaseOutStructure *s = out->pNext; s; s = s->pNext) {
         uint64_t *size = NULL;
@@ -702,6 +713,7 @@ static PFN_vkVoidFunction device_function(const char *name)
                                   ENTRY(DestroyDevice),
                                   ENTRY(AllocateMemory),
                                   ENTRY(FreeMemory),
+                                  ENTRY(GetBufferMemoryRequirements),
                                   ENTRY(MapMemory),
                                   ENTRY(CreateBuffer),
                                   ENTRY(CreateShaderModule),
@@ -727,6 +739,9 @@ static PFN_vkVoidFunction device_function(const char *name)
                                   ENTRY_PLAIN(QueryPool),
                                   ENTRY_PLAIN(Fence),
                                   COUNTED(ENTRY_DESTROY)};
+    PFN_vkVoidFunction hollow = mask_is_hollow() ? hollow_function(name) : NULL;
+    if (hollow)
+        return hollow;
     return find(table, sizeof table / sizeof *table, name);
 }
 

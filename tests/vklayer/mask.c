@@ -19,8 +19,9 @@
 
 enum { MOST = 16 };
 static const char *words[MOST]; /* of the mask; in the copy below */
-static int word_count, hides_devices, hides_compute, hides_visible, hides_int64;
-static uint32_t version;
+static int word_count, hides_devices, hides_compute, hides_visible, hides_int64, is_hollow, has_type;
+static uint32_t version, subgroup[3]; /* subgroup: as a rule, least, most; 0: the driver's */
+static VkPhysicalDeviceType device_type;
 static char copy[1024];
 
 /* X(function): those that are changed here */
@@ -49,13 +50,57 @@ static int is_feature(const char *word)
 #undef IS
 }
 
+static const struct {
+    const char *word;
+    VkPhysicalDeviceType type;
+} types[] = {{"type=discrete", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU},
+             {"type=integrated", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU},
+             {"type=virtual", VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU},
+             {"type=cpu", VK_PHYSICAL_DEVICE_TYPE_CPU}};
+
+/* Heaps and types in the order in which drivers of such devices list them. */
+enum {
+    LOCAL = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+    VISIBLE = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    CACHED = VISIBLE | VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+};
+#define GIB(n) ((VkDeviceSize)(n) << 30)
+static const struct {
+    const char *word;
+    VkPhysicalDeviceMemoryProperties memory;
+} heap_kinds[] = {
+    {"heaps=card",
+     {4, {{LOCAL, 0}, {VISIBLE, 1}, {LOCAL | VISIBLE, 2}, {CACHED, 1}}, 3, {{GIB(16), 1}, {GIB(32), 0}, {GIB(1) / 4, 1}}}},
+    {"heaps=bar", {4, {{LOCAL, 0}, {VISIBLE, 1}, {LOCAL | VISIBLE, 0}, {CACHED, 1}}, 2, {{GIB(16), 1}, {GIB(32), 0}}}},
+    {"heaps=integrated", {2, {{LOCAL | CACHED, 0}, {LOCAL | VISIBLE, 0}}, 1, {{GIB(12), 1}}}},
+    {"heaps=apu", {4, {{LOCAL, 1}, {VISIBLE, 0}, {LOCAL | VISIBLE, 1}, {CACHED, 0}}, 2, {{GIB(5), 0}, {GIB(10), 1}}}},
+    {"heaps=none", {0}},
+};
+static const VkPhysicalDeviceMemoryProperties *memory; /* NULL: the driver's */
+
+static int understood_value(const char *word)
+{
+    for (size_t i = 0; i < sizeof heap_kinds / sizeof *heap_kinds; i++)
+        if (!strcmp(word, heap_kinds[i].word))
+            return (memory = &heap_kinds[i].memory) != NULL;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(word, types[i].word)) {
+            device_type = types[i].type;
+            return has_type = 1;
+        }
+    int n = sscanf(word, "subgroup=%u-%u-%u", &subgroup[0], &subgroup[1], &subgroup[2]);
+    if (n == 1)
+        subgroup[1] = subgroup[2] = subgroup[0];
+    return n == 1 || n == 3;
+}
+
 static int understood(const char *word)
 {
     unsigned major, minor;
     if (sscanf(word, "version=%u.%u", &major, &minor) == 2)
         version = VK_MAKE_API_VERSION(0, major, minor, 0);
     else if (!is_feature(word) && strncmp(word, "VK_", 3) && strcmp(word, "compute") && strcmp(word, "visible") &&
-             strcmp(word, "devices"))
+             strcmp(word, "devices") && strcmp(word, "hollow") && !understood_value(word))
         return 0;
     return 1;
 }
@@ -75,6 +120,7 @@ void mask_begin(void)
     hides_compute = hides("compute");
     hides_visible = hides("visible");
     hides_int64 = hides("shaderInt64");
+    is_hollow = hides("hollow");
 }
 
 /* At once: later the loader gives the first layer's functions in place of the next one's. */
@@ -99,6 +145,32 @@ void mask_properties(VkPhysicalDeviceProperties *properties)
 {
     if (version && version < properties->apiVersion)
         properties->apiVersion = version;
+    if (has_type)
+        properties->deviceType = device_type;
+}
+
+void mask_properties2(VkPhysicalDeviceProperties2 *properties)
+{
+    mask_properties(&properties->properties);
+    for (VkBaseOutStructure *s = properties->pNext; subgroup[0] && s; s = s->pNext) {
+        VkPhysicalDeviceSubgroupSizeControlProperties *sizes = (VkPhysicalDeviceSubgroupSizeControlProperties *)(void *)s;
+        if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES)
+            ((VkPhysicalDeviceVulkan11Properties *)(void *)s)->subgroupSize = subgroup[0];
+        if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES) {
+            sizes->minSubgroupSize = subgroup[1];
+            sizes->maxSubgroupSize = subgroup[2];
+        }
+    }
+}
+
+uint32_t mask_memory_types(void)
+{
+    return memory ? (1u << memory->memoryTypeCount) - 1 : 0;
+}
+
+int mask_is_hollow(void)
+{
+    return is_hollow;
 }
 
 static VKAPI_ATTR void VKAPI_CALL mask_GetPhysicalDeviceFeatures2(VkPhysicalDevice device, VkPhysicalDeviceFeatures2 *out)
@@ -127,6 +199,16 @@ static VKAPI_ATTR void VKAPI_CALL mask_GetPhysicalDeviceMemoryProperties2(VkPhys
                                                                           VkPhysicalDeviceMemoryProperties2 *out)
 {
     next_GetPhysicalDeviceMemoryProperties2(device, out);
+    for (VkBaseOutStructure *s = out->pNext; memory && s; s = s->pNext)
+        if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT) {
+            VkPhysicalDeviceMemoryBudgetPropertiesEXT *budget = (VkPhysicalDeviceMemoryBudgetPropertiesEXT *)(void *)s;
+            for (uint32_t i = 0; i < VK_MAX_MEMORY_HEAPS; i++) {
+                budget->heapBudget[i] = i < memory->memoryHeapCount ? memory->memoryHeaps[i].size : 0;
+                budget->heapUsage[i] = 0;
+            }
+        }
+    if (memory)
+        out->memoryProperties = *memory;
     for (uint32_t i = 0; hides_visible && i < out->memoryProperties.memoryTypeCount; i++)
         out->memoryProperties.memoryTypes[i].propertyFlags &= ~(VkMemoryPropertyFlags)VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
 }
