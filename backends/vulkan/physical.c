@@ -39,13 +39,16 @@ static int has_extension(const extensions *e, const char *name)
 
 /* ---- properties ---- */
 
-/* The size that kernels with a subgroup a row ask for: that of the device where it has one only, else 16 or what comes next,
- * because wider ones, where they are not the rule, are put together of two. */
-static uint32_t team_of(const VkPhysicalDeviceSubgroupSizeControlPropertiesEXT *sizes)
+/* The size that kernels with a subgroup a row have: that of the device where it has one only, which need not be asked for (and
+ * where some drivers let nobody ask), else 16 or what comes next, because wider ones, where they are not the rule, are put
+ * together of two. */
+static void choose_team(qv_physical *p, const VkPhysicalDeviceSubgroupSizeControlPropertiesEXT *sizes)
 {
     uint32_t least = sizes->minSubgroupSize > 16 ? sizes->minSubgroupSize : 16;
-    int can = (sizes->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 && sizes->maxSubgroupSize <= 128;
-    return !can ? 0 : least < sizes->maxSubgroupSize ? least : sizes->maxSubgroupSize;
+    p->asks_for_team = (sizes->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
+    int known = p->asks_for_team || (sizes->minSubgroupSize == sizes->maxSubgroupSize && sizes->minSubgroupSize == p->subgroup);
+    if (known && sizes->maxSubgroupSize <= 128)
+        p->team = least < sizes->maxSubgroupSize ? least : sizes->maxSubgroupSize;
 }
 
 static void read_properties(const qv_loader *loader, qv_physical *p, const extensions *e)
@@ -96,7 +99,8 @@ static void read_properties(const qv_loader *loader, qv_physical *p, const exten
     p->has_ballot = eleven.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
                     eleven.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
     p->lanes = p->has_shuffle && fixed && (p->subgroup == 8 || p->subgroup == 16) ? p->subgroup : 0;
-    p->team = p->has_size_control && p->has_shuffle ? team_of(&sizes) : 0;
+    if (p->has_size_control && p->has_shuffle)
+        choose_team(p, &sizes);
     p->dot_is_quick = (int)dot.integerDotProduct4x8BitPackedSignedAccelerated;
     snprintf(p->driver, sizeof p->driver, "%.63s %.63s", driver.driverName, driver.driverInfo);
     p->import_alignment = (uint32_t)host.minImportedHostPointerAlignment;

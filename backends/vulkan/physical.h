@@ -22,7 +22,8 @@ typedef struct qv_physical {
     uint32_t queue_family;
     uint32_t subgroup;         /* invocations of a subgroup */
     uint32_t lanes;            /* the same where it is small and values can be handed around, else 0 */
-    uint32_t team;             /* invocations of a subgroup, all of them there where a pipeline requires this size; 0: not known */
+    uint32_t team;             /* invocations of a subgroup, all of them there where a pipeline requires full ones; 0: not known */
+    int asks_for_team;         /* pipelines name that size as well: the device has several */
     int has_ballot;            /* invocations of a subgroup know of each other's conditions */
     int has_shuffle;           /* values go from any invocation of a subgroup to any other */
     uint32_t import_alignment; /* 0: host memory cannot be imported */

@@ -84,7 +84,7 @@ qp_status qv_pipeline_make(qp_device *device, const qv_shader *shader, const qv_
     VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                         .flags = flags,
                                         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                                                  .pNext = c->subgroup ? &full : NULL,
+                                                  .pNext = c->subgroup && device->physical->asks_for_team ? &full : NULL,
                                                   .flags = full_flag,
                                                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                                                   .module = module,
