@@ -4,7 +4,7 @@
  *
  * A chunk is CHUNK elements in CHUNK / 4 vectors; its second half begins GAP elements behind the first, because 16 bytes of
  * nibbles hold elements that lie apart. Formats with QV_INTS also give the numbers as they are stored, four bytes a word:
- * element = scale·(byte − ZERO) + low, with a scale and a low for each half. */
+ * element = scale·(byte − ZERO) + low, with a scale and a low for each half; without QV_HAS_LOW low is 0. */
 
 #if defined(QV_PLAIN)
 layout(constant_id = 11) const uint WIDE_WEIGHTS = 0; /* rows begin at multiples of 16 bytes */
@@ -60,6 +60,7 @@ const int ZERO = 8;
 const int ZERO = 16;
 #else
 const int ZERO = 0;
+#define QV_HAS_LOW 1
 #endif
 const uint GAP = 16;
 
@@ -109,6 +110,7 @@ void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scal
 #elif defined(QV_FORMAT_Q4_K) || defined(QV_FORMAT_Q5_K)
 /* 16 bytes are half of piece 2·pair as low nibbles, and of the next piece as high ones. */
 #define QV_INTS 1
+#define QV_HAS_LOW 1
 #define QV_CHUNK_START 256 * (i / 8) + 64 * (i % 8 / 2) + 16 * (i % 2)
 const int ZERO = 0;
 const uint GAP = 32;

@@ -70,24 +70,36 @@ uvec4 load_activations(uint64_t row, uint i, uint part)
     return uvec4(floatBitsToUint(d), uvec2(sum));
 }
 
+/* Half a line at a time, so that few numbers are alive beside the results: 16 bytes of each token stay, and those of the rows pass.
+ * Compilers that saw the rows pass once a token would keep all of them. */
 void multiply(uint w_at, uint x_at)
 {
-    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        uint column = x_at + t * ROWS * LINE;
-        uvec4 x0 = x_lines[column], x1 = x_lines[column + 1], facts = x_lines[column + 2];
-        vec2 d = uintBitsToFloat(facts.xy);
-        ivec2 sum = ivec2(facts.zw);
+    [[unroll]] for (uint h = 0; h < 2; h++) {
+        uvec4 x[TOKENS];
+        float d[TOKENS], low[TOKENS];
+        int start[TOKENS];
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            uint column = x_at + t * ROWS * LINE;
+            x[t] = x_lines[column + h];
+            d[t] = uintBitsToFloat(x_lines[column + 2][h]);
+            int sum = int(x_lines[column + 2][2 + h]);
+            low[t] = d[t] * float(sum);
+            start[t] = -ZERO * sum;
+        }
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             uint row = w_at + r * 8 * LINE;
-            uvec4 w0 = w_lines[row], w1 = w_lines[row + 1];
-            vec4 scale = uintBitsToFloat(w_lines[row + 2]);
-            ivec2 whole = -ZERO * sum;
-            [[unroll]] for (uint j = 0; j < 4; j++) {
-                whole.x += dot_of_bytes(w0[j], x0[j], 0);
-                whole.y += dot_of_bytes(w1[j], x1[j], 0);
+            uvec4 w = w_lines[row + h];
+            vec2 scale = uintBitsToFloat(h == 0 ? w_lines[row + 2].xz : w_lines[row + 2].yw);
+            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                int whole = start[t];
+                [[unroll]] for (uint j = 0; j < 4; j++)
+                    whole += dot_of_bytes(w[j], x[t][j], 0);
+                float sum = sums[r * TOKENS + t] + scale.x * d[t] * float(whole);
+#ifdef QV_HAS_LOW
+                sum += scale.y * low[t];
+#endif
+                sums[r * TOKENS + t] = sum;
             }
-            vec2 both = d * (scale.xy * vec2(whole) + scale.zw * vec2(sum));
-            sums[r * TOKENS + t] += both.x + both.y;
         }
     }
 }
