@@ -37,6 +37,10 @@ compiled()
         run selftest --device vulkan --taken --only "$only"
         check "$gpu: $only: every kernel compiles" sh -c \
             '[ "$1" -eq 0 ] && grep -q " 0 refused by the driver" "$2" && grep -q "VGPRs [1-9]" "$2"' x "$status" "$out"
+        if [ "$gpu" = gfx1100 ] && [ -n "$narrow" ]; then
+            skip "$gpu: $only: registers are enough" "this Mesa gives RDNA 3 half of its registers"
+            continue
+        fi
         spilling >"$work/spilling"
         check "$gpu: $only: registers are enough" sh -c '! [ -s "$1" ] || { sed "s/^/# /" "$1"; false; }' x "$work/spilling"
     done
@@ -57,6 +61,7 @@ for gpu in $families; do
     RADV_FORCE_FAMILY=$gpu
     export RADV_FORCE_FAMILY
     run devices
+    narrow=$(grep 'driver .* Mesa 2[12]\.' "$out")
     if ! printed "discrete GPU"; then
         skip "$gpu" "this driver does not compile for a GPU that is not there: $(grep -o 'vulkan  .*' "$out" | head -n 1 | tr '#' ' ')"
         continue
