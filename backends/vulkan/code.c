@@ -5,6 +5,7 @@
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/selftest.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/weights.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -154,6 +155,10 @@ static int visit(void *ctx, const qv_kernel *k)
     qv_uses uses;
     char name[64];
     int stop = 0;
+    if (k->is_packing) {
+        qv_constants packer = qv_packer(k->packs);
+        return is_new(j, "pack", &packer) ? compile_one(j, k->name, "pack", &packer) : 0;
+    }
     if (!k->op || (j->flags & QP_CODE_TAKEN && !k->is_best) || qv_selftest_uses(j->device, k->variant, k->op, &uses))
         return 0;
     qv_selftest_name(k->name, k->variant, name);

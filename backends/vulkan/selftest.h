@@ -49,13 +49,15 @@ int qv_selftest_packing_again(qp_device *device, qp_format format, uint32_t roun
 qp_status qv_selftest_all(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx,
                           qp_text *error);
 
-/* A kernel, and an op as models have them that it takes. */
+/* A kernel, and an op as models have them that it takes; or the one that packs weights of a format. */
 typedef struct qv_kernel {
-    const qv_op_row *row;
+    const qv_op_row *row; /* this and the next two: not of packing */
     const qv_variant *variant;
     const qp_op *op;  /* NULL: none of those that are tried is taken by it */
-    const char *name; /* op and formats: "matmul_Q4_K" */
+    const char *name; /* op and formats: "matmul_Q4_K"; of packing the whole name */
     int is_best;      /* the op would get it, were all kernels right */
+    int is_packing;
+    qp_format packs;
 } qv_kernel;
 
 /* Every kernel that the device could run and whose name contains `only` (NULL: all), until visit returns other than 0, which

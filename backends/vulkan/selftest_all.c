@@ -130,12 +130,11 @@ static void try_packing(round *r, qp_format format)
 {
     const qv_physical *p = r->device->physical;
     char name[64];
-    qp_kernel_result result;
     qv_selftest_packing_name(format, name);
     if (p->heaps[p->weight_heap].flags & QP_HEAP_HOST_VISIBLE || !qv_has_planes(format) || (r->only && !strstr(name, r->only)))
         return;
-    if (qv_selftest_packing_again(r->device, format, r->number, &result))
-        tell(r, &result);
+    if (!r->stopped)
+        r->stopped = r->visit(r->ctx, &(qv_kernel){.name = name, .packs = format, .is_packing = 1, .is_best = 1});
 }
 
 static void try_weights(round *r)
@@ -269,6 +268,8 @@ static int test_one(void *ctx, const qv_kernel *k)
 {
     const tests *t = ctx;
     qp_kernel_result result = {.struct_size = sizeof result, .result = QP_KERNEL_UNTESTED};
+    if (k->is_packing)
+        return qv_selftest_packing_again(t->device, k->packs, t->number, &result) && t->each(t->ctx, &result);
     if (k->op)
         return qv_selftest_again(t->device, k->row, k->variant, k->op, k->name, t->number, &result) && t->each(t->ctx, &result);
     qv_selftest_name(k->name, k->variant, result.kernel);
