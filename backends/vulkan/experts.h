@@ -61,6 +61,15 @@ uint64_t qv_experts_list_bytes(const qp_op *op, uint32_t columns);
 qp_status qv_experts_sort(qv_plan *plan, const qp_op *op, uint32_t columns, uint64_t to, struct qv_expert_matmul_params *p,
                           qp_text *error);
 
+/* Why no kernel takes the op that sorts, or keeps results in scratch memory; NULL: they do. */
+const char *qv_experts_unfit(const qp_op *op);
+
+/* ---- ops_experts_texels.c ---- */
+
+const char *qv_experts_texels_refuse(const qp_device *device, const qp_op *op);
+uint64_t qv_experts_texels_scratch(const qp_device *device, const qp_op *op);
+qp_status qv_experts_texels_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+
 /* ---- experts_grouped.c: as matmul_rows.c and matmul_tiles.c ---- */
 
 const char *qv_experts_rows_refuse(const qp_device *device, const qp_op *op);

@@ -129,8 +129,7 @@ static qp_status launch(qv_plan *plan, const qp_op *op, const char *kernel, int 
     return status || !summed ? status : qv_experts_add_up(plan, op, scratch + r.partials, error);
 }
 
-/* What is the same for all of them. */
-static const char *unfit(const qp_op *op)
+const char *qv_experts_unfit(const qp_op *op)
 {
     const qp_tensor *w = &op->src[QP_EXPERT_MATMUL_W];
     if (w->ne[2] > QV_MOST_EXPERTS)
@@ -162,7 +161,7 @@ const char *qv_experts_rows_refuse(const qp_device *device, const qp_op *op)
 {
     if (device->physical->lanes && !qv_matmul_is_asked_for(device, "rows"))
         return "subgroups are of 8 or 16 only";
-    return unfit(op);
+    return qv_experts_unfit(op);
 }
 
 uint64_t qv_experts_rows_scratch(const qp_device *device, const qp_op *op)
@@ -180,7 +179,7 @@ const char *qv_experts_dot_refuses(const qp_device *device, const qp_op *op)
 {
     const char *why =
         qv_dot_unfit(device, op->p.expert_matmul.flags, op->src[QP_EXPERT_MATMUL_W].format, qv_matmul_is_asked_for(device, "dot"));
-    return why ? why : unfit(op);
+    return why ? why : qv_experts_unfit(op);
 }
 
 uint64_t qv_experts_dot_scratch(const qp_device *device, const qp_op *op)
@@ -210,7 +209,7 @@ static qp_status launch_tiles(qv_plan *plan, const qp_op *op, const char *kernel
 
 static const char *few_tokens(const qp_op *op, int asked)
 {
-    return asked || tokens_of_expert(op) > FEW_TOKENS ? unfit(op) : "there are 8 tokens to an expert, or fewer";
+    return asked || tokens_of_expert(op) > FEW_TOKENS ? qv_experts_unfit(op) : "there are 8 tokens to an expert, or fewer";
 }
 
 const char *qv_experts_tiles_refuse(const qp_device *device, const qp_op *op)

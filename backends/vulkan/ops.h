@@ -79,7 +79,6 @@ uint32_t qv_rows_at_once(const qp_device *device, uint64_t work_of_row, uint32_t
 uint64_t qv_items_at_once(const qp_device *device, qp_op_kind kind, uint64_t work_of_item);
 
 /* Functions of the variant `texels` of a matmul (ops_matmul_texels.c). */
-const char *qv_matmul_texels_lacks(const qv_physical *physical);
 const char *qv_matmul_texels_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_matmul_texels_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 

@@ -4,6 +4,7 @@
 #include "backends/vulkan/experts.h"
 #include "backends/vulkan/matmul.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/texels.h"
 #include "backends/vulkan/weights.h"
 
 #include <stdio.h>
@@ -297,6 +298,11 @@ const qv_op_row qv_expert_matmul_row = {
     .weights = 1u << QP_EXPERT_MATMUL_W | 1u << QP_EXPERT_MATMUL_W2,
     .check = check_matmul,
     .variants = QV_VARIANTS(
+        {.name = "texels",
+         .lacks = qv_texels_lack,
+         .refuses = qv_experts_texels_refuse,
+         .launch = qv_experts_texels_launch,
+         .scratch = qv_experts_texels_scratch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
         {.name = "dot_tiles",
          .lacks = qv_dot_lacks,

@@ -3,6 +3,7 @@
 
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/status.h"
+#include "backends/vulkan/texels.h"
 #include "backends/vulkan/weights.h"
 
 #include <stdio.h>
@@ -163,7 +164,7 @@ const qv_op_row qv_matmul_row = {
     .weights = 1u << QP_MATMUL_W | 1u << QP_MATMUL_W2,
     .check = check_matmul,
     .variants = QV_VARIANTS(
-        {.name = "texels", .lacks = qv_matmul_texels_lacks, .refuses = qv_matmul_texels_refuses, .launch = qv_matmul_texels_launch},
+        {.name = "texels", .lacks = qv_texels_lack, .refuses = qv_matmul_texels_refuses, .launch = qv_matmul_texels_launch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes},
         {.name = "matrices",
          .lacks = qv_matrices_lacks,

@@ -90,7 +90,8 @@ static int shape_expert_matmul(uint32_t i, qp_op *op, int *spare)
     *spare = i >= SPARE_PRODUCTS;
     qp_tensor *src = op->src;
     int sum = (op->p.expert_matmul.flags & QP_EXPERT_SUM) != 0, many = src[QP_EXPERT_MATMUL_X].ne[1] > 1;
-    int64_t k = k_of(&src[QP_EXPERT_MATMUL_W], products[i][0]), m = at_most(products[i][1], 70), rows = at_most(products[i][2], MANY_ROWS);
+    int64_t k = k_of(&src[QP_EXPERT_MATMUL_W], products[i][0]), m = at_most(products[i][1], 70),
+            rows = at_most(products[i][2], MANY_ROWS);
     int64_t chosen = at_most(src[QP_EXPERT_MATMUL_ROUTE].ne[0], 1 + i % 4), experts = 5;
     if (rows == MANY_ROWS && products[i][2] > 128) { /* many tokens to an expert */
         experts = 2;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * kernels/vulkan/matmul_epilogue.glsl: what becomes of a matmul's sum: scales, biases, activation, the gate, the residual. Reads
  * the parameters p and the constant GATED of the kernel that includes it; with QV_EXPERTS also `expert` and result_at of
- * operands.glsl, and has no residual: expert_sum.comp adds it. */
+ * operands.glsl, and has no residual: expert_sum.comp adds it. With QV_TEXELS p.part says of what the sum is. */
 
 /* What the activation takes, of the sum of row m of W. */
 float biased(uint m, float sum)
 {
 #ifdef QV_EXPERTS
-    /* There must be something to load, as in live_rows. */
-    float scale = f32s(p.scales != 0 ? p.scales + 4 * uint64_t(min(expert, p.experts - 1)) : p.dst).v[0];
-    float y = p.scales != 0 ? scale * sum : sum;
-    if (p.bias != 0)
-        y += f32s(p.bias + uint64_t(min(expert, p.experts - 1)) * p.bias_expert).v[m];
+    float y = sum;
+    uint64_t e = min(expert, p.experts - 1);
+    if (HAS_SCALES) /* there must be something to load, as in live_rows */
+        y *= f32s(RARE(scales) != 0 ? RARE(scales) + 4 * e : p.dst).v[0];
+    if (HAS_BIAS)
+        y += f32s(RARE(bias) + e * RARE(bias_expert)).v[m];
 #else
     float y = p.scale * sum;
     if (p.bias != 0)
@@ -23,7 +24,7 @@ float biased(uint m, float sum)
 float joined(float y, float other)
 {
 #ifdef QV_EXPERTS
-    return gate(p.act, y, other, p.alpha, p.limit);
+    return p.act == 8u ? gate(p.act, y, other, RARE(alpha), RARE(limit)) : activate(p.act, y) * other;
 #else
     return activate(p.act, y) * other;
 #endif
@@ -52,6 +53,17 @@ void put(uint m, uint row, float y)
     result_row(row).v[m] = y;
 }
 
+#ifdef QV_TEXELS
+void finish(uint m, uint row, float sum)
+{
+    float y = biased(m, sum);
+    if (p.part == 0)
+        y = activate(p.act, y);
+    if (p.part == 2)
+        y = joined(result_row(row).v[m], y);
+    put(m, row, y);
+}
+#else
 void finish(uint m, uint row, float sum, float sum2)
 {
     float y = biased(m, sum);
@@ -70,3 +82,4 @@ void finish(uint m, uint row, float sum, float sum2)
 #endif
     put(m, row, joined(y, other));
 }
+#endif

@@ -4,7 +4,9 @@
  * address lane by lane, with a branch for each, but fetch a texel of 16 bytes for all lanes at once. The lanes of a subgroup, which
  * is a workgroup, take neighbouring units along K, of ROWS rows of W and TOKENS tokens, and add up at the end. K is a multiple of
  * 32. x: rows of W; y: groups of tokens, all of them: there is no loop over groups, in which such devices would mask every
- * instruction. Of a gated matmul this is half: the second one multiplies what the first left in dst. */
+ * instruction. Of a gated matmul this is half: the second one multiplies what the first left in dst.
+ *
+ * As expert_matmul_texels (QV_EXPERTS) tokens are those of one expert, sorted by expert_group.comp, or y the experts of one token. */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -17,7 +19,88 @@ layout(constant_id = 1) const uint TOKENS = 1;
 layout(constant_id = 3) const uint ROWS = 1;
 layout(constant_id = 4) const uint LANES = 8; /* of a subgroup */
 
+#ifdef QV_EXPERTS
+layout(push_constant, scalar) uniform block { qv_expert_texels_params p; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer params { qv_expert_matmul_params p; };
+
+#define RARE(name) params(p.rare).p.name
+#define HAS_BIAS ((p.has & QV_HAS_BIAS) != 0)
+#define HAS_SCALES ((p.has & QV_HAS_SCALES) != 0)
+
+uint expert; /* p.experts for numbers that none has */
+
+uint pair_at(uint t)
+{
+    return p.tiles != 0 ? u32s(p.list).v[t] : t;
+}
+
+uint64_t result_at(uint t)
+{
+    uint pair = pair_at(t);
+    return row_of(p.dst, pair % p.chosen, p.dst_head, pair / p.chosen, p.dst_row);
+}
+
+uint x_at(uint t)
+{
+    uint pair = pair_at(t);
+    return p.x + pair % p.chosen * p.x_head + pair / p.chosen * p.x_row;
+}
+
+/* Places in the list; none where the expert is another dispatch's. */
+uvec2 find_span()
+{
+    uint group = p.first_group + gl_WorkGroupID.y;
+    uvec2 span;
+    if (p.tiles != 0) {
+        u32s tile = u32s(p.tiles + 16 * uint64_t(group));
+        expert = tile.v[0];
+        span = uvec2(tile.v[1], tile.v[2]);
+    } else {
+        float number = f32s(p.list).v[group];
+        expert = number >= 0.0 && number < float(p.experts) ? uint(number) : p.experts;
+        span = uvec2(group, group + live_rows(p.live, 1, p.dst));
+    }
+    bool mine = expert >= p.first_expert && (expert < p.end_expert || p.end_expert == p.experts);
+    return mine ? span : uvec2(0);
+}
+
+/* Units along K are those of rows of W. */
+uint unit_count(uvec2 span)
+{
+    return span.x < span.y && expert < p.experts ? p.k / 32 / UNIT_PIECES : 0;
+}
+
+uint w_start()
+{
+    return p.w + (clamp(expert, p.first_expert, p.end_expert - 1) - p.first_expert) * p.w_expert;
+}
+
+#else
 layout(push_constant, scalar) uniform block { qv_matmul_texels_params p; };
+
+uint x_at(uint t)
+{
+    return p.x + t * p.x_row;
+}
+
+uvec2 find_span()
+{
+    uint first = gl_WorkGroupID.y * TOKENS;
+    return uvec2(first, min(first + TOKENS, live_rows(p.live, p.rows, p.dst)));
+}
+
+uint unit_count(uvec2 span)
+{
+    return span.x < span.y ? p.k / 32 / UNIT_PIECES : 0;
+}
+
+uint w_start()
+{
+    return p.w;
+}
+#endif
+
+#include "matmul_epilogue.glsl"
 
 const uint STAGES = LANES == 16 ? 4 : 3, UNIT_FOURS = 8 * UNIT_PIECES, SPANS = 32 / QV_SPAN; /* those that have a scale, of a piece */
 
@@ -40,15 +123,15 @@ void load_x(uint row, uint u, out vec4 x[UNIT_FOURS], out float piece_sums[UNIT_
     }
 }
 
-void dot_rows(uint first, uint rows)
+void dot_rows(uvec2 span)
 {
     uint blocks = p.k / BLOCK_ELEMENTS, lane = gl_SubgroupInvocationID;
-    uint units = first < rows ? p.k / 32 / UNIT_PIECES : 0;
+    uint units = unit_count(span), start = w_start();
     uint w_rows[ROWS], x_rows[TOKENS];
     [[unroll]] for (uint r = 0; r < ROWS; r++)
-        w_rows[r] = p.w + min(gl_WorkGroupID.x * ROWS + r, p.m - 1) * p.w_row;
+        w_rows[r] = start + min(gl_WorkGroupID.x * ROWS + r, p.m - 1) * p.w_row;
     [[unroll]] for (uint t = 0; t < TOKENS; t++)
-        x_rows[t] = p.x + min(first + t, rows - 1) * p.x_row;
+        x_rows[t] = x_at(span.x < span.y ? min(span.x + t, span.y - 1) : 0);
     [[unroll]] for (uint i = 0; i < ROWS * TOKENS; i++)
         sums[i] = 0.0;
     for (uint u = lane; u < units; u += LANES) {
@@ -113,31 +196,22 @@ float add_lanes(uint at)
     return v[0];
 }
 
-void finish(uint m, uint row, float sum)
-{
-    float y = p.scale * sum;
-    if (p.bias != 0)
-        y += p.bias_scale * f32s(p.bias).v[m];
-    y = activate(p.act, y);
-    f32s dst = f32s(p.dst + uint64_t(row) * p.dst_row);
-    if (p.second != 0)
-        y *= dst.v[m];
-    if (p.residual != 0)
-        y += f32s(p.residual + uint64_t(row) * p.residual_row).v[m];
-    dst.v[m] = y;
-}
-
 void main()
 {
 #ifdef QV_GRID
+#ifdef QV_EXPERTS
+    grid = p.rare + RARE(grid);
+#else
     grid = p.grid;
 #endif
-    uint rows = live_rows(p.live, p.rows, p.dst), first = gl_WorkGroupID.y * TOKENS, lane = gl_SubgroupInvocationID;
-    dot_rows(first, rows);
+#endif
+    uint lane = gl_SubgroupInvocationID;
+    uvec2 span = find_span();
+    dot_rows(span);
     [[unroll]] for (uint i = 0; i < ROWS * TOKENS; i += LANES) { /* a number for each lane */
         float sum = add_lanes(i);
         uint r = (i + lane) / TOKENS, t = (i + lane) % TOKENS, m = gl_WorkGroupID.x * ROWS + r;
-        if (r < ROWS && m < p.m && first + t < rows)
-            finish(p.first + m, first + t, sum);
+        if (r < ROWS && m < p.m && span.x + t < span.y)
+            finish(p.first + m, span.x + t, sum);
     }
 }

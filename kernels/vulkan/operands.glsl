@@ -8,6 +8,9 @@ layout(push_constant, scalar) uniform block { qv_expert_matmul_push push; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer params { qv_expert_matmul_params p; };
 
 qv_expert_matmul_params p;
+#define RARE(name) p.name
+#define HAS_BIAS (p.bias != 0)
+#define HAS_SCALES (p.scales != 0)
 uint expert, elements; /* of the group at hand: p.experts where no expert has its number, of whose W nothing is read; K */
 uint group_end;
 

@@ -76,8 +76,21 @@ struct qv_matmul_texels_params {
     uint32_t k, m, rows, w, w_row, x, x_row;
     uint32_t residual_row, dst_row, first;
     float scale, bias_scale;
-    uint32_t act, second; /* second: dst holds the gate, to be multiplied */
+    uint32_t act, part; /* 0: W alone; 1: W, whose sum waits in dst for W2; 2: W2 */
 };
+
+/* Of a mixture, for experts [first_expert, end_expert) of W, which the views see; w as above. */
+struct qv_expert_texels_params {
+    uint64_t rare;        /* address of a qv_expert_matmul_params, for what few mixtures have */
+    uint64_t tiles, list; /* as there; tiles 0: there is one token, and `list` is the numbers of its experts */
+    uint64_t dst, live;
+    uint32_t k, m, w, w_row, w_expert, x, x_head, x_row;
+    uint32_t chosen, experts, dst_head, dst_row;
+    uint32_t first, first_expert, end_expert, first_group;
+    uint32_t act, part, has; /* has: QV_HAS_* */
+};
+#define QV_HAS_BIAS 1
+#define QV_HAS_SCALES 2
 
 /* x to int8 for matmul_dot: kernels/vulkan/activation_blocks.glsl. */
 struct qv_quantise_params {

@@ -4,7 +4,9 @@
  * kernels/common/dequantise.c; the names here are the same. Weights lie as on disk or in planes, by the constant PACKED. */
 #include "fields.h"
 
+#ifndef QV_TEXELS
 layout(constant_id = 10) const uint PACKED = 0;
+#endif
 
 /* Where weights are: an address, or with QV_TEXELS, which reads planes and plain numbers alone, bytes from where the views of them
  * begin (texels.glsl). */

@@ -179,6 +179,22 @@ static void spoilt_row(cts *t, qp_format format, float value)
     case_free(c);
 }
 
+/* One row of W has no stride: that it is 0 says nothing of where the row ends. */
+static cts_case *single_row(cts *t, qp_format format, int *dst)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    int64_t k = 32 * cts_between(t, 1, 9), rows = cts_between(t, 1, 5);
+    int w = case_tensor(c, format, k, 1, 1, PLAIN);
+    case_fill(c, w, SMALL);
+    *dst = case_tensor(c, QP_FORMAT_F32, 1, 1, rows, PLAIN);
+    int src[2] = {case_part(c, w, 0, k, 1, 1, 0, 0), vector(c, k, rows, PLAIN)};
+    case_op(c, QP_OP_MATMUL, *dst, src, 2)->p.matmul =
+        (qp_matmul_params){.scale = 1, .bias_scale = 1, .scale2 = 1, .bias_scale2 = 1};
+    return c;
+}
+
 void test_op_matmul_extreme(cts *t)
 {
     static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
@@ -193,6 +209,14 @@ void test_op_matmul_extreme(cts *t)
         }
         tally_point(t, &extreme, 1, "%s, activations of many magnitudes", format_name(some[f]));
         tally_point(t, &zero, 1, "%s, activations all zero", format_name(some[f]));
+        tally single = {0};
+        for (int i = 0; i < 4 && is_float(some[f]); i++) {
+            int dst = 0;
+            cts_case *c = single_row(t, some[f], &dst);
+            tally_case(&single, c, dst, bound(some[f]), 4);
+        }
+        if (is_float(some[f]))
+            tally_point(t, &single, 0, "%s, one row of W with a stride of 0", format_name(some[f]));
         spoilt_row(t, some[f], NAN);
         spoilt_row(t, some[f], INFINITY);
     }
