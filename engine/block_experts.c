@@ -11,6 +11,25 @@ static quern_value route(builder *b, uint32_t layer, const qp_expert_route_param
     return dst;
 }
 
+/* Of what {m, …} there is for each row of a stack, that of a part's. */
+static quern_value bias_part(builder *b, const weight *bias, const weight_part *part, int64_t m)
+{
+    quern_value whole = bind_weight(b, bias);
+    int64_t rows = part->desc.ne[1], experts = part->desc.ne[2], bytes = sizeof(float);
+    if (!whole || rows == m)
+        return whole;
+    return quern_graph_view(b->graph, whole, (uint64_t)(part->first * bytes), (int64_t[4]){rows, experts, 1, 1},
+                            (int64_t[4]){bytes, m * bytes, experts * m * bytes, experts * m * bytes});
+}
+
+static quern_value columns_part(builder *b, quern_value x, const weight_part *part, int64_t m, int64_t heads)
+{
+    int64_t rows = part->desc.ne[1];
+    if (rows == m)
+        return x;
+    return op_columns(b, x, &(row_part){.width = heads * m, .first = part->first, .size = rows, .heads = heads, .step = m});
+}
+
 /* {m, used, rows}, or on `sum`, which it is added to, where that is given. */
 static quern_value multiply(builder *b, uint32_t layer, const expert_linear *l, const expert_linear *second, quern_value x,
                             quern_value routed, quern_value sum, uint32_t tag)
@@ -20,19 +39,24 @@ static quern_value multiply(builder *b, uint32_t layer, const expert_linear *l, 
                                       .flags = b->matmul_flags | (sum ? QP_EXPERT_SUM : 0),
                                       .alpha = e->clamp_alpha,
                                       .limit = e->clamp_limit};
-    quern_value dst = sum ? sum : quern_graph_temp(b->graph, QP_FORMAT_F32, l->w->tensor->ne[1], e->used, b->rows);
-    quern_value sources[QP_OP_SOURCES] = {[QP_EXPERT_MATMUL_W] = bind_weight(b, l->w),
-                                          [QP_EXPERT_MATMUL_X] = x,
-                                          [QP_EXPERT_MATMUL_BIAS] = bind_weight(b, l->bias),
-                                          [QP_EXPERT_MATMUL_RESIDUAL] = sum,
-                                          [QP_EXPERT_MATMUL_ROUTE] = routed,
-                                          [QP_EXPERT_MATMUL_SCALES] = bind_weight(b, l->scales)};
-    if (second) {
-        sources[QP_EXPERT_MATMUL_W2] = bind_weight(b, second->w);
-        sources[QP_EXPERT_MATMUL_BIAS2] = bind_weight(b, second->bias);
+    int64_t m = l->w->tensor->ne[1], heads = sum ? 1 : e->used;
+    quern_value dst = sum ? sum : quern_graph_temp(b->graph, QP_FORMAT_F32, m, e->used, b->rows);
+    for (uint32_t i = 0; i < l->w->parts; i++) { /* of a stack in several parts each gives some columns of the results */
+        const weight_part *part = &l->w->part[i];
+        quern_value to = columns_part(b, dst, part, m, heads);
+        quern_value sources[QP_OP_SOURCES] = {[QP_EXPERT_MATMUL_W] = quern_graph_bind(b->graph, &part->place),
+                                              [QP_EXPERT_MATMUL_X] = x,
+                                              [QP_EXPERT_MATMUL_BIAS] = bias_part(b, l->bias, part, m),
+                                              [QP_EXPERT_MATMUL_RESIDUAL] = sum ? to : 0,
+                                              [QP_EXPERT_MATMUL_ROUTE] = routed,
+                                              [QP_EXPERT_MATMUL_SCALES] = bind_weight(b, l->scales)};
+        if (second) {
+            sources[QP_EXPERT_MATMUL_W2] = quern_graph_bind(b->graph, &second->w->part[i].place);
+            sources[QP_EXPERT_MATMUL_BIAS2] = bias_part(b, second->bias, part, m);
+        }
+        quern_graph_op(b->graph, QP_OP_EXPERT_MATMUL, &params, sizeof params, to, sources, QP_OP_SOURCES, b->live,
+                       layer_tag(layer, tag));
     }
-    quern_graph_op(b->graph, QP_OP_EXPERT_MATMUL, &params, sizeof params, dst, sources, QP_OP_SOURCES, b->live,
-                   layer_tag(layer, tag));
     return dst;
 }
 
@@ -40,7 +64,8 @@ static quern_value multiply(builder *b, uint32_t layer, const expert_linear *l, 
 static quern_value inner(builder *b, uint32_t layer, const expert_weights *w, quern_value h, quern_value routed)
 {
     const qp_tensor *gate = &w->gate.w->part->place, *up = &w->up.w->part->place;
-    if (gate->format == up->format && gate->layout == up->layout && !w->gate.scales && !w->up.scales)
+    int alike = gate->format == up->format && gate->layout == up->layout && w->gate.w->parts == w->up.w->parts;
+    if (alike && !w->gate.scales && !w->up.scales)
         return multiply(b, layer, &w->gate, &w->up, h, routed, 0, TAG_EXPERT_GATE);
     quern_value a = multiply(b, layer, &w->gate, NULL, h, routed, 0, TAG_EXPERT_GATE);
     quern_value c = multiply(b, layer, &w->up, NULL, h, routed, 0, TAG_EXPERT_UP);

@@ -50,6 +50,20 @@ static uint64_t row_bytes(const weight *w)
     return w->tensor->bytes / (uint64_t)(w->tensor->ne[1] * w->tensor->ne[2] * w->tensor->ne[3]);
 }
 
+/* Rows of the part that lie together in the file: of a stack of matrices that is cut, those of one matrix. */
+static int64_t rows_together(const job *j)
+{
+    int64_t rows = j->part->desc.ne[1];
+    return rows < j->weight->tensor->ne[1] ? rows : all_rows(j->part);
+}
+
+/* Where a row of the part is in the file. */
+static uint64_t file_row(const job *j, int64_t row)
+{
+    int64_t together = rows_together(j);
+    return (uint64_t)(j->part->first + row / together * j->weight->tensor->ne[1] + row % together);
+}
+
 /* Of the part in the file, and where it begins there within its tensor. */
 static uint64_t file_bytes(const job *j)
 {
@@ -85,6 +99,8 @@ static int take(loader *l, piece *out)
     if (!l->stop && l->next < l->count) {
         const job *j = &l->order[l->next];
         int64_t left = all_rows(j->part) - l->next_row, rows = rows_at_a_time(j, l->chunk_bytes);
+        int64_t together = rows_together(j) - l->next_row % rows_together(j);
+        left = together < left ? together : left;
         *out = (piece){.job = *j, .row = l->next_row, .rows = rows < left ? rows : left};
         out->begin = (uint64_t)out->row * row_bytes(j->weight);
         out->bytes = (uint64_t)out->rows * row_bytes(j->weight);
@@ -101,7 +117,8 @@ static int take(loader *l, piece *out)
 
 static quern_status read_piece(const loader *l, const piece *p, unsigned char *to, quern_error *error)
 {
-    return quern_gguf_read(l->set->gguf, p->job.weight->tensor, file_begin(&p->job) + p->begin, to, p->bytes, error);
+    uint64_t at = file_row(&p->job, p->row) * row_bytes(p->job.weight);
+    return quern_gguf_read(l->set->gguf, p->job.weight->tensor, at, to, p->bytes, error);
 }
 
 static quern_status load_direct(const loader *l, const piece *p, unsigned char *dst, quern_error *error)

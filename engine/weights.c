@@ -421,7 +421,7 @@ static quern_status check_uses(const weight *w, const weight_part *p, quern_devi
     return status;
 }
 
-/* How rows [first, first + rows) of a matrix would lie. */
+/* How rows [first, first + rows) of a matrix, or of each of a stack, would lie. */
 static quern_status lay_out(const weight *w, int64_t first, int64_t rows, quern_device *device, weight_part *out,
                             quern_error *error)
 {
@@ -433,8 +433,8 @@ static quern_status lay_out(const weight *w, int64_t first, int64_t rows, quern_
     return quern_weight_layout(device, &out->desc, &out->info, error);
 }
 
-/* The rows of each part of a matrix that is larger than an allocation: whole steps of what the device packs, and of what kernels
- * take at a time; 0 where not even one step fits. */
+/* The rows of each part of a matrix, or of all those of a stack, that is larger than an allocation: whole steps of what the device
+ * packs, and of what kernels take at a time; 0 where not even one step fits. */
 static quern_status rows_of_part(const weight *w, const weight_part *whole, uint64_t most, quern_device *device, int64_t *rows,
                                  quern_error *error)
 {
@@ -462,8 +462,10 @@ static quern_status cut(weight *w, uint64_t most, quern_device *device, quern_er
         return quern_fail(error, QP_ERR_OUT_OF_MEMORY, "no host memory for its place");
     w->parts = 1;
     quern_status status = lay_out(w, 0, 0, device, w->part, error);
-    if (status != QP_OK || w->part->info.bytes <= most || w->whole || w->tensor->dims > 2 || w->uses & QP_WEIGHT_PLAIN)
+    if (status != QP_OK || w->part->info.bytes <= most || w->whole || w->uses & QP_WEIGHT_PLAIN)
         return status;
+    if (w->tensor->dims > 2 && w->part->info.row_step > 1 && m % w->part->info.row_step)
+        return status; /* steps of rows that are packed together would reach from one matrix of the stack to the next */
     status = rows_of_part(w, w->part, most, device, &rows, error);
     if (status != QP_OK || !rows)
         return status;

@@ -11,7 +11,7 @@
 
 /* Rows of a weight that lie together on the device: a tensor of its own there. */
 typedef struct weight_part {
-    int64_t first; /* row of the whole tensor, counted over all dimensions but the first */
+    int64_t first; /* row of the matrix, or of each matrix of a stack, of which it has desc.ne[1] */
     qp_weight_desc desc;
     qp_weight_info info;
     place at;

@@ -255,6 +255,18 @@ static const shape_case cases[] = {
      FLOAT_LIMIT},
 };
 
+/* Stacks of 360 KiB, for a device that takes LITTLE in one allocation: they are cut by rows, with what belongs to these. */
+enum { LITTLE = 256 << 10 };
+static const shape_case stacks[] = {
+    {"stacks in parts, biases and a clamped gate",
+     {SMALL, .architecture = "gpt-oss", .halves = 1, .biases = 1, .sinks = 1, .clamped = 1, .window = 5, .window_period = 2,
+      .experts = 6, .experts_used = 3, .expert_gate = QP_GATE_SOFTMAX_CHOSEN, .expert_biases = 1, .expert_feed_forward = 160},
+     FLOAT_LIMIT},
+    {"stacks in parts, scales",
+     {SMALL, .experts = 6, .experts_used = 2, .expert_sum = 1, .expert_scales = 1, .expert_feed_forward = 160},
+     FLOAT_LIMIT},
+};
+
 /* Logits of all tokens, fed in pieces of `chunk`. */
 static int run(quern_model *model, const tiny_spec *spec, const int32_t *tokens, uint32_t chunk, float *out, quern_error *error)
 {
@@ -506,8 +518,25 @@ static shape_case draw(uint64_t *random)
     return c;
 }
 
+static int check_stacks(const char *plugin)
+{
+    quern_error error = {0};
+    test_device d = open_device(plugin, &error);
+    if (!d.device)
+        return tap_skip_all(error.text);
+    uint64_t most = quern_device_info(d.device)->heaps[0].max_allocation;
+    ok(most == LITTLE, "%s takes %llu bytes in one allocation", plugin, (unsigned long long)most);
+    for (size_t i = 0; i < sizeof stacks / sizeof *stacks; i++)
+        check(d.device, &stacks[i], 1 + i);
+    close_cpu(&d);
+    return tap_done();
+}
+
+/* A seed, or the name of a plugin whose device takes LITTLE. */
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strchr("0123456789", argv[1][0]) == NULL)
+        return check_stacks(argv[1]);
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
     test_device d = open_cpu();
     if (!d.device)
