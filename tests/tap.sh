@@ -66,6 +66,21 @@ run()
     status=$?
 }
 
+# terminated ARGUMENTS…: runs $QUERN until it has written some text, then ends it by SIGTERM
+terminated()
+{
+    : >"$out" # what the run before left there is not its text
+    "$QUERN" "$@" >"$out" 2>"$err" </dev/null &
+    tries=0
+    while [ "$(wc -c <"$out")" -lt 40 ] && [ $tries -lt 600 ]; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
+    kill -TERM $!
+    wait $!
+    status=$?
+}
+
 # is STATUS TEXT
 is()
 {

@@ -92,15 +92,7 @@ else
 fi
 
 # ends
-"$QUERN" run -p "The" -n 1000000 --ctx 1000000 --ignore-eos --seed 1 >"$out" 2>"$err" </dev/null &
-tries=0
-while [ "$(wc -c <"$out")" -lt 40 ] && [ $tries -lt 600 ]; do
-    sleep 0.05
-    tries=$((tries + 1))
-done
-kill -TERM $!
-wait $!
-status=$?
+terminated run -p "The" -n 1000000 --ctx 1000000 --ignore-eos --seed 1
 is 130 "SIGTERM in the middle of a text ends it"
 check "with its last line" sh -c 'grep -q "^quern: stopped" "$1" && tail -n 1 "$1" | grep -q "loaded in"' x "$err"
 check "and leaves whole lines" sh -c 'test -s "$1" && test "$(tail -c 1 "$1")" = ""' x "$out"
