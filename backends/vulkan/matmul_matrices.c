@@ -7,29 +7,63 @@
 
 #include <stdio.h>
 
-/* Matrices that a subgroup keeps, down and across; four subgroups, two by two, share a tile: kernels/vulkan/matmul_matrices.comp.
- */
-enum { SUBGROUPS = 4, ROWS = 4, GATED_ROWS = 2, TOKENS = 2, LINE = 10 * 8, FEW_TOKENS = 8, STEP = 32 };
+/* How a tile of results is cut up: subgroups side by side, matrices of a subgroup. kernels/vulkan/matmul_matrices.comp. */
+typedef struct shape {
+    uint32_t down, across, rows, tokens;
+} shape;
 
-static uint64_t shared_bytes(const qv_matrices *m, uint32_t rows, uint32_t gated)
+enum { SUBGROUPS = 8, LINE = 9 * 16, FEW_TOKENS = 8, PIECE = 32 };
+
+/* With matrices of 16 × 16 these are 128 × 128 and 128 × 64, in 37 and 28 KiB of shared memory. */
+static const shape large = {.down = 2, .across = 4, .rows = 4, .tokens = 2},
+                   small = {.down = 4, .across = 2, .rows = 2, .tokens = 2};
+
+static uint32_t tall(const qv_matrices *m, shape s)
 {
-    return (uint64_t)2 * (rows * m->height + TOKENS * m->width) * LINE +
-           (uint64_t)SUBGROUPS * m->height * m->width * sizeof(float) * (1 + gated);
+    return s.down * s.rows * m->height;
+}
+
+static uint32_t broad(const qv_matrices *m, shape s)
+{
+    return s.across * s.tokens * m->width;
+}
+
+static uint64_t shared_bytes(const qv_matrices *m, shape s, uint32_t gated)
+{
+    uint64_t lines = (uint64_t)(tall(m, s) + broad(m, s)) * LINE;
+    uint64_t results = (uint64_t)SUBGROUPS * m->height * m->width * sizeof(float) * (1 + gated);
+    return (lines > results ? lines : results) + (uint64_t)tall(m, s) * (1 + gated) * sizeof(float);
+}
+
+static int fits(const qv_physical *physical, shape s)
+{
+    return shared_bytes(&physical->matrices, s, 1) <= physical->properties.limits.maxComputeSharedMemorySize;
+}
+
+/* Half as many rows where the sums of W and W2 are kept side by side; few tokens take tiles that are less broad. */
+static shape choose(const qv_physical *physical, const qp_op *op)
+{
+    uint64_t tokens = (uint64_t)op->src[QP_MATMUL_X].ne[2], half = broad(&physical->matrices, large) / 2;
+    shape s = large;
+    if (tokens <= half || !fits(physical, large)) {
+        s = small;
+        s.tokens = 2 * tokens > half ? 2 : 1;
+    }
+    if (qv_matmul_is_gated(op))
+        s.rows /= 2;
+    return s;
 }
 
 const char *qv_matrices_lacks(const qv_physical *physical)
 {
     const qv_matrices *m = &physical->matrices;
     const VkPhysicalDeviceLimits *limits = &physical->properties.limits;
-    if (!qv_shader_find("matmul_matrices_F16"))
-        return "the compiler of kernels did not know cooperative matrices when this was built";
     if (!m->height)
         return "it has no cooperative matrices of 16-bit floats that it adds up as floats";
     if (!physical->team)
         return "the driver does not tell how large its subgroups are";
-    return shared_bytes(m, ROWS, 0) > limits->maxComputeSharedMemorySize ||
-                   shared_bytes(m, GATED_ROWS, 1) > limits->maxComputeSharedMemorySize ||
-                   SUBGROUPS * physical->team > limits->maxComputeWorkGroupInvocations
+    return !fits(physical, small) || SUBGROUPS * physical->team > limits->maxComputeWorkGroupInvocations ||
+                   SUBGROUPS * physical->team > limits->maxComputeWorkGroupSize[0]
                ? "workgroups cannot be large enough"
                : NULL;
 }
@@ -43,7 +77,7 @@ const char *qv_matrices_refuses(const qp_device *device, const qp_op *op)
         return "float activations are asked for";
     if (!qv_shader_find(name))
         return "16-bit floats do not hold the numbers of this format";
-    if (w->ne[0] % STEP)
+    if (w->ne[0] % PIECE)
         return "K is no multiple of 32";
     if (qv_matmul_is_asked_for(device, "matrices"))
         return NULL;
@@ -70,7 +104,8 @@ qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error)
     const qv_physical *physical = plan->device->physical;
     const qv_matrices *m = &physical->matrices;
     struct qv_matmul_params p = qv_matmul_params_of(op);
-    uint32_t gated = (uint32_t)qv_matmul_is_gated(op), rows = gated ? GATED_ROWS : ROWS, team = physical->team;
+    uint32_t gated = (uint32_t)qv_matmul_is_gated(op), team = physical->team;
+    shape s = choose(physical, op);
     uint32_t wide = qv_matmul_is_wide(&op->src[QP_MATMUL_W], 1) && (!gated || qv_matmul_is_wide(&op->src[QP_MATMUL_W2], 1));
     struct qv_quantise_params x = {
         .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)halved_row(p.k)};
@@ -79,12 +114,10 @@ qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error)
                                        (const uint64_t[]){p.rows, 1}, error);
     p.x = x.dst;
     p.x_row = x.dst_row;
+    const uint32_t pairs[][2] = {{1, s.tokens}, {2, gated},     {3, s.rows},   {4, team},     {5, s.down},
+                                 {6, s.across}, {7, m->height}, {8, m->width}, {9, m->depth}, {11, wide}};
     /* the last one exists for formats without blocks only */
-    qv_constants c = qv_make_constants(
-        SUBGROUPS * team, qv_has_planes(op->src[QP_MATMUL_W].format) ? 7 : 8,
-        (const uint32_t[][2]){
-            {1, TOKENS}, {2, gated}, {3, rows}, {4, team}, {7, m->height}, {8, m->width}, {9, m->depth}, {11, wide}});
+    qv_constants c = qv_make_constants(SUBGROUPS * team, qv_has_planes(op->src[QP_MATMUL_W].format) ? 9 : 10, pairs);
     c.subgroup = team;
-    return status ? status
-                  : qv_matmul_dispatch(plan, op, "matmul_matrices", c, &p, 2 * rows * m->height, 2 * TOKENS * m->width, error);
+    return status ? status : qv_matmul_dispatch(plan, op, "matmul_matrices", c, &p, tall(m, s), broad(m, s), error);
 }

@@ -41,6 +41,9 @@ typedef struct qv_matrices {
     uint32_t height, width, depth; /* of one product of a subgroup, 16-bit floats added up as floats; 0: there is none */
 } qv_matrices;
 
+/* The largest of those that the kernel's tiles can be made of. */
+qv_matrices qv_matrices_best(const VkCooperativeMatrixPropertiesKHR *list, uint32_t count);
+
 /* What the device has, of a driver with the extension. */
 qv_matrices qv_matrices_read(const qv_loader *loader, VkPhysicalDevice device);
 

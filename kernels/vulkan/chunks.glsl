@@ -4,7 +4,8 @@
  *
  * A chunk is CHUNK elements in CHUNK / 4 vectors; its second half begins GAP elements behind the first, because 16 bytes of
  * nibbles hold elements that lie apart. Formats with QV_INTS also give the numbers as they are stored, four bytes a word:
- * element = scale·(byte − ZERO) + low, with a scale and a low for each half; without QV_HAS_LOW low is 0. */
+ * element = scale·(byte − ZERO) + low, with a scale and a low for each half, without QV_HAS_LOW low is 0; and what they are made
+ * from, so that it can be loaded long before it is needed. */
 
 #if defined(QV_PLAIN)
 layout(constant_id = 11) const uint WIDE_WEIGHTS = 0; /* rows begin at multiples of 16 bytes */
@@ -64,31 +65,37 @@ const int ZERO = 0;
 #endif
 const uint GAP = 16;
 
-void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+void load_chunk(uint64_t row, uint blocks, uint i, out uvec4 raw[3])
 {
-    uvec4 words = four_words(part(row, blocks, i, 0));
-    q[0] = words & 0x0f0f0f0fu;
-    q[1] = words >> 4 & 0x0f0f0f0fu;
+    raw[0] = four_words(part(row, blocks, i, 0));
 #if defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1)
-    uint fifths = word_at(part(row, blocks, i, 1), 0);
+    raw[1].x = word_at(part(row, blocks, i, 1), 0);
+#endif
+#if defined(QV_FORMAT_Q4_0)
+    raw[1].y = half_at(part(row, blocks, i, 1));
+#elif defined(QV_FORMAT_Q5_0)
+    raw[1].y = half_at(part(row, blocks, i, 2));
+#elif defined(QV_FORMAT_Q4_1)
+    raw[1].y = word_at(part(row, blocks, i, 1), 0);
+#else
+    raw[1].y = word_at(part(row, blocks, i, 2), 0);
+#endif
+}
+
+void ints_of(uvec4 raw[3], uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+{
+    q[0] = raw[0] & 0x0f0f0f0fu;
+    q[1] = raw[0] >> 4 & 0x0f0f0f0fu;
+#if defined(QV_FORMAT_Q5_0) || defined(QV_FORMAT_Q5_1)
+    uint fifths = raw[1].x;
     /* four bits to bit 4 of four bytes */
     [[unroll]] for (uint h = 0; h < 2; h++)
         q[h] |= ((uvec4(fifths, fifths >> 4, fifths >> 8, fifths >> 12) >> 16 * h & 15u) * 0x00204081u & 0x01010101u) << 4;
 #endif
+    scale = vec2(f32_from_f16(raw[1].y & 0xffffu));
 #if defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q5_1)
-#ifdef QV_FORMAT_Q4_1
-    vec2 dm = halves_at(part(row, blocks, i, 1));
+    low = vec2(f32_from_f16(raw[1].y >> 16));
 #else
-    vec2 dm = halves_at(part(row, blocks, i, 2));
-#endif
-    scale = dm.xx;
-    low = dm.yy;
-#else
-#ifdef QV_FORMAT_Q4_0
-    scale = vec2(f32_from_f16(half_at(part(row, blocks, i, 1))));
-#else
-    scale = vec2(f32_from_f16(half_at(part(row, blocks, i, 2))));
-#endif
     low = vec2(0.0);
 #endif
 }
@@ -98,12 +105,19 @@ void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scal
 const int ZERO = 0;
 const uint GAP = 16;
 
-void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+void load_chunk(uint64_t row, uint blocks, uint i, out uvec4 raw[3])
 {
     uint64_t at = part(row, blocks, i, 0);
-    q[0] = four_words(at);
-    q[1] = four_words(at + 16);
-    scale = vec2(f32_from_f16(half_at(part(row, blocks, i, 1))));
+    raw[0] = four_words(at);
+    raw[1] = four_words(at + 16);
+    raw[2].x = half_at(part(row, blocks, i, 1));
+}
+
+void ints_of(uvec4 raw[3], uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+{
+    q[0] = raw[0];
+    q[1] = raw[1];
+    scale = vec2(f32_from_f16(raw[2].x));
     low = vec2(0.0);
 }
 
@@ -115,20 +129,34 @@ void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scal
 const int ZERO = 0;
 const uint GAP = 32;
 
-void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+void load_chunk(uint64_t row, uint blocks, uint i, out uvec4 raw[3])
 {
-    uint b = i / 8, c = i % 8, piece = c / 2 * 2;
-    uvec4 words = four_words(part(row, blocks, b, 0) + 16 * c);
-    q[0] = words & 0x0f0f0f0fu;
-    q[1] = words >> 4 & 0x0f0f0f0fu;
+    uint b = i / 8, c = i % 8;
+    raw[0] = four_words(part(row, blocks, b, 0) + 16 * c);
 #ifdef QV_FORMAT_Q5_K
-    uvec4 fifths = four_words(part(row, blocks, b, 1) + 16 * (c % 2));
-    q[0] |= (fifths >> piece & 0x01010101u) << 4;
-    q[1] |= (fifths >> piece + 1 & 0x01010101u) << 4;
+    raw[1] = four_words(part(row, blocks, b, 1) + 16 * (c % 2));
+    uint64_t scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
+#else
+    uint64_t scales = part(row, blocks, b, 1), ds = part(row, blocks, b, 2);
 #endif
-    vec2 first = scale_and_minimum(row, blocks, b, piece), second = scale_and_minimum(row, blocks, b, piece + 1);
-    scale = vec2(first.x, second.x);
-    low = -vec2(first.y, second.y);
+    raw[2] = uvec4(word_at(scales, 0), word_at(scales, 1), word_at(scales, 2), word_at(ds, 0));
+}
+
+void ints_of(uvec4 raw[3], uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+{
+    uint pair = i % 8 / 2, shift = 16 * (pair % 2);
+    q[0] = raw[0] & 0x0f0f0f0fu;
+    q[1] = raw[0] >> 4 & 0x0f0f0f0fu;
+#ifdef QV_FORMAT_Q5_K
+    q[0] |= (raw[1] >> 2 * pair & 0x01010101u) << 4;
+    q[1] |= (raw[1] >> 2 * pair + 1 & 0x01010101u) << 4;
+#endif
+    /* six bits each: of the first four pieces together, of the others four and two */
+    uvec2 one = uvec2(raw[2].x >> shift, raw[2].x >> shift + 8) & 255u, two = uvec2(raw[2].y >> shift, raw[2].y >> shift + 8) & 255u;
+    uvec2 last = uvec2(raw[2].z >> shift, raw[2].z >> shift + 8) & 255u;
+    uvec2 s = pair < 2 ? one & 63u : last & 15u | one >> 6 << 4, m = pair < 2 ? two & 63u : last >> 4 | two >> 6 << 4;
+    scale = f32_from_f16(raw[2].w & 0xffffu) * vec2(s);
+    low = -f32_from_f16(raw[2].w >> 16) * vec2(m);
 }
 
 #elif defined(QV_FORMAT_Q6_K)
@@ -138,16 +166,21 @@ void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scal
 const int ZERO = 32;
 const uint GAP = 64;
 
-void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+void load_chunk(uint64_t row, uint blocks, uint i, out uvec4 raw[3])
 {
-    uint b = i / 8, c = i % 8, shift = c / 2 % 2 * 2;
-    uvec4 lows = four_words(part(row, blocks, b, 0) + 16 * c);
-    uvec4 highs = four_words(part(row, blocks, b, 1) + 32 * (c / 4) + 16 * (c % 2));
-    q[0] = lows & 0x0f0f0f0fu | (highs >> shift & 0x03030303u) << 4;
-    q[1] = lows >> 4 & 0x0f0f0f0fu | (highs >> shift + 4 & 0x03030303u) << 4;
+    uint b = i / 8, c = i % 8;
+    raw[0] = four_words(part(row, blocks, b, 0) + 16 * c);
+    raw[1] = four_words(part(row, blocks, b, 1) + 32 * (c / 4) + 16 * (c % 2));
     uint64_t scales = part(row, blocks, b, 2) + 8 * (c / 4) + c % 4;
-    float d = f32_from_f16(half_at(part(row, blocks, b, 3)));
-    scale = d * vec2(int(byte_at(scales, 0) << 24) >> 24, int(byte_at(scales, 4) << 24) >> 24);
+    raw[2].xyz = uvec3(byte_at(scales, 0), byte_at(scales, 4), half_at(part(row, blocks, b, 3)));
+}
+
+void ints_of(uvec4 raw[3], uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+{
+    uint shift = i % 8 / 2 % 2 * 2;
+    q[0] = raw[0] & 0x0f0f0f0fu | (raw[1] >> shift & 0x03030303u) << 4;
+    q[1] = raw[0] >> 4 & 0x0f0f0f0fu | (raw[1] >> shift + 4 & 0x03030303u) << 4;
+    scale = f32_from_f16(raw[2].z) * vec2(int(raw[2].x << 24) >> 24, int(raw[2].y << 24) >> 24);
     low = vec2(0.0);
 }
 
@@ -170,6 +203,13 @@ uint chunk_start(uint i)
 }
 
 #ifdef QV_INTS
+void chunk_ints(uint64_t row, uint blocks, uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
+{
+    uvec4 raw[3];
+    load_chunk(row, blocks, i, raw);
+    ints_of(raw, i, q, scale, low);
+}
+
 void chunk(uint64_t row, uint blocks, uint i, out vec4 w[CHUNK / 4])
 {
     uvec4 q[2];

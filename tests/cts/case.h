@@ -27,6 +27,8 @@ typedef enum case_fill_kind {
     EXTREME, /* many magnitudes, zeros, subnormals, outliers; finite */
     ZERO,
     SHIFTED, /* normal around a mean of 1000 */
+    LOUD,    /* normal, times 100000: more than 16-bit floats hold */
+    FAINT,   /* normal, times a millionth: subnormal as 16-bit floats */
 } case_fill_kind;
 
 typedef struct case_tensor_info {

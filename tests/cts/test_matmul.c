@@ -195,6 +195,20 @@ static cts_case *single_row(cts *t, qp_format format, int *dst)
     return c;
 }
 
+/* Weights beyond what a kernel may hold them in: in 16-bit floats, where their own format has larger numbers, or smaller ones. */
+static void far_weights(cts *t, qp_format format, case_fill_kind fill, const char *what)
+{
+    tally y = {0};
+    for (int i = 0; i < rounds(t, ROUNDS); i++) {
+        int dst = 0;
+        cts_case *c = plain_case(t, format, 0, 0, NORMAL, &dst);
+        if (c)
+            case_fill(c, c->src[0][0], fill);
+        tally_case(&y, c, dst, bound(format), 4);
+    }
+    tally_point(t, &y, 1, "%s, weights of %s", format_name(format), what);
+}
+
 void test_op_matmul_extreme(cts *t)
 {
     static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
@@ -219,5 +233,9 @@ void test_op_matmul_extreme(cts *t)
             tally_point(t, &single, 0, "%s, one row of W with a stride of 0", format_name(some[f]));
         spoilt_row(t, some[f], NAN);
         spoilt_row(t, some[f], INFINITY);
+        if (some[f] != QP_FORMAT_F16)
+            far_weights(t, some[f], LOUD, "a hundred thousand");
+        if (some[f] == QP_FORMAT_F32 || some[f] == QP_FORMAT_BF16)
+            far_weights(t, some[f], FAINT, "a millionth");
     }
 }
