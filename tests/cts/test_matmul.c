@@ -227,7 +227,7 @@ void test_op_matmul_extreme(cts *t)
         for (int i = 0; i < 4 && is_float(some[f]); i++) {
             int dst = 0;
             cts_case *c = single_row(t, some[f], &dst);
-            tally_case(&single, c, dst, bound(some[f]), 4);
+            tally_case(&single, c, dst, 1e-4, 4); /* of few numbers, which may be near 0; a wrong end of the row is far off */
         }
         if (is_float(some[f]))
             tally_point(t, &single, 0, "%s, one row of W with a stride of 0", format_name(some[f]));
