@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/bounds.glsl: what no weight of a block is larger than, from the block's scales alone: a bound that may be too high,
- * but not by much. Formats without scales are looked through. */
+ * kernels/vulkan/bounds.glsl: what no weight of a block is larger than, from the block's scales alone: a bound that may be too
+ * high, but not by much. Formats without scales are looked through. */
 
 #if defined(QV_PLAIN) || defined(QV_FORMAT_IQ1_M)
 #define QV_NO_BOUNDS 1

@@ -152,7 +152,8 @@ void ints_of(uvec4 raw[3], uint i, out uvec4 q[2], out vec2 scale, out vec2 low)
     q[1] |= (raw[1] >> 2 * pair + 1 & 0x01010101u) << 4;
 #endif
     /* six bits each: of the first four pieces together, of the others four and two */
-    uvec2 one = uvec2(raw[2].x >> shift, raw[2].x >> shift + 8) & 255u, two = uvec2(raw[2].y >> shift, raw[2].y >> shift + 8) & 255u;
+    uvec2 one = uvec2(raw[2].x >> shift, raw[2].x >> shift + 8) & 255u;
+    uvec2 two = uvec2(raw[2].y >> shift, raw[2].y >> shift + 8) & 255u;
     uvec2 last = uvec2(raw[2].z >> shift, raw[2].z >> shift + 8) & 255u;
     uvec2 s = pair < 2 ? one & 63u : last & 15u | one >> 6 << 4, m = pair < 2 ? two & 63u : last >> 4 | two >> 6 << 4;
     scale = f32_from_f16(raw[2].w & 0xffffu) * vec2(s);

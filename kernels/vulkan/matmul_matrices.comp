@@ -37,7 +37,7 @@ const uint STEP = 64, PIECE = 8;         /* elements along K; of 16 bytes */
 const uint LINE = STEP / PIECE + 1;      /* so that lines begin in other banks */
 const uint CHUNKS = STEP / 32, LINES = (TALL + BROAD) * LINE;
 const uint CELLS = HEIGHT * WIDTH / 4, RESULTS = SUBGROUPS * CELLS * (1 + GATED); /* of 16 bytes; they take the lines' place */
-const uint OF_W = (TALL * CHUNKS + GROUP - 1) / GROUP, OF_X = (BROAD * STEP / PIECE + GROUP - 1) / GROUP; /* an invocation's share */
+const uint OF_W = (TALL * CHUNKS + GROUP - 1) / GROUP, OF_X = (BROAD * STEP / PIECE + GROUP - 1) / GROUP; /* an invocation's */
 
 layout(push_constant, scalar) uniform block { qv_matmul_params p; };
 
@@ -61,7 +61,8 @@ SUMS sums[ROWS * TOKENS], gates[ROWS * TOKENS];
 
 uvec4 halves_of(vec4 a, vec4 b)
 {
-    return uvec4(packFloat2x16(f16vec2(a.xy)), packFloat2x16(f16vec2(a.zw)), packFloat2x16(f16vec2(b.xy)), packFloat2x16(f16vec2(b.zw)));
+    return uvec4(packFloat2x16(f16vec2(a.xy)), packFloat2x16(f16vec2(a.zw)), packFloat2x16(f16vec2(b.xy)),
+                 packFloat2x16(f16vec2(b.zw)));
 }
 
 #if defined(QV_INTS)
@@ -222,7 +223,8 @@ void add_products(uint64_t weights, uint first_row, uint first, uint rows, uint 
     find_powers(weights, first_row, powers);
     [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++)
         sums[s] = SUMS(0.0);
-    for (uint i = 0; i < chunks + CHUNKS; i += CHUNKS) { /* loads what belongs to i, multiplies what lies in shared memory, puts i there */
+    /* loads what belongs to i, multiplies what lies in shared memory, puts i there */
+    for (uint i = 0; i < chunks + CHUNKS; i += CHUNKS) {
         bool more = i < chunks;
         if (more) {
             [[unroll]] for (uint l = 0; l < OF_W; l++) {

@@ -27,7 +27,7 @@ int required_format(qp_format format)
 /* Makes the image longer. What is new holds NaN in F32, F16 and BF16, with random low bits, so that reading it shows. */
 static void extend(cts_case *c, uint64_t used)
 {
-    static uint8_t once[CASE_IMAGE]; /* making it takes longer than most cases */
+    static uint8_t once[CASE_IMAGE];   /* making it takes longer than most cases */
     cts source = {.random = 0x6e616e}; /* not the case's: the first case would have other numbers than the same one later */
     if (!once[3])
         for (size_t i = 0; i < CASE_IMAGE; i += 4) {

@@ -132,8 +132,8 @@ static int shares(cts_case *c, int64_t heads, int64_t rows, float most)
     return x;
 }
 
-/* With a state that begins the whole result is a multiple of q·k. Where that is nearly 0, as sums of larger numbers of both signs can
- * be, floats lose it in proportion, however they are added up: there the query is the key. */
+/* With a state that begins the whole result is a multiple of q·k. Where that is nearly 0, as sums of larger numbers of both signs
+ * can be, floats lose it in proportion, however they are added up: there the query is the key. */
 static void keep_apart(cts_case *c, int queries, int keys)
 {
     const qp_tensor *t = &c->tensors[keys].tensor;

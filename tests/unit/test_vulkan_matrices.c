@@ -21,7 +21,8 @@ static VkCooperativeMatrixPropertiesKHR of(uint32_t m, uint32_t n, uint32_t k, u
                                               .scope = VK_SCOPE_SUBGROUP_KHR};
 }
 
-static void takes(const char *what, const VkCooperativeMatrixPropertiesKHR *list, uint32_t count, uint32_t m, uint32_t n, uint32_t k)
+static void takes(const char *what, const VkCooperativeMatrixPropertiesKHR *list, uint32_t count, uint32_t m, uint32_t n,
+                  uint32_t k)
 {
     qv_matrices best = qv_matrices_best(list, count);
     ok(best.height == m && best.width == n && best.depth == k, "%s: %u x %u x %u", what, best.height, best.width, best.depth);
