@@ -11,7 +11,7 @@ enum {
     STRIP = QK_PANEL_ROWS,
     MAX_TILE = 128,          /* tokens */
     DECODE_BYTES = 64 << 10, /* of weights in a unit, for few tokens: worth taking a number from the counter for */
-    MAX_GROUP = 16,          /* strips: a tile's activations are gathered once for all of them */
+    MAX_GROUP = 32,          /* strips: a tile's activations are gathered once for all of them */
     FEW_ROWS = 4             /* that kernels take as they stream */
 };
 

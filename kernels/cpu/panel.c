@@ -10,6 +10,8 @@ typedef struct parts {
     uint32_t q[MAX_UNIT / 4]; /* element i is byte i % 4 of word i / 4, unsigned */
     uint16_t d, m;
     uint8_t scale[16], min[16];
+    uint16_t point[64]; /* of formats with a grid, in place of q: numbers of points, and a bit for each element's sign */
+    uint8_t sign[32];
 } parts;
 
 static uint32_t word(const uint8_t *p, int i)
@@ -177,6 +179,112 @@ static void take_iq4_xs(parts *p, const qk_block_iq4_xs *b)
     }
 }
 
+/* Five digits to base three in a byte: see dequantise.c. */
+static uint8_t ternary(uint8_t byte, int digit)
+{
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    return (uint8_t)((uint8_t)(byte * power[digit]) * 3 >> 8);
+}
+
+static void take_tq1_0(parts *p, const qk_block_tq1_0 *b)
+{
+    uint8_t q[256];
+    p->d = b->d;
+    for (int i = 0; i < 160; i++)
+        q[i] = ternary(b->qs[i % 32], i / 32);
+    for (int i = 0; i < 80; i++)
+        q[160 + i] = ternary(b->qs[32 + i % 16], i / 16);
+    for (int i = 0; i < 16; i++)
+        q[240 + i] = ternary(b->qh[i % 4], i / 4);
+    for (int i = 0; i < 64; i++)
+        p->q[i] = word(q, i);
+}
+
+static uint8_t nibble_in_turn(const uint8_t *p, int i)
+{
+    return p[i / 2] >> i % 2 * 4 & 15;
+}
+
+/* Seven signs and the eighth that makes their number even. */
+static uint8_t even_signs(uint32_t seven)
+{
+    uint32_t parity = (seven & 127) ^ (seven & 127) >> 4;
+    parity ^= parity >> 2;
+    return (uint8_t)((seven & 127) | ((parity ^ parity >> 1) & 1) << 7);
+}
+
+/* The direction is the twelfth bit of a point's number. */
+static void take_iq1_s(parts *p, const qk_block_iq1_s *b)
+{
+    p->d = b->d;
+    for (int i = 0; i < 32; i++) {
+        int shared = b->qh[i / 4];
+        p->point[i] = (uint16_t)(b->qs[i] | (shared >> i % 4 * 3 & 7) << 8 | shared >> 15 << 11);
+        p->scale[i / 4] = (uint8_t)(shared >> 12 & 7);
+    }
+}
+
+static void take_iq1_m(parts *p, const qk_block_iq1_m *b)
+{
+    p->d = (uint16_t)(b->scales[0] >> 12 | b->scales[1] >> 12 << 4 | b->scales[2] >> 12 << 8 | b->scales[3] >> 12 << 12);
+    for (int i = 0; i < 32; i++) {
+        p->point[i] = (uint16_t)(b->qs[i] | nibble_in_turn(b->qh, i) << 8);
+        p->scale[i / 2] = (uint8_t)(b->scales[i / 8] >> i / 2 % 4 * 3 & 7);
+    }
+}
+
+static void take_iq2_xxs(parts *p, const qk_block_iq2_xxs *b)
+{
+    p->d = b->d;
+    for (int i = 0; i < 32; i++) {
+        uint32_t rest = word(b->qs, i / 4 * 2 + 1);
+        p->point[i] = b->qs[i / 4 * 8 + i % 4];
+        p->sign[i] = even_signs(rest >> i % 4 * 7);
+        p->scale[i / 4] = (uint8_t)(rest >> 28);
+    }
+}
+
+static void take_iq2_xs(parts *p, const qk_block_iq2_xs *b)
+{
+    p->d = b->d;
+    for (int i = 0; i < 32; i++) {
+        p->point[i] = b->qs[i] & 511;
+        p->sign[i] = even_signs(b->qs[i] >> 9);
+        p->scale[i / 2] = nibble_in_turn(b->scales, i / 2);
+    }
+}
+
+static void take_iq2_s(parts *p, const qk_block_iq2_s *b)
+{
+    p->d = b->d;
+    for (int i = 0; i < 32; i++) {
+        p->point[i] = (uint16_t)(b->qs[i] | (b->qh[i / 4] >> i % 4 * 2 & 3) << 8);
+        p->sign[i] = b->signs[i];
+        p->scale[i / 2] = nibble_in_turn(b->scales, i / 2);
+    }
+}
+
+static void take_iq3_xxs(parts *p, const qk_block_iq3_xxs *b)
+{
+    p->d = b->d;
+    for (int i = 0; i < 64; i++) {
+        uint32_t rest = word(b->signs, i / 8);
+        p->point[i] = b->qs[i];
+        p->sign[i / 2] = even_signs(rest >> i / 2 % 4 * 7);
+        p->scale[i / 8] = (uint8_t)(rest >> 28);
+    }
+}
+
+static void take_iq3_s(parts *p, const qk_block_iq3_s *b)
+{
+    p->d = b->d;
+    memcpy(p->sign, b->signs, 32);
+    for (int i = 0; i < 64; i++) {
+        p->point[i] = (uint16_t)(b->qs[i] | (b->qh[i / 8] >> i % 8 & 1) << 8);
+        p->scale[i / 8] = nibble_in_turn(b->scales, i / 8);
+    }
+}
+
 /* ---- elements ---- */
 
 /* The word of panel row r in line `line` of a plane. */
@@ -223,13 +331,67 @@ static inline void put_elements(uint8_t *block, const uint32_t *q, int r, int bi
         put_plane(block + first * 64, q, r, first, bits - first);
 }
 
-static inline void get_elements(const uint8_t *block, uint32_t *q, int r, int bits)
+static inline void get_planes(const uint8_t *block, uint32_t *q, int r, int bits)
 {
     int first = first_plane(bits);
     memset(q, 0, 8 * sizeof *q);
     get_plane(block, q, r, 0, first);
     if (first < bits)
         get_plane(block + first * 64, q, r, first, bits - first);
+}
+
+/* ---- points of a grid: panel_formats.h says how they lie ---- */
+
+/* Points and signs of 32 elements of row r. */
+static inline void put_points(const qk_format *f, uint8_t *block, const uint16_t *point, const uint8_t *sign, int r)
+{
+    int n = 32 / qk_point_elements(f->grid), width = qk_upper_bits(f->grid);
+    if (f->grid & 1) {
+        uint32_t q[8];
+        for (int g = 0; g < 8; g++)
+            q[g] = ((uint32_t)sign[g / 2] >> g % 2 * 4 & 15) * 0x00204081u & ONES;
+        put_plane(block, q, r, 0, 1);
+        block += 64;
+    }
+    uint8_t *upper = block + n * QK_PANEL_ROWS + r;
+    for (int i = 0; i < n * width / 8 || (i == 0 && width); i++)
+        upper[i * QK_PANEL_ROWS] = 0;
+    for (int p = 0; p < n; p++) {
+        block[p * QK_PANEL_ROWS + r] = (uint8_t)point[p];
+        if (width)
+            upper[p * width / 8 * QK_PANEL_ROWS] |= (uint8_t)(point[p] >> 8 << p * width % 8);
+    }
+}
+
+/* The codes of 32 elements. */
+static inline void get_codes(const qk_format *f, const uint8_t *block, uint32_t *q, int r)
+{
+    int elements = qk_point_elements(f->grid), n = 32 / elements, width = qk_upper_bits(f->grid);
+    const uint32_t *points = qk_points(f->grid);
+    memset(q, 0, 8 * sizeof *q);
+    if (f->grid & 1) {
+        get_plane(block, q, r, 3, 1);
+        block += 64;
+    }
+    for (int p = 0; p < n; p++) {
+        int number = block[p * QK_PANEL_ROWS + r];
+        if (width)
+            number |= (block[(n + p * width / 8) * QK_PANEL_ROWS + r] >> p * width % 8 & ((1 << width) - 1)) << 8;
+        if (elements == 4) {
+            q[p] |= points[number];
+        } else {
+            q[2 * p] |= field(points[number], 0, 4);
+            q[2 * p + 1] |= field(points[number], 4, 4);
+        }
+    }
+}
+
+static inline void get_elements(const qk_format *f, const uint8_t *block, uint32_t *q, int r)
+{
+    if (f->grid)
+        get_codes(f, block, q, r);
+    else
+        get_planes(block, q, r, f->bits);
 }
 
 /* ---- scales: the records of panel_formats.h, which start as zeros ---- */
@@ -260,7 +422,7 @@ static void get_sixes(const uint8_t *record, int b, int r, uint8_t *first, uint8
     *second = (uint8_t)(low >> 4 | (high >> 2 & 3) << 4);
 }
 
-static void put_scales(uint8_t *record, const parts *p, int r, qk_scale_kind kind)
+static void put_scales(uint8_t *record, const parts *p, int r, qk_scale_kind kind, int halves)
 {
     switch (kind) {
     case QK_SCALE_F16:
@@ -299,11 +461,18 @@ static void put_scales(uint8_t *record, const parts *p, int r, qk_scale_kind kin
         }
         put_half(record, 96, r, p->d);
         return;
+    case QK_SCALE_ODD:
+    case QK_SCALE_ODD_4:
+    case QK_SCALE_ODD_8:
+        for (int i = 0; i < 8 * halves; i++)
+            record[16 * (i / 2) + r] |= (uint8_t)(p->scale[i] << i % 2 * 4);
+        put_half(record, 64 * halves, r, p->d);
+        return;
     }
 }
 
 /* The scale of one part of block b of a unit, and what is subtracted. */
-static float scale_of(qk_scale_kind kind, const uint8_t *record, int b, int part, int r, float *min)
+static float scale_of(qk_scale_kind kind, int halves, const uint8_t *record, int b, int part, int r, float *min)
 {
     uint8_t one, two;
     *min = 0;
@@ -329,6 +498,12 @@ static float scale_of(qk_scale_kind kind, const uint8_t *record, int b, int part
         one = record[16 * (b / 2) + r] >> b % 2 * 4 & 15;
         two = record[16 * (4 + b / 4) + r] >> b % 4 * 2 & 3;
         return qk_f32_from_f16(get_half(record, 96, r)) * (float)((one | two << 4) - 32);
+    case QK_SCALE_ODD:
+    case QK_SCALE_ODD_4:
+    case QK_SCALE_ODD_8:
+        part += b * halves;
+        one = record[16 * (part / 2) + r] >> part % 2 * 4 & 15;
+        return qk_f32_from_f16(get_half(record, 64 * halves, r)) * ((float)(2 * one + 1) * qk_odd_share(kind));
     }
     return 0;
 }
@@ -338,18 +513,22 @@ static float scale_of(qk_scale_kind kind, const uint8_t *record, int b, int part
 /* Rows that are not there are zeros: elements and scales of nothing. */
 static inline void put_unit(const qk_format *f, uint8_t *quants, uint8_t *record, int r, const parts *p)
 {
+    int points = f->grid ? QK_BLOCK / qk_point_elements(f->grid) : 0;
     for (int b = 0; b < f->unit / QK_BLOCK; b++)
-        put_elements(quants + b * f->quant_bytes, p->q + 8 * b, r, f->bits);
-    put_scales(record, p, r, f->scales);
+        if (f->grid)
+            put_points(f, quants + b * f->quant_bytes, p->point + points * b, p->sign + 4 * b, r);
+        else
+            put_elements(quants + b * f->quant_bytes, p->q + 8 * b, r, f->bits);
+    put_scales(record, p, r, f->scales, f->parts);
 }
 
 static inline void get_unit(const qk_format *f, const uint8_t *quants, const uint8_t *record, int r, float *dst)
 {
     for (int b = 0; b < f->unit / QK_BLOCK; b++) {
         uint32_t q[8];
-        get_elements(quants + b * f->quant_bytes, q, r, f->bits);
+        get_elements(f, quants + b * f->quant_bytes, q, r);
         for (int part = 0; part < f->parts; part++) {
-            float min, scale = scale_of(f->scales, record, b, part, r, &min);
+            float min, scale = scale_of(f->scales, f->parts, record, b, part, r, &min);
             for (int i = part * 16; i < (f->parts == 1 ? 32 : part * 16 + 16); i++) {
                 int e = (int)(q[i / 4] >> i % 4 * 8 & 255);
                 *dst++ = scale * (float)((f->looked_up ? f->table[e] : e) - f->bias) - min;
@@ -362,7 +541,7 @@ static inline void get_unit(const qk_format *f, const uint8_t *quants, const uin
 static inline void get_bytes(const qk_format *f, const uint8_t *block, int r, uint8_t *to)
 {
     uint32_t q[8];
-    get_elements(block, q, r, f->bits);
+    get_elements(f, block, q, r);
     for (int i = 0; i < QK_BLOCK; i++) {
         int e = (int)(q[i / 4] >> i % 4 * 8 & 255);
         to[i] = (uint8_t)(f->looked_up ? f->table[e] : e);
@@ -376,7 +555,7 @@ static inline void get_block(const qk_format *f, const uint8_t *panel, int64_t k
     for (int r = 0; r < QK_PANEL_ROWS; r++) {
         get_bytes(f, panel + block * f->quant_bytes, r, out->quants[r]);
         for (int part = 0; part < f->parts; part++)
-            out->scale[part][r] = scale_of(f->scales, record, (int)(block % blocks), part, r, &out->min[part][r]);
+            out->scale[part][r] = scale_of(f->scales, f->parts, record, (int)(block % blocks), part, r, &out->min[part][r]);
     }
 }
 

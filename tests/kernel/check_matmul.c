@@ -255,9 +255,18 @@ static void scale_offsets(qp_format format, int offsets[2])
     case QP_FORMAT_Q3_K: offsets[0] = 108; break;
     case QP_FORMAT_Q6_K: offsets[0] = 208; break;
     case QP_FORMAT_TQ2_0: offsets[0] = 64; break;
+    case QP_FORMAT_TQ1_0: offsets[0] = 52; break;
+    case QP_FORMAT_IQ1_M: /* in four pieces */
     case QP_FORMAT_MXFP4: offsets[0] = -1; break;
     default: break;
     }
+}
+
+/* A nibble in the upper bits of each of four words. */
+static void put_pieces(char *words, uint16_t d)
+{
+    for (int i = 0; i < 4; i++)
+        words[2 * i + 1] = (char)((words[2 * i + 1] & 15) | (d >> 4 * i & 15) << 4);
 }
 
 /* Any bytes are a block: random ones, all bits alike, or a mixture, so that elements and small scales are at their ends. */
@@ -271,7 +280,9 @@ static void fill_weight_row(qp_format format, char *row, int64_t k)
         random_bytes(row, bytes);
         for (size_t i = 0; i < bytes && quant_kind; i++)
             row[i] = (char)(quant_kind == 1 ? 0 : quant_kind == 2 ? 0xff : quant_kind == 3 ? 0 - random_below(2) : 0x80);
-        if (offsets[0] < 0)
+        if (format == QP_FORMAT_IQ1_M)
+            put_pieces(row + 48, random_scale(scale_kind));
+        else if (offsets[0] < 0)
             row[0] = (char)(scale_kind ? random_between(0, 190) : random_between(110, 125)); /* sums that are floats */
         for (int i = 0; i < 2 && offsets[i] >= 0; i++) {
             uint16_t d = random_scale(scale_kind);

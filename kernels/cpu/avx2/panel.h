@@ -24,6 +24,15 @@ QK_INLINE qk_raw qk_raw_lookup(const uint8_t *table, qk_raw a)
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table)), a);
 }
 
+QK_INLINE qk_raw qk_raw_load_anywhere(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+QK_INLINE qk_raw qk_raw_points(const uint32_t *points, const uint8_t *low, const uint8_t *high, int shift, int mask)
+{
+    __m256i n = vi_load_u8(low);
+    if (mask)
+        n = _mm256_or_si256(n, vi_sll(vi_and(vi_srl(vi_load_u8(high), shift), mask), 8));
+    return _mm256_i32gather_epi32((const int *)(const void *)points, n, 4);
+}
+
 /* How a format's bytes are multiplied: by vpdpbusd; or summed in pairs in 16 bits, all of a block, or those of two lines; or, where
  * they have eight bits, as |w| times ±x. */
 typedef enum qk_kind { QK_DPBUSD, QK_SMALL, QK_PAIRS, QK_SIGNED } qk_kind;

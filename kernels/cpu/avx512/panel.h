@@ -25,6 +25,15 @@ QK_INLINE qk_raw qk_raw_lookup(const uint8_t *table, qk_raw a)
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), a);
 }
 
+QK_INLINE qk_raw qk_raw_load_anywhere(const uint8_t *p) { return _mm512_loadu_si512(p); }
+QK_INLINE qk_raw qk_raw_points(const uint32_t *points, const uint8_t *low, const uint8_t *high, int shift, int mask)
+{
+    __m512i n = vi_load_u8(low);
+    if (mask)
+        n = _mm512_or_si512(n, vi_sll(vi_and(vi_srl(vi_load_u8(high), shift), mask), 8));
+    return _mm512_i32gather_epi32(n, points, 4);
+}
+
 /* How a format's bytes are multiplied: by vpdpbusd; or summed in pairs in 16 bits, all of a block, or those of two lines; or, where
  * they have eight bits, as |w| times ±x. */
 typedef enum qk_kind { QK_DPBUSD, QK_SMALL, QK_PAIRS, QK_SIGNED } qk_kind;

@@ -33,6 +33,15 @@ QK_INLINE qk_raw qk_raw_lookup(const uint8_t *table, qk_raw a)
     return (qk_raw){vqtbl1q_u8(entries, a.l), vqtbl1q_u8(entries, a.h)};
 }
 
+QK_INLINE qk_raw qk_raw_load_anywhere(const uint8_t *p) { return qk_raw_load(p); }
+QK_INLINE qk_raw qk_raw_points(const uint32_t *points, const uint8_t *low, const uint8_t *high, int shift, int mask)
+{
+    uint32_t found[8];
+    for (int r = 0; r < 8; r++)
+        found[r] = points[low[r] | (mask ? (high[r] >> shift & mask) << 8 : 0)];
+    return qk_raw_load((const uint8_t *)found);
+}
+
 /* How a format's bytes are multiplied: small ones as they are, those of eight bits with their top bit turned, so that they are
  * signed. Without sdot products are summed in 16 bits: all of a block, or those of two lines, or two. */
 typedef enum qk_kind { QK_SMALL, QK_PAIRS, QK_SIGNED } qk_kind;

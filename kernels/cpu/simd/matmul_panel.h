@@ -363,6 +363,7 @@ static const qk_format wide_plain = {.bits = 8, .most = 255, .parts = 1, .unit =
 static const qk_format wide_low = {.bits = 8, .most = 63, .parts = 1, .unit = QK_BLOCK};
 static const qk_format wide_min = {.bits = 8, .most = 63, .parts = 1, .mins = 1, .unit = QK_BLOCK};
 static const qk_format wide_two = {.bits = 8, .most = 63, .parts = 2, .unit = QK_BLOCK};
+static const qk_format wide_two_plain = {.bits = 8, .most = 255, .parts = 2, .unit = QK_BLOCK};
 static const qk_format wide_two_min = {.bits = 8, .most = 63, .parts = 2, .mins = 1, .unit = QK_BLOCK};
 
 /* QK_IN_PLACE_TILES(X, name) and QK_WIDE_TILES(X, name) of the including file say X(name, T) for T = 1, 2, … */
@@ -379,12 +380,13 @@ QK_WIDE_KIND(wide_plain)
 QK_WIDE_KIND(wide_low)
 QK_WIDE_KIND(wide_min)
 QK_WIDE_KIND(wide_two)
+QK_WIDE_KIND(wide_two_plain)
 QK_WIDE_KIND(wide_two_min)
 
 QK_INLINE const qk_tile_fn *qk_wide_tiles(const qk_format f)
 {
     if (f.parts == 2)
-        return f.mins ? tiles_wide_two_min : tiles_wide_two;
+        return f.mins ? tiles_wide_two_min : f.most <= wide_two.most ? tiles_wide_two : tiles_wide_two_plain;
     return f.mins ? tiles_wide_min : f.most <= wide_low.most ? tiles_wide_low : tiles_wide_plain;
 }
 

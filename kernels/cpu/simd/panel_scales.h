@@ -57,6 +57,14 @@ QK_INLINE qk_scales qk_scales_at(const qk_format f, const uint8_t *record, int b
         one = vi_load_u8(bytes + 16 * (b / 2)), two = vi_load_u8(bytes + 16 * (4 + b / 4));
         s.d = v_mul(qk_halves(record, 96, row), v_sub(vi_to_float(qk_six(one, b % 2 * 4, two, b % 4 * 2)), v_set1(32)));
         break;
+    case QK_SCALE_ODD:
+    case QK_SCALE_ODD_4:
+    case QK_SCALE_ODD_8:
+        one = qk_bits(vi_load_u8(bytes + 16 * (b * f.parts / 2)), (f.parts == 2 ? part : b % 2) * 4, 15);
+        two = vi_sll(one, 1);
+        s.d = v_mul(qk_halves(record, 64 * f.parts, row),
+                    v_mul(v_add(vi_to_float(two), v_set1(1)), v_set1(qk_odd_share(f.scales))));
+        break;
     }
     return s;
 }
