@@ -49,4 +49,10 @@ const char *qv_attention_rows_refuses(const qp_device *device, const qp_op *op);
 uint64_t qv_attention_rows_scratch(const qp_device *device, const qp_op *op);
 qp_status qv_attention_rows_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
+/* ---- attention_tiles.c: in shared memory, for many queries ---- */
+
+const char *qv_attention_tiles_refuses(const qp_device *device, const qp_op *op);
+uint64_t qv_attention_tiles_scratch(const qp_device *device, const qp_op *op);
+qp_status qv_attention_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+
 #endif

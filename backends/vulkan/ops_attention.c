@@ -255,48 +255,6 @@ static qp_status launch_lanes(qv_plan *plan, const qp_op *op, qp_text *error)
     return qv_attention_launch(plan, op, &kernel, &c, &constants, error);
 }
 
-/* ---- in shared memory ---- */
-
-enum { TILE_CELLS = 64, TILE_CHUNK = 32, TILE_GROUP = 128 }; /* as in attention_tiles.comp */
-
-static uint32_t tiles_shared_bytes(uint32_t queries)
-{
-    uint32_t floats = (queries + TILE_CELLS) * (TILE_CHUNK + 1) + queries * (TILE_CELLS + 1) + TILE_GROUP + 3 * queries;
-    return floats * (uint32_t)sizeof(float);
-}
-
-static qv_attention_kernel tiles_kernel(const qp_device *device)
-{
-    uint32_t queries = 32, limit = device->physical->properties.limits.maxComputeSharedMemorySize;
-    while (queries > 1 && tiles_shared_bytes(queries) > limit)
-        queries /= 2;
-    return (qv_attention_kernel){"attention_tiles", queries, TILE_CHUNK, QV_ATTENTION_SLICE, 0};
-}
-
-static uint64_t tiles_scratch(const qp_device *device, const qp_op *op)
-{
-    qv_attention_kernel kernel = tiles_kernel(device);
-    return qv_attention_scratch(device, op, &kernel);
-}
-
-static qp_status launch_tiles(qv_plan *plan, const qp_op *op, qp_text *error)
-{
-    const qp_tensor *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
-    qv_attention_kernel kernel = tiles_kernel(plan->device);
-    qv_attention_cut c = qv_attention_cut_up(plan->device, op, &kernel);
-    uint32_t queries = qv_attention_places(&c), query_side = queries >= 16 ? queries / 8 : 1,
-             cell_side = queries >= 8 ? 4 : queries >= 2 ? 2 : 1;
-    qv_constants constants = qv_make_constants(TILE_CELLS * queries / (query_side * cell_side), 7,
-                                               (const uint32_t[][2]){{1, k->format},
-                                                                     {2, v->format},
-                                                                     {3, qv_attention_places(&c)},
-                                                                     {4, c.slice / TILE_CHUNK},
-                                                                     {5, query_side},
-                                                                     {6, cell_side},
-                                                                     {7, is_wide(k) | is_wide(v) << 1}});
-    return qv_attention_launch(plan, op, &kernel, &c, &constants, error);
-}
-
 /* ---- on any device ---- */
 
 static qp_status launch_plain(qv_plan *plan, const qp_op *op, qp_text *error)
@@ -327,4 +285,8 @@ const qv_op_row qv_attention_row = {
          .launch = qv_attention_rows_launch,
          .scratch = qv_attention_rows_scratch},
         {.name = "lanes", .lacks = lanes_lacks, .refuses = lanes_refuses, .launch = launch_lanes, .scratch = lanes_scratch},
-        {.name = "tiles", .launch = launch_tiles, .scratch = tiles_scratch}, QV_PLAIN(launch_plain))};
+        {.name = "tiles",
+         .refuses = qv_attention_tiles_refuses,
+         .launch = qv_attention_tiles_launch,
+         .scratch = qv_attention_tiles_scratch},
+        QV_PLAIN(launch_plain))};

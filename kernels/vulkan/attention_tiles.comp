@@ -1,88 +1,133 @@
 #version 460
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/attention_tiles.comp: attention in tiles, for any device. Blocks of 64 cells are unpacked into shared memory, 32
- * features at a time, for all queries of the tile: rows, and the query heads that share the KV head. Each invocation computes a
- * small rectangle of the scores, then some features of some queries. */
+ * kernels/vulkan/attention_tiles.comp: attention in tiles, for any device with some shared memory. It holds the queries of a tile
+ * (rows, and the query heads that share the KV head) and, in turn, 32 features of the keys of a block of 64 cells and 64 features of
+ * half its values, unpacked once for all queries. What comes next is on its way from memory while the products of what is there are
+ * added up: each invocation those of a few queries with four cells, then with four features, four numbers to an access. Rows lie so
+ * far apart that neighbours read different banks. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "activations.glsl"
 #include "convert.glsl"
+#include "wide.glsl"
 #include "cache.glsl"
+#include "pieces.glsl"
 #include "attention.glsl"
 
 layout(constant_id = 1) const uint FORMAT_K = 0;
 layout(constant_id = 2) const uint FORMAT_V = 0;
-layout(constant_id = 3) const uint QUERIES = 1; /* of a tile */
-layout(constant_id = 4) const uint CHUNKS = 1;  /* of 32 features of a value, to a slice */
-layout(constant_id = 5) const uint QUERY_SIDE = 1; /* the rectangle of scores: so many queries */
-layout(constant_id = 6) const uint CELL_SIDE = 1;  /* and cells; the workgroup is 64 · QUERIES over both */
-layout(constant_id = 7) const uint WIDE = 0;       /* 1: K may be read in whole words, 2: V */
+layout(constant_id = 3) const uint QUERIES = 8;  /* of a tile: 8, 16 or 32 */
+layout(constant_id = 4) const uint K_CHUNKS = 1; /* of 32 features of a key */
+layout(constant_id = 5) const uint V_CHUNKS = 1; /* of 64 features of a value, to a slice */
+layout(constant_id = 6) const uint WIDE = 0;     /* 1: K, 2: V, see pieces.glsl */
 
-const uint BLOCK = 64, CHUNK = 32, STEP = CHUNK + 1; /* an odd distance: neighbours lie in different banks */
-const uint SIZE = BLOCK * QUERIES / (QUERY_SIDE * CELL_SIDE);
-const uint TEAM = SIZE / QUERIES; /* invocations that weigh the scores of a query */
-const uint ACROSS = BLOCK / CELL_SIDE;
-const uint OWN = QUERIES * CHUNK > SIZE ? QUERIES * CHUNK / SIZE : 1; /* queries of which one adds up a feature of each chunk */
+const uint SIZE = 128, BLOCK = 64, SIDE = 4;     /* SIDE: cells, or features, of one invocation's products */
+const uint OWN = QUERIES / 8;                    /* and queries */
+const uint TEAM = SIZE / QUERIES;                /* invocations that weigh the scores of a query */
+const uint ACROSS = 16;                          /* invocations along cells or features */
+const uint Q_STEP = 8 * K_CHUNKS + 1, K_STEP = 9, V_STEP = 17, S_STEP = 20; /* fours from row to row */
+const bool WIDE_K = (WIDE & 1) != 0, WIDE_V = (WIDE & 2) != 0;
 
-shared float queries[QUERIES * STEP];
-shared float cells[BLOCK * STEP];
-shared float scores[QUERIES * (BLOCK + 1)];
+shared vec4 queries[QUERIES * Q_STEP];
+shared vec4 cells[BLOCK * K_STEP];
+shared vec4 scores[QUERIES * S_STEP];
 shared float team[SIZE];
 shared float fades[QUERIES];
 shared uint begins[QUERIES], ends[QUERIES];
 
 float most, own_sum; /* of query mine / TEAM */
-float values[CHUNKS * OWN];
-float rectangle[QUERY_SIDE * CELL_SIDE];
+vec4 values[V_CHUNKS * OWN];
+float rectangle[OWN * SIDE];
+piece ahead[2];      /* of what shared memory holds next */
+uvec2 all_see, each_sees; /* the cells that some query of the tile sees; those that every one does */
 
-void load_queries(item_place at, uint from)
+/* ---- from memory to registers to shared memory: two pieces each ---- */
+
+/* Of 64 cells four pieces. */
+void fetch_keys(item_place at, uint first, uint chunk)
 {
-    for (uint i = gl_LocalInvocationID.x; i < QUERIES * CHUNK; i += SIZE) {
-        uint row, head, f = from + i % CHUNK;
-        bool there = query_of(at, i / CHUNK, row, head) && f < p.k_size;
-        queries[i / CHUNK * STEP + i % CHUNK] = there ? f32s(row_of(p.q, head, p.q_head, row, p.q_row)).v[f] : 0.0;
+    uint64_t base = p.k + uint64_t(at.kv) * p.k_head;
+    [[unroll]] for (uint j = 0; j < 2; j++) {
+        uint i = gl_LocalInvocationID.x + j * SIZE, cell = min(first + i / 4, p.cells - 1);
+        ahead[j] = load_piece(FORMAT_K, WIDE_K, base + uint64_t(cell) * p.k_cell, 4 * chunk + i % 4, p.k_size);
     }
 }
 
-/* Features from `from` on of the block's cells. What lies behind the end, or is seen by nobody, is zero. */
-void load_cells(uint format, bool wide, uint64_t base, uint step, uint n, uint from, uint first, uint end)
+void put_keys(uint first, uint chunk)
 {
-    for (uint i = gl_LocalInvocationID.x; i < BLOCK * CHUNK / 4; i += SIZE) {
-        uint cell = i / (CHUNK / 4), f = from + i % (CHUNK / 4) * 4;
-        vec4 four = vec4(0.0);
-        if (first + cell < end && f < n)
-            four = cache_4_of(format, wide, base + uint64_t(first + cell) * step, f / 4, n);
-        [[unroll]] for (uint e = 0; e < 4; e++)
-            cells[cell * STEP + f - from + e] = f + e < n ? four[e] : 0.0;
+    [[unroll]] for (uint j = 0; j < 2; j++) {
+        uint i = gl_LocalInvocationID.x + j * SIZE, cell = first + i / 4, n = 4 * chunk + i % 4;
+        vec4 v[2];
+        unpack_piece(FORMAT_K, WIDE_K, ahead[j], n, 8 * n < p.k_size && cell >= all_see.x && cell < all_see.y, v);
+        cells[i / 4 * K_STEP + i % 4 * 2] = v[0];
+        cells[i / 4 * K_STEP + i % 4 * 2 + 1] = v[1];
     }
 }
 
-void score_block(item_place at, uint first, uint end)
+/* Of 32 cells eight pieces. */
+uint v_piece(item_place at, uint chunk, uint i)
 {
-    uint mine = gl_LocalInvocationID.x, x = mine % ACROSS, y = mine / ACROSS * QUERY_SIDE;
-    [[unroll]] for (uint i = 0; i < QUERY_SIDE * CELL_SIDE; i++)
-        rectangle[i] = 0.0;
-    for (uint from = 0; from < p.k_size; from += CHUNK) {
-        barrier();
-        load_queries(at, from);
-        load_cells(FORMAT_K, (WIDE & 1) != 0, p.k + uint64_t(at.kv) * p.k_head, p.k_cell, p.k_size, from, first, end);
-        barrier();
-        for (uint f = 0; f < CHUNK; f++) {
-            float k[CELL_SIDE];
-            [[unroll]] for (uint c = 0; c < CELL_SIDE; c++)
-                k[c] = cells[(x + c * ACROSS) * STEP + f];
-            [[unroll]] for (uint t = 0; t < QUERY_SIDE; t++) {
-                float q = queries[(y + t) * STEP + f];
-                [[unroll]] for (uint c = 0; c < CELL_SIDE; c++)
-                    rectangle[t * CELL_SIDE + c] += q * k[c];
-            }
+    return 8 * (at.slice * V_CHUNKS + chunk) + i % 8;
+}
+
+void fetch_values(item_place at, uint first, uint chunk)
+{
+    uint64_t base = p.v + uint64_t(at.kv) * p.v_head;
+    [[unroll]] for (uint j = 0; j < 2; j++) {
+        uint i = gl_LocalInvocationID.x + j * SIZE, cell = min(first + i / 8, p.cells - 1);
+        ahead[j] = load_piece(FORMAT_V, WIDE_V, base + uint64_t(cell) * p.v_cell, v_piece(at, chunk, i), p.v_size);
+    }
+}
+
+void put_values(item_place at, uint first, uint chunk)
+{
+    [[unroll]] for (uint j = 0; j < 2; j++) {
+        uint i = gl_LocalInvocationID.x + j * SIZE, cell = first + i / 8;
+        vec4 v[2];
+        unpack_piece(FORMAT_V, WIDE_V, ahead[j], v_piece(at, chunk, i), cell >= all_see.x && cell < all_see.y, v);
+        cells[i / 8 * V_STEP + i % 8 * 2] = v[0];
+        cells[i / 8 * V_STEP + i % 8 * 2 + 1] = v[1];
+    }
+}
+
+/* ---- a block ---- */
+
+void multiply_keys(uint x, uint y, uint chunk)
+{
+    [[unroll]] for (uint f = 0; f < 8; f++) {
+        vec4 k[SIDE];
+        [[unroll]] for (uint c = 0; c < SIDE; c++)
+            k[c] = cells[(x + c * ACROSS) * K_STEP + f];
+        [[unroll]] for (uint t = 0; t < OWN; t++) {
+            vec4 q = queries[(y + t) * Q_STEP + 8 * chunk + f];
+            [[unroll]] for (uint c = 0; c < SIDE; c++)
+                [[unroll]] for (uint e = 0; e < 4; e++)
+                    rectangle[t * SIDE + c] += q[e] * k[c][e];
         }
     }
-    [[unroll]] for (uint t = 0; t < QUERY_SIDE; t++)
-        [[unroll]] for (uint c = 0; c < CELL_SIDE; c++) {
-            uint cell = first + x + c * ACROSS;
+}
+
+/* Leaves the first of the values ahead. */
+void score_block(item_place at, uint first)
+{
+    uint mine = gl_LocalInvocationID.x, x = mine % ACROSS, y = mine / ACROSS * OWN;
+    [[unroll]] for (uint i = 0; i < OWN * SIDE; i++)
+        rectangle[i] = 0.0;
+    [[dont_unroll]] for (uint chunk = 0; chunk < K_CHUNKS; chunk++) {
+        barrier();
+        put_keys(first, chunk);
+        barrier();
+        if (chunk + 1 < K_CHUNKS)
+            fetch_keys(at, first, chunk + 1);
+        else
+            fetch_values(at, first, 0);
+        multiply_keys(x, y, chunk);
+    }
+    [[unroll]] for (uint t = 0; t < OWN; t++)
+        [[unroll]] for (uint c = 0; c < SIDE; c++) {
+            uint n = x + c * ACROSS, cell = first + n;
             bool seen = cell >= begins[y + t] && cell < ends[y + t];
-            scores[(y + t) * (BLOCK + 1) + x + c * ACROSS] = seen ? score_of(rectangle[t * CELL_SIDE + c]) : MINUS_INFINITY;
+            scores[(y + t) * S_STEP + n / 4][n % 4] = seen ? score_of(rectangle[t * SIDE + c]) : MINUS_INFINITY;
         }
     barrier();
 }
@@ -90,10 +135,13 @@ void score_block(item_place at, uint first, uint end)
 /* Scores to weights, relative to the highest score so far. */
 void weigh_block()
 {
-    uint mine = gl_LocalInvocationID.x, t = mine / TEAM, member = mine % TEAM;
+    uint mine = gl_LocalInvocationID.x, t = mine / TEAM, own = t * S_STEP + mine % TEAM;
+    vec4 s[16 / TEAM > 0 ? 16 / TEAM : 1];
     float highest = MINUS_INFINITY;
-    for (uint c = member; c < BLOCK; c += TEAM)
-        highest = max(highest, scores[t * (BLOCK + 1) + c]);
+    [[unroll]] for (uint i = 0; i < 16 / TEAM; i++) {
+        s[i] = scores[own + i * TEAM];
+        highest = max(max(highest, max(s[i].x, s[i].y)), max(s[i].z, s[i].w));
+    }
     team[mine] = highest;
     barrier();
     highest = most;
@@ -102,41 +150,64 @@ void weigh_block()
     float fade = weight_of(most, highest);
     most = highest;
     own_sum *= fade;
-    for (uint c = member; c < BLOCK; c += TEAM) {
-        float weight = weight_of(scores[t * (BLOCK + 1) + c], highest);
-        scores[t * (BLOCK + 1) + c] = weight;
-        own_sum += weight;
+    [[unroll]] for (uint i = 0; i < 16 / TEAM; i++) {
+        [[unroll]] for (uint e = 0; e < 4; e++) {
+            s[i][e] = weight_of(s[i][e], highest);
+            own_sum += s[i][e];
+        }
+        scores[own + i * TEAM] = s[i];
     }
-    if (member == 0)
+    if (mine % TEAM == 0)
         fades[t] = fade;
 }
 
-void add_block(item_place at, uint first, uint end)
+/* Four cells of half a block. What a row does not see may be anything, also no number; whole: every query sees all of the block. */
+void multiply_values(uint x, uint y, uint side, uint four, uint chunk, bool whole)
 {
-    uint mine = gl_LocalInvocationID.x, feature = mine % CHUNK, y = mine / CHUNK * OWN;
-    [[unroll]] for (uint chunk = 0; chunk < CHUNKS; chunk++) {
-        barrier();
-        load_cells(FORMAT_V, (WIDE & 2) != 0, p.v + uint64_t(at.kv) * p.v_head, p.v_cell, p.v_size,
-                   (at.slice * CHUNKS + chunk) * CHUNK, first, end);
-        barrier();
-        if (y < QUERIES) {
-            [[unroll]] for (uint t = 0; t < OWN; t++)
-                values[chunk * OWN + t] *= fades[y + t];
-            for (uint c = 0; c < min(BLOCK, end - first); c++) {
-                float v = cells[c * STEP + feature];
-                [[unroll]] for (uint t = 0; t < OWN; t++) {
-                    /* what a row does not see may be anything, also no number */
-                    float weight = scores[(y + t) * (BLOCK + 1) + c], more = values[chunk * OWN + t] + weight * v;
-                    values[chunk * OWN + t] = weight != 0.0 ? more : values[chunk * OWN + t];
-                }
-            }
-        }
+    vec4 v[4];
+    [[unroll]] for (uint c = 0; c < 4; c++)
+        v[c] = cells[(4 * four + c) * V_STEP + x];
+    [[unroll]] for (uint t = 0; t < OWN; t++) {
+        vec4 weights = scores[(y + t) * S_STEP + 8 * side + four];
+        [[unroll]] for (uint c = 0; c < 4; c++)
+            if (whole || weights[c] != 0.0)
+                values[chunk * OWN + t] = fma(vec4(weights[c]), v[c], values[chunk * OWN + t]);
     }
 }
 
+/* Leaves the first keys of block `next` ahead. */
+void add_block(item_place at, uint first, uint next)
+{
+    uint x = gl_LocalInvocationID.x % ACROSS, y = gl_LocalInvocationID.x / ACROSS * OWN;
+    bool whole = first >= each_sees.x && first + BLOCK <= each_sees.y;
+    [[unroll]] for (uint chunk = 0; chunk < V_CHUNKS; chunk++)
+        [[unroll]] for (uint side = 0; side < 2; side++) {
+            barrier();
+            put_values(at, first + side * BLOCK / 2, chunk);
+            barrier();
+            if (side == 0)
+                fetch_values(at, first + BLOCK / 2, chunk);
+            else if (chunk + 1 < V_CHUNKS)
+                fetch_values(at, first, chunk + 1);
+            else
+                fetch_keys(at, next * BLOCK, 0);
+            if (side == 0)
+                [[unroll]] for (uint t = 0; t < OWN; t++)
+                    values[chunk * OWN + t] *= fades[y + t];
+            if (whole)
+                [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
+                    multiply_values(x, y, side, four, chunk, true);
+            else
+                [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
+                    multiply_values(x, y, side, four, chunk, false);
+        }
+}
+
+/* ---- a tile ---- */
+
 void finish(item_place at)
 {
-    uint mine = gl_LocalInvocationID.x, feature = mine % CHUNK, y = mine / CHUNK * OWN, row, head;
+    uint mine = gl_LocalInvocationID.x, x = mine % ACROSS, y = mine / ACROSS * OWN, row, head;
     team[mine] = own_sum;
     barrier();
     if (mine % TEAM == 0) {
@@ -149,47 +220,69 @@ void finish(item_place at)
     }
     barrier();
     [[unroll]] for (uint t = 0; t < OWN; t++)
-        if (y < QUERIES && query_of(at, y + t, row, head)) {
+        if (query_of(at, y + t, row, head)) {
             uint64_t to = values_of(at, row, head);
             float factor = factor_of(uvec2(begins[y + t], ends[y + t]), fades[y + t]);
-            [[unroll]] for (uint chunk = 0; chunk < CHUNKS; chunk++) {
-                uint f = (at.slice * CHUNKS + chunk) * CHUNK + feature;
-                if (f < p.v_size)
-                    f32s(to).v[f] = values[chunk * OWN + t] * factor;
-            }
+            [[unroll]] for (uint chunk = 0; chunk < V_CHUNKS; chunk++)
+                [[unroll]] for (uint e = 0; e < 4; e++) {
+                    uint f = (at.slice * V_CHUNKS + chunk) * 64 + 4 * x + e;
+                    if (f < p.v_size)
+                        f32s(to).v[f] = values[chunk * OWN + t][e] * factor;
+                }
         }
     barrier();
 }
 
-/* What the tile's queries see; the cells that any of them does. */
-uvec2 begin_tile(item_place at)
+/* No branch chooses an address: lavapipe of Mesa 26 loads also what no invocation needs. */
+void load_queries(item_place at)
 {
-    uint mine = gl_LocalInvocationID.x, row, head;
-    for (uint t = mine; t < QUERIES; t += SIZE) {
-        uvec2 sees = query_of(at, t, row, head) ? cells_of(row) : uvec2(0);
-        begins[t] = sees.x;
-        ends[t] = sees.y;
+    for (uint i = gl_LocalInvocationID.x; i < QUERIES * 8 * K_CHUNKS; i += SIZE) {
+        uint t = i / (8 * K_CHUNKS), f = 4 * (i % (8 * K_CHUNKS)), row, head;
+        bool there = query_of(at, t, row, head);
+        f32s from = f32s(row_of(p.q, there ? head : at.head, p.q_head, there ? row : at.row, p.q_row));
+        vec4 four;
+        [[unroll]] for (uint e = 0; e < 4; e++) {
+            float one = from.v[min(f + e, p.k_size - 1)];
+            four[e] = there && f + e < p.k_size ? one : 0.0;
+        }
+        queries[t * Q_STEP + f / 4] = four;
     }
-    bool there = query_of(at, mine / TEAM, row, head);
-    most = there ? first_score(at, head) : MINUS_INFINITY;
-    own_sum = mine % TEAM == 0 ? first_sum(at) : 0.0;
-    [[unroll]] for (uint i = 0; i < CHUNKS * OWN; i++)
-        values[i] = 0.0;
-    barrier();
-    uint begin = 0xffffffffu, end = 0;
-    for (uint t = 0; t < QUERIES; t++) {
-        begin = ends[t] > 0 ? min(begin, begins[t]) : begin;
-        end = max(end, ends[t]);
-    }
-    return uvec2(min(begin, end), end);
 }
 
-bool is_hidden(uint first)
+void begin_tile(item_place at)
 {
-    bool hidden = true;
-    for (uint t = 0; t < QUERIES; t++)
-        hidden = hidden && (begins[t] >= first + BLOCK || ends[t] <= first);
-    return hidden;
+    uint mine = gl_LocalInvocationID.x, row, head;
+    if (mine < QUERIES) {
+        bool there = query_of(at, mine, row, head);
+        uvec2 sees = cells_of(there ? row : at.row);
+        begins[mine] = there ? sees.x : 0;
+        ends[mine] = there ? sees.y : 0;
+    }
+    bool there = query_of(at, mine / TEAM, row, head);
+    float sink = first_score(at, there ? head : at.head);
+    most = there ? sink : MINUS_INFINITY;
+    own_sum = mine % TEAM == 0 ? first_sum(at) : 0.0;
+    [[unroll]] for (uint i = 0; i < V_CHUNKS * OWN; i++)
+        values[i] = vec4(0.0);
+    load_queries(at);
+    barrier();
+    all_see = uvec2(0xffffffffu, 0);
+    each_sees = uvec2(0, 0xffffffffu);
+    for (uint t = 0; t < QUERIES; t++) {
+        all_see = uvec2(ends[t] > 0 ? min(all_see.x, begins[t]) : all_see.x, max(all_see.y, ends[t]));
+        each_sees = uvec2(max(each_sees.x, begins[t]), query_of(at, t, row, head) ? min(each_sees.y, ends[t]) : each_sees.y);
+    }
+    all_see.x = min(all_see.x, all_see.y);
+}
+
+/* The first block from this one on that a query sees something of; `end` if there is none. */
+uint next_seen(uint block, uint end)
+{
+    for (; block < end; block++)
+        for (uint t = 0; t < QUERIES; t++)
+            if (begins[t] < (block + 1) * BLOCK && ends[t] > block * BLOCK)
+                return block;
+    return end;
 }
 
 void main()
@@ -198,14 +291,16 @@ void main()
     uint items = item_count();
     for (uint item = push.first + gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         item_place at = place_of(item);
-        uvec2 sees = begin_tile(at), blocks = blocks_of(sees.x / BLOCK, (sees.y + BLOCK - 1) / BLOCK, at.part);
-        for (uint b = blocks.x; b < blocks.y; b++) {
-            if (is_hidden(b * BLOCK))
-                continue;
-            score_block(at, b * BLOCK, sees.y);
+        begin_tile(at);
+        uvec2 blocks = blocks_of(all_see.x / BLOCK, (all_see.y + BLOCK - 1) / BLOCK, at.part);
+        uint block = next_seen(blocks.x, blocks.y);
+        fetch_keys(at, block * BLOCK, 0);
+        while (block < blocks.y) {
+            uint next = next_seen(block + 1, blocks.y);
+            score_block(at, block * BLOCK);
             weigh_block();
-            add_block(at, b * BLOCK, sees.y);
-            barrier();
+            add_block(at, block * BLOCK, next);
+            block = next;
         }
         finish(at);
     }
