@@ -175,32 +175,43 @@ void multiply_values(uint x, uint y, uint side, uint four, uint chunk, bool whol
     }
 }
 
-/* Leaves the first keys of block `next` ahead. */
-void add_block(item_place at, uint first, uint next)
+/* The chunk is a number that compilers know: only then are its sums registers. Leaves what comes after it ahead: of another chunk,
+ * or the first keys of block `next`. */
+void add_chunk(item_place at, uint first, uint next, bool whole, uint chunk)
 {
     uint x = gl_LocalInvocationID.x % ACROSS, y = gl_LocalInvocationID.x / ACROSS * OWN;
+    [[unroll]] for (uint t = 0; t < OWN; t++)
+        values[chunk * OWN + t] *= fades[y + t];
+    [[dont_unroll]] for (uint side = 0; side < 2; side++) {
+        barrier();
+        put_values(at, first + side * BLOCK / 2, chunk);
+        barrier();
+        if (side == 0)
+            fetch_values(at, first + BLOCK / 2, chunk);
+        else if (chunk + 1 < V_CHUNKS)
+            fetch_values(at, first, chunk + 1);
+        else
+            fetch_keys(at, next * BLOCK, 0);
+        if (whole)
+            [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
+                multiply_values(x, y, side, four, chunk, true);
+        else
+            [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
+                multiply_values(x, y, side, four, chunk, false);
+    }
+}
+
+void add_block(item_place at, uint first, uint next)
+{
     bool whole = first >= each_sees.x && first + BLOCK <= each_sees.y;
-    [[unroll]] for (uint chunk = 0; chunk < V_CHUNKS; chunk++)
-        [[unroll]] for (uint side = 0; side < 2; side++) {
-            barrier();
-            put_values(at, first + side * BLOCK / 2, chunk);
-            barrier();
-            if (side == 0)
-                fetch_values(at, first + BLOCK / 2, chunk);
-            else if (chunk + 1 < V_CHUNKS)
-                fetch_values(at, first, chunk + 1);
-            else
-                fetch_keys(at, next * BLOCK, 0);
-            if (side == 0)
-                [[unroll]] for (uint t = 0; t < OWN; t++)
-                    values[chunk * OWN + t] *= fades[y + t];
-            if (whole)
-                [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
-                    multiply_values(x, y, side, four, chunk, true);
-            else
-                [[dont_unroll]] for (uint four = 0; four < BLOCK / 8; four++)
-                    multiply_values(x, y, side, four, chunk, false);
-        }
+    barrier(); /* weights and fades are there */
+    add_chunk(at, first, next, whole, 0);
+    if (V_CHUNKS > 1)
+        add_chunk(at, first, next, whole, 1);
+    if (V_CHUNKS > 2)
+        add_chunk(at, first, next, whole, 2);
+    if (V_CHUNKS > 3)
+        add_chunk(at, first, next, whole, 3);
 }
 
 /* ---- a tile ---- */
