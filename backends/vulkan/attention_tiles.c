@@ -13,7 +13,6 @@ enum {
     K_CHUNK = 32,
     V_CHUNK = 64,
     K_STEP = 9, /* fours from row to row */
-    S_STEP = 20,
     MOST_SHARED = 40 << 10, /* bytes: more of it would leave a GPU few workgroups to turn to */
 };
 
@@ -24,14 +23,16 @@ static uint32_t k_chunks(const qp_op *op)
 
 static uint64_t shared_bytes(uint64_t queries, uint64_t chunks)
 {
-    uint64_t fours = queries * (8 * chunks + 1) + BLOCK * K_STEP + queries * S_STEP;
+    uint64_t fours = queries * (8 * chunks + 1) + BLOCK * K_STEP + queries * (queries == MOST_QUERIES ? 20 : 17);
     return 16 * fours + 4 * (GROUP + 3 * queries);
 }
 
 static qv_attention_kernel kernel_of(const qp_device *device, const qp_op *op)
 {
     uint32_t queries = MOST_QUERIES, limit = device->physical->properties.limits.maxComputeSharedMemorySize;
-    while (queries > LEAST_QUERIES && (shared_bytes(queries, k_chunks(op)) > limit || shared_bytes(queries, k_chunks(op)) > MOST_SHARED))
+    if (limit > MOST_SHARED)
+        limit = MOST_SHARED;
+    while (queries > LEAST_QUERIES && shared_bytes(queries, k_chunks(op)) > limit)
         queries /= 2;
     return (qv_attention_kernel){"attention_tiles", queries, V_CHUNK, QV_ATTENTION_SLICE, 0};
 }

@@ -25,7 +25,7 @@ const uint SIZE = 128, BLOCK = 64, SIDE = 4;     /* SIDE: cells, or features, of
 const uint OWN = QUERIES / 8;                    /* and queries */
 const uint TEAM = SIZE / QUERIES;                /* invocations that weigh the scores of a query */
 const uint ACROSS = 16;                          /* invocations along cells or features */
-const uint Q_STEP = 8 * K_CHUNKS + 1, K_STEP = 9, V_STEP = 17, S_STEP = 20; /* fours from row to row */
+const uint Q_STEP = 8 * K_CHUNKS + 1, K_STEP = 9, V_STEP = 17, S_STEP = QUERIES == 32 ? 20 : 17; /* fours from row to row */
 const bool WIDE_K = (WIDE & 1) != 0, WIDE_V = (WIDE & 2) != 0;
 
 shared vec4 queries[QUERIES * Q_STEP];
