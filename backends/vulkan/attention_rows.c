@@ -13,7 +13,8 @@ enum {
     MOST_QUERIES = 8,
     MOST_FEATURES = 64, /* of all queries of a tile, to an invocation */
     MOST_SLICE = 512,
-    FEW = 32, /* queries to a KV head: of more, other kernels read less from memory */
+    SPARE_FEATURES = 16, /* of such, that leave room for twice as many loads under way */
+    FEW = 32,            /* queries to a KV head: of more, other kernels read less from memory */
 };
 
 typedef struct shape {
@@ -81,20 +82,22 @@ qp_status qv_attention_rows_launch(qv_plan *plan, const qp_op *op, qp_text *erro
     const qp_tensor *q = &op->src[QP_ATTENTION_Q], *k = &op->src[QP_ATTENTION_K], *v = &op->src[QP_ATTENTION_V];
     shape s = choose(plan->device, op);
     qv_attention_cut c = qv_attention_cut_up(plan->device, op, &s.kernel);
+    uint32_t features = PIECE * (s.k_pieces > s.v_pieces ? s.k_pieces : s.v_pieces), queries = c.rows * c.heads;
     uint32_t wide = qv_attention_is_wide(k, 16, PIECE) | qv_attention_is_wide(v, 16, PIECE) << 1;
     if (qv_attention_is_wide(q, 16, 4))
         wide |= 4;
-    qv_constants constants = qv_make_constants(s.subgroups * s.lanes, 10,
+    qv_constants constants = qv_make_constants(s.subgroups * s.lanes, 11,
                                                (const uint32_t[][2]){{1, k->format},
                                                                      {2, v->format},
-                                                                     {3, c.rows * c.heads},
+                                                                     {3, queries},
                                                                      {4, s.lanes},
                                                                      {5, s.team},
                                                                      {6, s.k_pieces},
                                                                      {7, s.v_pieces},
                                                                      {8, s.subgroups},
                                                                      {9, wide},
-                                                                     {10, c.rows > 1}});
+                                                                     {10, c.rows > 1},
+                                                                     {11, queries * features > SPARE_FEATURES ? 2 : 4}});
     constants.subgroup = s.lanes;
     return qv_attention_launch(plan, op, &s.kernel, &c, &constants, error);
 }

@@ -29,8 +29,8 @@ layout(constant_id = 7) const uint PIECES_V = 1;
 layout(constant_id = 8) const uint SUBGROUPS = 1;
 layout(constant_id = 9) const uint WIDE = 0;      /* 1: K, 2: V, see pieces.glsl; 4: queries, in fours at multiples of 16 bytes */
 layout(constant_id = 10) const uint MANY_ROWS = 0; /* queries of a tile may see different cells */
+layout(constant_id = 11) const uint CELLS = 2;     /* that a team has under way: 2 or 4 */
 
-const uint CELLS = 4; /* that a team has under way */
 const uint PADDED = QUERIES > 4 ? 8 : QUERIES > 2 ? 4 : QUERIES;
 const uint COUNT = PADDED * CELLS;
 const uint SHARE = TEAM / PADDED;                        /* invocations that weigh the scores of one query */
