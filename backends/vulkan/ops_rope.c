@@ -66,7 +66,8 @@ static qp_status launch_rope(qv_plan *plan, const qp_op *op, qp_text *error)
                                .dst_head = qv_stride(dst, 1),
                                .dst_row = qv_stride(dst, 2),
                                .magnitude = (float)(from->attn_factor < 0 ? -magnitude : magnitude)};
-    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{1, from->mode == QP_ROPE_NEOX}});
+    qv_constants c =
+        qv_make_constants(QV_GROUP, 2, (const uint32_t[][2]){{1, from->mode == QP_ROPE_NEOX}, {2, qv_present(&op->src[QP_ROPE_FACTORS])}});
     uint64_t items = (uint64_t)p.heads * p.rows, pairs = from->n_dims / 2;
     qp_status status =
         qv_plan_dispatch(plan, "rope", &c, &p, sizeof p, qv_groups(p.n - pairs, QV_GROUP), items, 10 * items * p.n, error);

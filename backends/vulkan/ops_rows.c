@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Ops over rows of floats: norm, elementwise, sample. */
+#include "backends/vulkan/device.h"
 #include "backends/vulkan/ops.h"
 #include "backends/vulkan/status.h"
 #include "kernels/vulkan/params.h"
@@ -38,7 +39,10 @@ static qp_status launch_norm(qv_plan *plan, const qp_op *op, qp_text *error)
                                .dst_row = qv_stride(dst, 2),
                                .eps = op->p.norm.eps,
                                .weight_offset = op->p.norm.weight_offset};
-    qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{1, op->p.norm.kind}});
+    /* long rows: of as many invocations as there are, 16 numbers each; on a processor these would take turns */
+    int is_wide = p.n > 8 * QV_GROUP && plan->device->physical->properties.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU;
+    qv_constants c = qv_make_constants(is_wide ? qv_group_of(plan->device, 4 * QV_GROUP) : QV_GROUP, 2,
+                                       (const uint32_t[][2]){{1, op->p.norm.kind}, {2, is_wide ? 16 : 8}});
     uint64_t items = (uint64_t)p.heads * p.rows;
     return qv_plan_dispatch(plan, "norm", &c, &p, sizeof p, items, 1, 6 * items * p.n, error);
 }

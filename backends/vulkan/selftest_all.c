@@ -183,14 +183,17 @@ static void try_caches(round *r)
 
 static void try_rows(round *r)
 {
-    for (uint32_t kind = QP_NORM_RMS; kind <= QP_NORM_L2; kind++) {
-        qp_op op = {.kind = QP_OP_NORM, .dst = floats(K, 1, MANY), .src = {floats(K, 1, MANY), floats(K, 1, 1)}};
-        op.p.norm = (qp_norm_params){kind, 1e-5f, 0};
+    for (uint32_t i = 0; i <= 2 * QP_NORM_L2 + 1; i++) {
+        int64_t n = i % 2 ? 128 : K;
+        qp_op op = {.kind = QP_OP_NORM, .dst = floats(n, 1, MANY), .src = {floats(n, 1, MANY), floats(n, 1, 1)}};
+        op.p.norm = (qp_norm_params){i / 2, 1e-5f, 0};
         try_op(r, &op);
     }
-    for (uint32_t mode = QP_ROPE_NORMAL; mode <= QP_ROPE_NEOX; mode++) {
+    for (uint32_t i = 0; i <= 2 * QP_ROPE_NEOX + 1; i++) {
         qp_op op = {.kind = QP_OP_ROPE, .dst = floats(128, HEADS, MANY), .src = {floats(128, HEADS, MANY), numbers(MANY)}};
-        op.p.rope = (qp_rope_params){.mode = mode, .n_dims = 128, .freq_base = 10000, .freq_scale = 1, .attn_factor = 1};
+        if (i % 2)
+            op.src[QP_ROPE_FACTORS] = floats(64, 1, 1);
+        op.p.rope = (qp_rope_params){.mode = i / 2, .n_dims = 128, .freq_base = 10000, .freq_scale = 1, .attn_factor = 1};
         try_op(r, &op);
     }
     for (uint32_t f = QP_ELEMENTWISE_ADD; f <= QP_ELEMENTWISE_SOFTCAP; f++)

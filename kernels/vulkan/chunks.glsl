@@ -21,10 +21,10 @@ void chunk(uint64_t row, uint blocks, uint i, out vec4 w[CHUNK / 4])
 {
     if (WIDE_WEIGHTS != 0) {
 #ifdef QV_FORMAT_F32
-        w[0] = vec4s(row).v[2 * i];
-        w[1] = vec4s(row).v[2 * i + 1];
+        w[0] = vec4s(row + 32 * i).v[0];
+        w[1] = vec4s(row + 32 * i).v[1];
 #else
-        uvec4 words = uvec4s(row).v[i];
+        uvec4 words = uvec4s(row + 16 * i).v[0];
         [[unroll]] for (uint j = 0; j < 2; j++) {
             uvec2 two = j == 0 ? words.xy : words.zw;
 #ifdef QV_FORMAT_F16

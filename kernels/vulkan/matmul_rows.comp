@@ -59,7 +59,7 @@ void load_activations(uint64_t row, uint i, out activation_chunk x)
 {
     uint start = chunk_start(i);
     [[unroll]] for (uint h = 0; h < 2; h++) {
-        x.q[h] = uvec4s(row).v[start / 16 + h * GAP / 16];
+        x.q[h] = uvec4s(row + (start + h * GAP)).v[0];
         half_block(row, p.k, start + h * GAP, x.d[h], x.sum[h]);
     }
 }

@@ -62,7 +62,7 @@ uvec4 load_activations(uint64_t row, uint i, uint part)
 {
     uint start = chunk_start(i);
     if (part < 2)
-        return uvec4s(row).v[(start + part * GAP) / 16];
+        return uvec4s(row + (start + part * GAP)).v[0];
     vec2 d;
     ivec2 sum;
     half_block(row, p.k, start, d.x, sum.x);

@@ -7,21 +7,37 @@
 #include "common.glsl"
 
 layout(constant_id = 1) const uint NEOX = 0;
+layout(constant_id = 2) const uint DIVIDES = 0; /* there are factors */
 
 layout(push_constant, scalar) uniform block { qv_rope_params p; };
 
-/* units / factor. The quotient is taken in integers: a float's mantissa is one, and its exponent a shift. */
+/* The next so many bits of a long division by m, of 24 bits: at most 8, which an inverse that is off by a few units tells to one. */
+uint divide_digit(inout uint rest, uint m, float inverse, uint bits, uint next)
+{
+    uint n = rest << bits | next, q = uint(float(n) * inverse);
+    int left = int(n - q * m), step = left < 0 ? -1 : left >= int(m) ? 1 : 0;
+    rest = uint(left - step * int(m));
+    return q + uint(step);
+}
+
+/* units / factor. The quotient is taken in integers: a float's mantissa is one, and its exponent a shift. By digits, because devices
+ * divide numbers of 64 bits bit by bit. */
 uint64_t divide(uint64_t units, float factor)
 {
-    uint bits = floatBitsToUint(factor);
+    uint bits = floatBitsToUint(factor), rest = 0;
     int shift = 150 - int(bits >> 23 & 255u); /* factor = mantissa·2^-shift */
-    uint64_t mantissa = uint64_t(bits & 0x7fffffu | 0x800000u);
-    uint64_t q = units / mantissa, rest = units % mantissa;
+    uint mantissa = bits & 0x7fffffu | 0x800000u;
+    float inverse = 1.0 / float(mantissa);
+    uint64_t q = 0;
+    for (int at = 56; at >= 0; at -= 8)
+        q = q << 8 | divide_digit(rest, mantissa, inverse, 8, uint(units >> at) & 255u);
     if (shift <= 0)
         return shift > -64 ? q >> uint(-shift) : 0;
     if (shift > 40)
         return shift < 64 ? q << uint(shift) : 0;
-    return (q << uint(shift)) + (rest << uint(shift)) / mantissa; /* rest < 2^24 */
+    for (; shift >= 8; shift -= 8)
+        q = q << 8 | divide_digit(rest, mantissa, inverse, 8, 0);
+    return shift > 0 ? q << uint(shift) | divide_digit(rest, mantissa, inverse, uint(shift), 0) : q;
 }
 
 /* cos and sin of a fraction of a turn: an eighth of a turn around each quarter, then the Taylor series */
@@ -43,7 +59,7 @@ vec2 turn(uint fraction)
 void rotate(f32s x, f32s to, uint pair, int position)
 {
     uint64_t units = u64s(p.table).v[pair];
-    if (p.factors != 0)
+    if (DIVIDES != 0)
         units = divide(units, f32s(p.factors).v[pair]);
     vec2 cs = turn(uint(uint64_t(int64_t(position)) * units >> 32)) * p.magnitude;
     uint first = NEOX != 0 ? pair : 2 * pair, second = NEOX != 0 ? pair + p.n_dims / 2 : 2 * pair + 1;

@@ -286,16 +286,11 @@ vec2 scale_and_minimum(place row, uint blocks, uint b, uint piece)
 #else
     place scales = part(row, blocks, b, 2), ds = part(row, blocks, b, 3);
 #endif
-    uint s, m, k = piece % 4;
+    uint k = piece % 4;
     uint low = word_at(scales, 0) >> 8 * k & 255u, middle = word_at(scales, 1) >> 8 * k & 255u;
     uint last = word_at(scales, 2) >> 8 * k & 255u;
-    if (piece < 4) {
-        s = low & 63u;
-        m = middle & 63u;
-    } else {
-        s = last & 15u | low >> 6 << 4;
-        m = last >> 4 | middle >> 6 << 4;
-    }
+    /* without a branch, which would keep the loads that follow from being issued */
+    uint s = piece < 4 ? low & 63u : last & 15u | low >> 6 << 4, m = piece < 4 ? middle & 63u : last >> 4 | middle >> 6 << 4;
     return halves_at(ds) * vec2(s, m);
 }
 

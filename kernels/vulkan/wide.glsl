@@ -8,7 +8,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer uv
 vec4 four_floats(uint64_t row, uint i, bool wide)
 {
     if (wide)
-        return vec4s(row).v[i / 4];
+        return vec4s(row + 4 * i).v[0];
     f32s x = f32s(row + 4 * i);
     return vec4(x.v[0], x.v[1], x.v[2], x.v[3]);
 }
