@@ -121,7 +121,7 @@ static qp_status create_device(qp_device *device, qp_text *error)
                                      .pQueuePriorities = &priority};
     VkPhysicalDeviceVulkan12Features twelve = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                                .pNext = more,
-                                               .shaderFloat16 = p->matrices.height != 0,
+                                               .shaderFloat16 = (VkBool32)p->float16,
                                                .vulkanMemoryModel = p->matrices.height != 0,
                                                .bufferDeviceAddress = VK_TRUE,
                                                .timelineSemaphore = VK_TRUE,

@@ -197,7 +197,7 @@ qp_status qv_experts_dot_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 
 static qv_tiles_shape tiles_of(const qv_physical *physical, const qp_op *op, int dot)
 {
-    return qv_tiles_shape_of(physical, qv_experts_are_gated(op), (int64_t)tokens_of_expert(op), dot);
+    return qv_tiles_shape_of(physical, qv_experts_are_gated(op), (int64_t)tokens_of_expert(op), dot ? QV_DOT_TILES : QV_FLOAT_TILES);
 }
 
 static qp_status launch_tiles(qv_plan *plan, const qp_op *op, const char *kernel, int dot, qp_text *error)

@@ -60,14 +60,22 @@ typedef struct qv_tiles_shape {
     uint32_t rows, tokens, buffers;
 } qv_tiles_shape;
 
-/* dot: in int8. */
-qv_tiles_shape qv_tiles_shape_of(const qv_physical *physical, int gated, int64_t tokens, int dot);
+/* What is multiplied; QV_DOT_TILES: int8. */
+typedef enum qv_tiles_kind { QV_FLOAT_TILES = 0, QV_DOT_TILES = 1, QV_HALF_TILES = 2 } qv_tiles_kind;
+
+qv_tiles_shape qv_tiles_shape_of(const qv_physical *physical, int gated, int64_t tokens, qv_tiles_kind kind);
 
 const char *qv_tiles_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
 const char *qv_dot_tiles_refuses(const qp_device *device, const qp_op *op);
 qp_status qv_dot_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
+
+/* The same in 16-bit floats, for devices that multiply two of them in one instruction. */
+const char *qv_half_tiles_lacks(const qv_physical *physical);
+const char *qv_half_tiles_refuses(const qp_device *device, const qp_op *op);
+uint64_t qv_half_tiles_scratch(const qp_device *device, const qp_op *op);
+qp_status qv_half_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error);
 
 /* ---- matmul_matrices.c: the same by cooperative matrices, in 16-bit floats ---- */
 

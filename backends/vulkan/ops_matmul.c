@@ -177,5 +177,10 @@ const qv_op_row qv_matmul_row = {
          .launch = qv_dot_tiles_launch,
          .scratch = qv_dot_scratch},
         {.name = "dot", .lacks = qv_dot_lacks, .refuses = qv_dot_refuses, .launch = qv_dot_launch, .scratch = qv_dot_scratch},
+        {.name = "half_tiles",
+         .lacks = qv_half_tiles_lacks,
+         .refuses = qv_half_tiles_refuses,
+         .launch = qv_half_tiles_launch,
+         .scratch = qv_half_tiles_scratch},
         {.name = "tiles", .refuses = qv_tiles_refuses, .launch = qv_tiles_launch},
         {.name = "rows", .lacks = qv_rows_lacks, .refuses = qv_rows_refuses, .launch = qv_rows_launch}, QV_PLAIN(launch_plain))};

@@ -7,8 +7,12 @@
  * Workgroups that follow each other take the same rows of W.
  *
  * As matmul_dot_tiles (QV_DOT) the products are of int8 with int8; x is then what quantise_activations.comp left. As
- * expert_matmul_tiles and expert_matmul_dot_tiles (QV_EXPERTS) tokens are those of one expert: operands.glsl. */
+ * expert_matmul_tiles and expert_matmul_dot_tiles (QV_EXPERTS) tokens are those of one expert: operands.glsl. As matmul_half_tiles
+ * (QV_HALF) products are of 16-bit floats, of two tokens at once; x is what pair_activations.comp left. */
 #extension GL_GOOGLE_include_directive : require
+#ifdef QV_HALF
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#endif
 #include "common.glsl"
 #include "activations.glsl"
 #include "wide.glsl"
@@ -30,13 +34,18 @@ const uint STEP = 32;                  /* elements along K */
 
 float sums[ROWS * TOKENS], gates[ROWS * TOKENS]; /* gates: W's sums where there is a W2 */
 
-/* ---- a line: 32 elements of a row of W or of x, in registers and in shared memory ---- */
+/* ---- a line: 32 elements of a row of W or of PER_LINE rows of x, in registers and in shared memory ---- */
 
-#ifdef QV_DOT
+#ifdef QV_HALF
+#include "activation_blocks.glsl"
+#include "half_lines.glsl"
+
+#elif defined(QV_DOT)
 #include "activation_blocks.glsl"
 #include "dot.glsl"
 
-const uint LINE = 3;
+const uint PER_LINE = 1, LINE = 3, X_LINE = LINE;
+#define activation_part uvec4
 struct weight_line {
     uvec4 q[2];
     vec2 scale, low;
@@ -106,7 +115,8 @@ void multiply(uint w_at, uint x_at)
 
 #else
 
-const uint LINE = 9; /* 8 of them used */
+const uint PER_LINE = 1, LINE = 9, X_LINE = LINE; /* 8 of them used */
+#define activation_part vec4
 struct weight_line {
     vec4 v[8];
 };
@@ -182,7 +192,8 @@ void multiply(uint w_at, uint x_at)
 
 /* ---- a tile ---- */
 
-const uint LOADS = (COLUMNS * PARTS + GROUP - 1) / GROUP; /* parts of lines of x that one invocation brings */
+const uint X_LINES = COLUMNS / PER_LINE;
+const uint LOADS = (X_LINES * PARTS + GROUP - 1) / GROUP; /* parts of lines of x that one invocation brings */
 
 #ifdef QV_EXPERTS
 shared uint64_t columns[COLUMNS]; /* where the tokens of the tile begin */
@@ -205,7 +216,7 @@ void find_columns(uvec2 span)
 
 uint64_t column_at(uint i, uvec2 span)
 {
-    return activations_at(min(span.x + i, span.y - 1));
+    return activations_at(min(span.x / PER_LINE + i, (span.y - 1) / PER_LINE));
 }
 #endif
 
@@ -215,11 +226,7 @@ void add_products(bool second, uint first_row, uvec2 span)
     uint here = gl_LocalInvocationID.x, steps = (elements + STEP - 1) / STEP;
     uint64_t row = weights_at(min(first_row + here, p.m - 1), second); /* rows behind the last are not written */
     weight_line w;
-#ifdef QV_DOT
-    uvec4 x[LOADS];
-#else
-    vec4 x[LOADS];
-#endif
+    activation_part x[LOADS];
     [[unroll]] for (uint s = 0; s < ROWS * TOKENS; s++)
         sums[s] = 0.0;
     barrier(); /* the tile before has been read */
@@ -228,20 +235,20 @@ void add_products(bool second, uint first_row, uvec2 span)
         if (i < steps) {
             load_weights(row, i, w);
             [[unroll]] for (uint l = 0; l < LOADS; l++) {
-                uint n = here + l * GROUP, column = min(n / PARTS, COLUMNS - 1);
-                x[l] = load_activations(column_at(column, span), i, n % PARTS);
+                uint n = here + l * GROUP;
+                x[l] = load_activations(column_at(min(n / PARTS, X_LINES - 1), span), i, n % PARTS);
             }
         }
         if (i > 0)
-            multiply((buffer_now * GROUP + here % 8) * LINE, (buffer_now * COLUMNS + here / 8) * LINE);
+            multiply((buffer_now * GROUP + here % 8) * LINE, (buffer_now * X_LINES + here / 8) * X_LINE);
         if (BUFFERS == 1)
             barrier();
         if (i < steps) {
             store_weights((buffer_next * GROUP + here) * LINE, w);
             [[unroll]] for (uint l = 0; l < LOADS; l++) {
                 uint n = here + l * GROUP;
-                if (n < COLUMNS * PARTS)
-                    x_lines[(buffer_next * COLUMNS + n / PARTS) * LINE + n % PARTS] = x[l];
+                if (n < X_LINES * PARTS)
+                    x_lines[(buffer_next * X_LINES + n / PARTS) * X_LINE + n % PARTS] = x[l];
             }
         }
         barrier();
@@ -258,9 +265,16 @@ void write(uint first_row, uvec2 span)
                 sum = GATED != 0 ? gates[j] : sums[j];
                 sum2 = sums[j];
             }
-        uint m = first_row + here % 8 + i / TOKENS * 8, t = span.x + here / 8 + i % TOKENS * ROWS;
-        if (m < p.m && t < span.y)
+        uint column = here / 8 + i % TOKENS / PER_LINE * ROWS;
+        uint m = first_row + here % 8 + i / TOKENS * 8, t = span.x + column * PER_LINE + i % PER_LINE;
+        if (m < p.m && t < span.y) {
+#ifdef QV_HALF
+            float scale = scale_of(t);
+            sum *= scale;
+            sum2 *= scale;
+#endif
             finish(m, t, sum, sum2);
+        }
     }
 }
 

@@ -411,8 +411,9 @@ static case_result tally_run(tally *y, cts_case *c)
 
 static void judge_close(tally *y, cts_case *c, int dst, double bound, double slack)
 {
+    enum { FEW = 16 }; /* of a few values all may happen to be small, because what they are sums of cancels out */
     case_error e = case_compare(c, dst);
-    double allowed = bound + slack * e.coarse;
+    double few = e.count > 0 && e.count < FEW ? (double)FEW / (double)e.count : 1, allowed = few * few * bound + slack * e.coarse;
     y->worst = fmax(y->worst, e.nmse);
     y->error += e.error;
     y->energy += e.energy;

@@ -209,20 +209,55 @@ static void far_weights(cts *t, qp_format format, case_fill_kind fill, const cha
     tally_point(t, &y, 1, "%s, weights of %s", format_name(format), what);
 }
 
+/* Blocks of the largest magnitude, all of one sign, so that nothing cancels out; every third row of 16-bit floats has one such number
+ * among the smallest there are. */
+static void fill_largest(qp_format format, int64_t row, int64_t n, uint8_t *to)
+{
+    for (int64_t i = 0; i < n; i += qk_block_elements(format), to += qk_block_bytes(format)) {
+        uint16_t most = format == QP_FORMAT_BF16 ? 0x7149 : 0x7bff; /* 1e30, 65504 */
+        uint16_t small = row % 3 == 2 && i % 48 ? 1 : most;
+        memset(to, format == QP_FORMAT_Q8_0 ? 0x80 : 0, qk_block_bytes(format)); /* −128; −8 in Q4_0 */
+        memcpy(to, is_float(format) ? &small : &most, 2);
+    }
+}
+
+static cts_case *largest_case(cts *t, qp_format format, int *dst)
+{
+    cts_case *c = case_new(t);
+    if (!c)
+        return NULL;
+    shape s = {.k = 64 * cts_between(t, 1, 3), .m = cts_between(t, 20, 70), .rows = cts_between(t, 9, 20)};
+    int src[2] = {case_tensor(c, format, s.k, s.m, 1, PLAIN), case_tensor(c, QP_FORMAT_F32, s.k, 1, s.rows, PLAIN)};
+    const qp_tensor *w = &c->tensors[src[0]].tensor;
+    for (int64_t i = 0; i < s.m; i++)
+        fill_largest(format, i, s.k, c->image + w->offset + (uint64_t)(i * w->nb[1]));
+    for (int64_t r = 0; r < s.rows; r++)
+        for (int64_t i = 0; i < s.k; i++) /* just below a power of two, the most that is brought to the same magnitude */
+            case_floats(c, src[1], 0, r)[i] = ldexpf(r % 4 == 3 && i % 2 ? -1.5f : 1.99999f, (int)(r % 3) * 20 - 20);
+    *dst = case_tensor(c, QP_FORMAT_F32, s.m, 1, s.rows, PLAIN);
+    case_op(c, QP_OP_MATMUL, *dst, src, 2)->p.matmul = (qp_matmul_params){.scale = 1};
+    return c;
+}
+
 void test_op_matmul_extreme(cts *t)
 {
     static const qp_format some[] = {QP_FORMAT_F32, QP_FORMAT_F16, QP_FORMAT_BF16, QP_FORMAT_Q8_0, QP_FORMAT_Q4_0};
     for (size_t f = 0; f < sizeof some / sizeof *some; f++) {
-        tally extreme = {0}, zero = {0};
+        tally extreme = {0}, zero = {0}, largest = {0};
         for (int i = 0; i < rounds(t, ROUNDS); i++) {
             int dst = 0;
             cts_case *c = plain_case(t, some[f], 1, 0, EXTREME, &dst);
             tally_case(&extreme, c, dst, bound(some[f]), 4);
             c = plain_case(t, some[f], 1, 0, ZERO, &dst);
             tally_case(&zero, c, dst, 0, 0);
+            c = some[f] == QP_FORMAT_F32 ? NULL : largest_case(t, some[f], &dst);
+            if (c)
+                tally_case(&largest, c, dst, bound(some[f]), 4);
         }
         tally_point(t, &extreme, 1, "%s, activations of many magnitudes", format_name(some[f]));
         tally_point(t, &zero, 1, "%s, activations all zero", format_name(some[f]));
+        if (some[f] != QP_FORMAT_F32)
+            tally_point(t, &largest, 1, "%s, numbers of the largest magnitude", format_name(some[f]));
         tally single = {0};
         for (int i = 0; i < 4 && is_float(some[f]); i++) {
             int dst = 0;
