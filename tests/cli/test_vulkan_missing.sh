@@ -89,6 +89,10 @@ missing "no memory that the host sees" 'lacks memory that the host can see'
 QUERN_VK_MASK=timelineSemaphore,shaderInt64
 missing "two of them" 'lacks timelineSemaphore'
 
+QUERN_VK_MASK=shaderFloat16
+run explain "$model" --device vulkan --variant half_tiles
+fails_with "no kernels 'half_tiles'.*(the driver does not calculate in 16-bit floats)" "kernels for which the driver lacks shaderFloat16"
+
 # what is of use but not needed: the device works without
 for part in shaderFloat16 shaderInt8 subgroupBroadcastDynamicId VK_EXT_memory_budget VK_EXT_external_memory_host \
     VK_EXT_pci_bus_info VK_KHR_maintenance4 VK_EXT_subgroup_size_control VK_KHR_shader_integer_dot_product; do

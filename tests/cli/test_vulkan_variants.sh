@@ -15,6 +15,19 @@ check "are all that run" sh -c 'grep -q "matmul_q8_0.plain$" "$1" && ! grep -q "
 run explain "$model" --device vulkan --variant none-such
 fails_with "there are no kernels 'none-such'.*there are:.*plain" "names that are not there"
 
+# 16-bit floats
+run explain "$model" --device vulkan --variant half_tiles
+if [ "$status" -eq 0 ]; then
+    check "half_tiles: take products of Q8_0" printed "matmul_q8_0.half_tiles$"
+    if fixture models/stories260K.gguf; then
+        run explain "$QUERN_FIXTURES/models/stories260K.gguf" --device vulkan --variant half_tiles
+        check "half_tiles: why not F32 is said" sh -c \
+            'grep -A 1 "matmul_f32.plain" "$1" | grep -q "half_tiles: 16-bit floats do not hold the numbers of this format"' x "$out"
+    fi
+else
+    check "half_tiles: what the device lacks is said" said "does not calculate in 16-bit floats"
+fi
+
 # the kernel that the rest needs small subgroups for
 run explain "$model" --device vulkan --variant lanes
 if [ "$status" -ne 0 ]; then
