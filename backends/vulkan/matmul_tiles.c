@@ -18,15 +18,15 @@ static uint64_t shared_bytes(qv_tiles_shape s, struct line l)
     return (uint64_t)s.buffers * s.rows * (8 * l.w + s.tokens * l.x) + 8 * (uint64_t)(s.rows * s.tokens);
 }
 
-/* 64 results take 140 to 190 registers. Devices with subgroups of 32 have them for several subgroups; those of 64 alone have 256 for
- * one, those of 8 or 16 have 64 or 128. Software has what it likes. */
+/* 64 results take 140 to 190 registers. Devices with subgroups of 32 have them for several subgroups; those of 64 alone have 256
+ * for one, those of 8 or 16 have 64 or 128. Software has what it likes. */
 static int has_many_registers(const qv_physical *physical)
 {
     return physical->lanes || (physical->team ? physical->team : physical->subgroup) == 32;
 }
 
-/* 64 results an invocation where there are tokens for them, registers, and shared memory for the tile (Vulkan promises 16 KiB), half
- * as many where those of W and W2 are kept side by side. Two tiles, so that one is written while the other is read, where two
+/* 64 results an invocation where there are tokens for them, registers, and shared memory for the tile (Vulkan promises 16 KiB),
+ * half as many where those of W and W2 are kept side by side. Two tiles, so that one is written while the other is read, where two
  * workgroups still fit in what one may have: a sign of how much a processor has. */
 qv_tiles_shape qv_tiles_shape_of(const qv_physical *physical, int gated, int64_t tokens, qv_tiles_kind kind)
 {

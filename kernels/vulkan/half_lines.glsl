@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * kernels/vulkan/half_lines.glsl: lines of matmul_tiles.comp in 16-bit floats, two tokens side by side as pair_activations.comp left
- * them. An instruction multiplies one weight with both, and 16 such products are added up in 16 bits before they are multiplied with
- * the weights' scale as floats and added to float sums.
+ * kernels/vulkan/half_lines.glsl: lines of matmul_tiles.comp in 16-bit floats, two tokens side by side as pair_activations.comp
+ * left them. An instruction multiplies one weight with both, and 16 such products are added up in 16 bits before they are
+ * multiplied with the weights' scale as floats and added to float sums.
  *
  * Formats with QV_INTS come as the whole numbers that are stored, less a CENTRE so that they are small: element = scale·(byte −
- * CENTRE) + low, and what low adds is low times the sum of the activations. Others come as floats and are multiplied by the power of
- * two that brings the largest of 32 to [64, 128). Either way no sum of 16 passes 2^15, and no scale is ever a 16-bit float. */
+ * CENTRE) + low, and what low adds is low times the sum of the activations. Others come as floats and are multiplied by the power
+ * of two that brings the largest of 32 to [64, 128). Either way no sum of 16 passes 2^15, and no scale is ever a 16-bit float. */
 
 #ifdef QV_INTS
 #if defined(QV_FORMAT_Q4_1) || defined(QV_FORMAT_Q4_K)
@@ -52,7 +52,8 @@ void load_weights(uint64_t row, uint i, out weight_line w)
 #endif
     [[unroll]] for (uint j = 0; j < 8; j++) {
         uint four = q[j / 4][j % 4] ^ flip;
-        f16vec2 even = unpackFloat2x16(four & 0x00ff00ffu | 0x64006400u), odd = unpackFloat2x16(four >> 8 & 0x00ff00ffu | 0x64006400u);
+        f16vec2 even = unpackFloat2x16(four & 0x00ff00ffu | 0x64006400u);
+        f16vec2 odd = unpackFloat2x16(four >> 8 & 0x00ff00ffu | 0x64006400u);
         w.q[j / 2][2 * (j % 2)] = packFloat2x16(even - float16_t(offset));
         w.q[j / 2][2 * (j % 2) + 1] = packFloat2x16(odd - float16_t(offset));
     }

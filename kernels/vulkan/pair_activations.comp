@@ -56,7 +56,8 @@ void main()
         for (uint i = here; i < p.k / 16; i += GROUP) {
             vec2 sum = vec2(0.0);
             [[unroll]] for (uint j = 0; j < 4; j++) {
-                vec4 first = four_floats(from[0], 16 * i + 4 * j, WIDE != 0), second = four_floats(from[1], 16 * i + 4 * j, WIDE != 0);
+                vec4 first = four_floats(from[0], 16 * i + 4 * j, WIDE != 0);
+                vec4 second = four_floats(from[1], 16 * i + 4 * j, WIDE != 0);
                 uvec4 words;
                 [[unroll]] for (uint e = 0; e < 4; e++) {
                     f16vec2 both = f16vec2(mix(vec2(first[e], second[e]) * scale, vec2(0.0), odd));
@@ -67,8 +68,9 @@ void main()
             }
             vec2s(to + 4 * p.k).v[i] = sum;
         }
+        vec2 undo = mix(uintBitsToFloat(uvec2(127 - power) << 23), uintBitsToFloat(uvec2(0x7fc00000u)), odd);
         if (here == 0)
-            vec2s(to + (9 * p.k / 2 + 15) / 16 * 16).v[0] = mix(uintBitsToFloat(uvec2(127 - power) << 23), uintBitsToFloat(uvec2(0x7fc00000u)), odd);
+            vec2s(to + (9 * p.k / 2 + 15) / 16 * 16).v[0] = undo;
         barrier();
     }
 }

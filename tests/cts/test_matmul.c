@@ -209,8 +209,8 @@ static void far_weights(cts *t, qp_format format, case_fill_kind fill, const cha
     tally_point(t, &y, 1, "%s, weights of %s", format_name(format), what);
 }
 
-/* Blocks of the largest magnitude, all of one sign, so that nothing cancels out; every third row of 16-bit floats has one such number
- * among the smallest there are. */
+/* Blocks of the largest magnitude, all of one sign, so that nothing cancels out; every third row of 16-bit floats has one such
+ * number among the smallest there are. */
 static void fill_largest(qp_format format, int64_t row, int64_t n, uint8_t *to)
 {
     for (int64_t i = 0; i < n; i += qk_block_elements(format), to += qk_block_bytes(format)) {
