@@ -268,6 +268,8 @@ static int run(const void *raw, char **operands, uint32_t operand_count)
     quern_context *context = NULL;
     int status = cli_device_open(&args->device, &context, &bench.device);
     uint32_t flags = (args->taken ? QP_CODE_TAKEN : 0u) | (args->code ? QP_CODE_TEXTS : 0u);
+    if (status == CLI_OK && args->kernels && (args->compile || flags))
+        status = cli_fail("--kernels tests kernels, --compile, --taken and --code only compile them: one of the two at a time");
     if (status == CLI_OK && (args->compile || flags))
         status = st_compile_kernels(bench.device, args->only, flags, args->json);
     else if (status == CLI_OK && args->kernels)
@@ -305,7 +307,7 @@ const cli_command cli_selftest = {
              "wrong result is, and makes the exit status 1. With --kernels the device's plugin tests its kernels one by one, all\n"
              "variants in all formats, and remembers which it must not use: for minutes where the driver has to compile them.\n"
              "With --compile they are only compiled, and what the driver tells of each is printed: a kernel whose registers spill to\n"
-             "memory is slow. The time is that of the driver, which compiles anew.",
+             "memory is slow. Times are the driver's, which may have kept what it compiled before (Mesa: MESA_SHADER_CACHE_DISABLE=1).",
     .examples =
         "quern selftest\nquern selftest --device cpu --variant ref\nquern selftest --device vulkan --kernels --only matmul_q4_k\n"
         "quern selftest --device vulkan --compile --taken\nquern selftest --device vulkan --code --only matmul_q4_k.dot",

@@ -20,6 +20,8 @@ typedef struct job {
     void *ctx;
     uint64_t *seen; /* modules with their constants, as numbers */
     uint32_t seen_count;
+    qp_status status; /* what ended it, and its words */
+    char words[192];
     qp_kernel_figure figures[MOST_FIGURES];
     qp_kernel_listing listings[MOST_LISTINGS];
     VkPipelineExecutableInternalRepresentationKHR raw[MOST_LISTINGS];
@@ -123,6 +125,7 @@ static int is_new(job *j, const char *shader, const qv_constants *c)
     return 1;
 }
 
+/* 1: no more of them. */
 static int compile_one(job *j, const char *name, const char *shader, const qv_constants *c)
 {
     qp_kernel_code code = {.struct_size = sizeof code, .result = QP_KERNEL_RIGHT, .subgroup = c->subgroup};
@@ -139,6 +142,11 @@ static int compile_one(job *j, const char *name, const char *shader, const qv_co
     qp_status status = module ? qv_pipeline_make(j->bench, module, c, flags, VK_NULL_HANDLE, &pipeline, &words)
                               : qv_fail(&words, QP_ERR_INTERNAL, "there is no such module");
     code.time_ns = now_ns() - start;
+    if (status == QP_ERR_OUT_OF_MEMORY || status == QP_ERR_DEVICE_LOST) { /* of which the kernel is not guilty */
+        snprintf(j->words, sizeof j->words, "%s", code.words);
+        j->status = status;
+        return 1;
+    }
     if (status)
         code.result = QP_KERNEL_WRONG;
     else
@@ -187,7 +195,7 @@ qp_status qv_code_compile(qp_device *device, const char *only, uint32_t flags, i
     if (!status)
         status = qv_device_open_bench(device, device->physical->has_code, &j->bench, error);
     if (!status && qv_each_kernel(device, only, visit, j))
-        status = qv_fail(error, QP_ERR_CANCELLED, "stopped");
+        status = j->status ? qv_fail(error, j->status, "%s", j->words) : qv_fail(error, QP_ERR_CANCELLED, "stopped");
     qv_device_close(j->bench);
     qv_free(j->seen);
     qv_free(j);

@@ -92,13 +92,13 @@ static void add_constants(qv_constants *c, const qp_op *op, int dot)
     }
 }
 
-static qp_status quantise(qv_plan *plan, const qp_op *op, struct qv_expert_matmul_params *p, qp_text *error)
+static qp_status quantise(qv_plan *plan, const qp_op *op, int alone, struct qv_expert_matmul_params *p, qp_text *error)
 {
     const qp_tensor *x = &op->src[QP_EXPERT_MATMUL_X];
     uint32_t line = (uint32_t)qv_quantised_row(p->k);
     p->x_head = x->ne[1] > 1 ? line : 0;
     p->x_row = line * (uint32_t)x->ne[1];
-    return qv_quantise_activations(plan, x, &op->live, &p->x, error);
+    return qv_quantise_activations(plan, x, &op->live, alone, &p->x, error);
 }
 
 /* By a kernel whose constants lack only how operands lie; columns: pairs that it takes at a time, 1 where the route is as it is. */
@@ -119,7 +119,7 @@ static qp_status launch(qv_plan *plan, const qp_op *op, const char *kernel, int 
         p.params.dst_head = 4 * m;
         p.params.dst_row = p.params.dst_head * p.params.chosen;
     }
-    qp_status status = dot ? quantise(plan, op, &p.params, error) : QP_OK;
+    qp_status status = dot ? quantise(plan, op, r.end == r.partials, &p.params, error) : QP_OK;
     if (!status && columns > 1)
         status = qv_experts_sort(plan, op, columns, scratch + r.list, &p.params, error);
     if (!status)

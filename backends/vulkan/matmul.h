@@ -46,7 +46,7 @@ uint64_t qv_quantised_row(uint64_t k);
 uint64_t qv_quantised_bytes(const qp_tensor *x);
 
 /* The dispatch that writes it to the start of the op's scratch memory, unless another op has left it: *to is where. */
-qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_tensor *live, uint64_t *to, qp_text *error);
+qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_tensor *live, int alone, uint64_t *to, qp_text *error);
 
 const char *qv_dot_lacks(const qv_physical *physical);
 const char *qv_dot_refuses(const qp_device *device, const qp_op *op);

@@ -110,7 +110,7 @@ qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error)
     struct qv_quantise_params x = {
         .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)halved_row(p.k)};
     qv_constants halve = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{6, QV_GROUP}});
-    qp_status status = qv_plan_convert(plan, "halve_activations", &halve, &op->src[QP_MATMUL_X], &x, halved_row(p.k) * p.rows,
+    qp_status status = qv_plan_convert(plan, "halve_activations", &halve, &op->src[QP_MATMUL_X], &op->live, &x, halved_row(p.k) * p.rows, 1,
                                        (const uint64_t[]){p.rows, 1}, error);
     p.x = x.dst;
     p.x_row = x.dst_row;

@@ -115,7 +115,7 @@ uint64_t qv_dot_scratch(const qp_device *device, const qp_op *op)
     return qv_quantised_bytes(&op->src[QP_MATMUL_X]);
 }
 
-qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_tensor *live, uint64_t *to, qp_text *error)
+qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_tensor *live, int alone, uint64_t *to, qp_text *error)
 {
     struct qv_quantise_params p = {.x = qv_address(x),
                                    .live = qv_address(live),
@@ -128,7 +128,7 @@ qp_status qv_quantise_activations(qv_plan *plan, const qp_tensor *x, const qp_te
     uint32_t wide = qv_matmul_is_wide(x, 1) && qv_matmul_is_wide(x, 2);
     qv_constants c = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{5, wide}});
     const uint64_t groups[] = {qv_groups(p.k / 32, QV_GROUP), (uint64_t)p.heads * p.rows};
-    qp_status status = qv_plan_convert(plan, "quantise_activations", &c, x, &p, qv_quantised_bytes(x), groups, error);
+    qp_status status = qv_plan_convert(plan, "quantise_activations", &c, x, live, &p, qv_quantised_bytes(x), alone, groups, error);
     *to = p.dst;
     return status;
 }
@@ -137,6 +137,6 @@ qp_status qv_dot_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     struct qv_matmul_params p = qv_matmul_params_of(op);
     p.x_row = (uint32_t)qv_quantised_row(p.k);
-    qp_status status = qv_quantise_activations(plan, &op->src[QP_MATMUL_X], &op->live, &p.x, error);
+    qp_status status = qv_quantise_activations(plan, &op->src[QP_MATMUL_X], &op->live, 1, &p.x, error);
     return status ? status : dispatch(plan, op, "matmul_dot", &p, 1, error);
 }

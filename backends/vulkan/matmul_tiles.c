@@ -83,7 +83,7 @@ qp_status qv_dot_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     struct qv_matmul_params p = qv_matmul_params_of(op);
     p.x_row = (uint32_t)qv_quantised_row(p.k);
-    qp_status status = qv_quantise_activations(plan, &op->src[QP_MATMUL_X], &op->live, &p.x, error);
+    qp_status status = qv_quantise_activations(plan, &op->src[QP_MATMUL_X], &op->live, 1, &p.x, error);
     return status ? status : dispatch(plan, op, "matmul_dot_tiles", QV_DOT_TILES, &p, 1, error);
 }
 
@@ -126,18 +126,13 @@ uint64_t qv_half_tiles_scratch(const qp_device *device, const qp_op *op)
 qp_status qv_half_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     struct qv_matmul_params p = qv_matmul_params_of(op);
-    struct qv_quantise_params x = {.x = p.x,
-                                   .dst = qv_plan_scratch(plan),
-                                   .live = p.live,
-                                   .k = p.k,
-                                   .rows = p.rows,
-                                   .x_row = p.x_row,
-                                   .dst_row = (uint32_t)paired_row(p.k)};
+    struct qv_quantise_params x = {
+        .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)paired_row(p.k)};
     uint32_t wide = qv_matmul_is_wide(&op->src[QP_MATMUL_X], 2);
     qv_constants pair = qv_make_constants(QV_GROUP, 2, (const uint32_t[][2]){{5, wide}, {6, QV_GROUP}});
-    qp_status status = qv_plan_dispatch(plan, "pair_activations", &pair, &x, sizeof x, qv_groups(p.rows, 2), 1,
-                                        (uint64_t)p.k * p.rows, error);
-    qv_plan_wait(plan);
+    qp_status status =
+        qv_plan_convert(plan, "pair_activations", &pair, &op->src[QP_MATMUL_X], &op->live, &x,
+                        qv_half_tiles_scratch(plan->device, op), 1, (const uint64_t[]){qv_groups(p.rows, 2), 1}, error);
     p.x = x.dst;
     p.x_row = x.dst_row;
     return status ? status : dispatch(plan, op, "matmul_half_tiles", QV_HALF_TILES, &p, 1, error);

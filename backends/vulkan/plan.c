@@ -52,8 +52,9 @@ qp_status qv_plan_begin(qv_plan *plan, uint32_t op, uint64_t scratch_bytes, qp_t
 
 void qv_plan_end(qv_plan *plan, const qp_op *op)
 {
-    if (plan->converted.bytes && qv_op_writes(op, &plan->converted.x))
-        plan->converted.bytes = 0;
+    qv_conversion *c = &plan->converted;
+    if (c->bytes && (qv_op_writes(op, &c->x) || (qv_present(&c->live) && qv_op_writes(op, &c->live))))
+        c->bytes = 0;
 }
 
 qp_status qv_plan_dispatch(qv_plan *plan, const char *shader, const qv_constants *constants, const void *push, size_t push_bytes,
@@ -198,7 +199,7 @@ static int is_converted(const qv_plan *plan, const char *shader, const qv_consta
     const qv_conversion *c = &plan->converted;
     struct qv_quantise_params same = *params;
     same.dst = c->params.dst;
-    return c->bytes && c->bytes == plan->scratch_wanted && c->x.buffer == x->buffer && !strcmp(c->shader, shader) &&
+    return c->bytes && c->x.buffer == x->buffer && !strcmp(c->shader, shader) &&
            qv_constants_same(&c->constants, constants) && !memcmp(&c->params, &same, sizeof same);
 }
 
@@ -210,22 +211,27 @@ static void give_conversion(qv_plan *plan)
 }
 
 qp_status qv_plan_convert(qv_plan *plan, const char *shader, const qv_constants *constants, const qp_tensor *x,
-                          struct qv_quantise_params *params, uint64_t bytes, const uint64_t groups[2], qp_text *error)
+                          const qp_tensor *live, struct qv_quantise_params *params, uint64_t bytes, int alone,
+                          const uint64_t groups[2], qp_text *error)
 {
-    bytes = (bytes + QV_ALIGNMENT - 1) / QV_ALIGNMENT * QV_ALIGNMENT;
-    if (is_converted(plan, shader, constants, x, params)) {
+    if (alone && is_converted(plan, shader, constants, x, params)) {
         params->dst = plan->converted.params.dst;
         give_conversion(plan);
         return QP_OK;
     }
     params->dst = qv_plan_scratch(plan);
     qp_status status = qv_plan_dispatch(plan, shader, constants, params, sizeof *params, groups[0], groups[1],
-                                        (uint64_t)params->k * params->rows, error);
+                                        (uint64_t)x->ne[0] * (uint64_t)x->ne[1] * (uint64_t)x->ne[2], error);
     qv_plan_wait(plan);
-    if (bytes != plan->scratch_wanted) /* other dispatches write beside it: it is theirs alone */
+    if (!alone)
         return status;
-    plan->converted = (qv_conversion){
-        .bytes = bytes, .scratch = plan->scratch_offset, .shader = shader, .constants = *constants, .params = *params, .x = *x};
+    plan->converted = (qv_conversion){.bytes = bytes,
+                                      .scratch = plan->scratch_offset,
+                                      .shader = shader,
+                                      .constants = *constants,
+                                      .params = *params,
+                                      .x = *x,
+                                      .live = *live};
     give_conversion(plan);
     return status;
 }

@@ -43,7 +43,7 @@ typedef struct qv_conversion {
     const char *shader;
     qv_constants constants;
     struct qv_quantise_params params;
-    qp_tensor x;
+    qp_tensor x, live;
 } qv_conversion;
 
 typedef struct qv_plan {
@@ -96,11 +96,12 @@ qp_status qv_plan_shared(qv_plan *plan, size_t place, const void *data, uint64_t
  * other programs use the same memory, and recording puts barriers where they do. To be called before its first dispatch. */
 uint64_t qv_plan_scratch(qv_plan *plan);
 
-/* The rows of x in another form, as kernels of products take them: `shader`, whose name lives as long as the plan, makes these
- * bytes of params, and params->dst becomes their address, in scratch memory. The next dispatch waits for them. Where an op wants no
- * other scratch memory, those after it with the same x convert nothing. */
+/* The rows of x in another form, as kernels of products take them: `shader`, whose name lives as long as the plan, makes these bytes
+ * of params, and params->dst becomes their address, in scratch memory. The next dispatch waits for them. alone: the op wants no other
+ * scratch memory; then ops after it with the same x and the same live rows convert nothing. */
 qp_status qv_plan_convert(qv_plan *plan, const char *shader, const qv_constants *constants, const qp_tensor *x,
-                          struct qv_quantise_params *params, uint64_t bytes, const uint64_t groups[2], qp_text *error);
+                          const qp_tensor *live, struct qv_quantise_params *params, uint64_t bytes, int alone,
+                          const uint64_t groups[2], qp_text *error);
 
 /* The dispatches of the current op that are added from now on read what those before wrote. Dispatches of one op run beside each
  * other unless this is said. */

@@ -272,7 +272,7 @@ static void test(qv_selftest *s, const question *q, entry *e)
                                 : qv_selftest_run_packing(s->bench, q->format, &words);
     out->verdict = verdict >= QV_WRONG ? QV_WRONG : (uint32_t)verdict;
     /* A device may be lost for reasons of its own: only where something else takes the kernel's place is that held against it. */
-    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict == QV_LOST && has_other(q));
+    e->is_kept = verdict == QV_RIGHT || verdict == QV_WRONG || (verdict >= QV_LOST && has_other(q));
     s->unable = verdict == QV_HUNG;
     if (s->unable || atomic_load(&s->bench->lost))
         close_bench(s);

@@ -82,6 +82,9 @@ qv_verdict qv_selftest_run(qp_device *device, const qv_op_row *row, const qv_var
 /* Packs rows of this format by the device (selftest_packing.c); verdict and words as above. */
 qv_verdict qv_selftest_run_packing(qp_device *device, qp_format format, qp_text *words);
 
+/* The seconds that a test may take. */
+uint32_t qv_test_patience(const qv_physical *physical);
+
 /* Contiguous rows, or with a gap after each where `apart` (in the last dimension that counts rows only). */
 void qv_test_lay_out(qp_tensor *t, int apart);
 

@@ -37,12 +37,14 @@ static int make_images(packing *p)
     return 0;
 }
 
-static qp_status run(packing *p, qp_text *words)
+/* ran: what fails is not what came before. */
+static qp_status run(packing *p, int *ran, qp_text *words)
 {
     qp_status status = qv_buffer_create(p->device, p->device->physical->weight_heap, p->all, &p->buffer, words);
     if (!status)
         status = qv_buffer_write(p->buffer, 0, p->expected, p->all, words);
     qp_range to = {p->buffer, GAP, p->bytes};
+    *ran = !status;
     if (!status)
         status = qv_weight_pack(p->device, &p->desc, p->disk, p->disk_bytes, 0, ROWS, to, words);
     return status ? status : qv_buffer_read(p->buffer, 0, p->after, p->all, words);
@@ -61,10 +63,14 @@ static qv_verdict compare(const packing *p, qp_text *words)
     return QV_RIGHT;
 }
 
-static qv_verdict judge(const packing *p, qp_status status, qp_text *words)
+static qv_verdict judge(const packing *p, qp_status status, int ran, qp_text *words)
 {
-    if (status == QP_ERR_OUT_OF_MEMORY)
+    if (status == QP_ERR_OUT_OF_MEMORY || !ran)
         return QV_UNKNOWN;
+    if (atomic_load(&p->device->hung)) {
+        qv_fail(words, 0, "it does not end within %u s", qv_test_patience(p->device->physical));
+        return QV_HUNG;
+    }
     if (status != QP_ERR_DEVICE_LOST)
         return status ? QV_WRONG : compare(p, words);
     qv_fail(words, 0, "the device is lost while it runs");
@@ -81,11 +87,16 @@ qv_verdict qv_selftest_run_packing(qp_device *device, qp_format format, qp_text 
     p.bytes = qv_weight_row(format, QV_LAYOUT_PLANES, n) * ROWS;
     p.all = p.bytes + (uint64_t)2 * GAP;
     qv_verdict verdict = QV_UNKNOWN;
+    qp_status status = QP_OK;
+    int ran = 0;
     if (make_images(&p))
         qv_fail(words, 0, "no host memory");
     else
-        verdict = judge(&p, run(&p, words), words);
-    qv_buffer_destroy(p.buffer);
+        status = run(&p, &ran, words);
+    if (p.disk)
+        verdict = judge(&p, status, ran, words);
+    if (verdict != QV_HUNG) /* nothing of one that hangs may be freed */
+        qv_buffer_destroy(p.buffer);
     qv_free(p.disk);
     return verdict;
 }

@@ -193,7 +193,8 @@ static qp_status upload(bench *b, qp_text *words)
     return status ? status : qv_buffer_read(b->pool, 0, b->before, b->used, words);
 }
 
-static qp_status make_program(bench *b, qp_text *words)
+/* compiled: what fails is not the driver's opinion of the kernel. */
+static qp_status make_program(bench *b, int *compiled, qp_text *words)
 {
     qp_program_desc desc = {.struct_size = sizeof desc, .op_stride = sizeof *b->ops, .ops = b->ops, .op_count = b->count};
     qp_program_memory memory = {.struct_size = sizeof memory};
@@ -202,12 +203,13 @@ static qp_status make_program(bench *b, qp_text *words)
         status = qv_buffer_create(b->device, b->device->physical->weight_heap, memory.scratch_bytes, &b->scratch, words);
     if (b->scratch)
         desc.scratch = (qp_range){b->scratch, 0, memory.scratch_bytes};
+    *compiled = status != QP_OK;
     return status ? status : qv_program_create(b->device, &desc, &b->program, words);
 }
 
-static uint32_t patience(const bench *b)
+uint32_t qv_test_patience(const qv_physical *physical)
 {
-    return b->device->physical->properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU ? PATIENCE_OF_PROCESSORS_S : PATIENCE_S;
+    return physical->properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU ? PATIENCE_OF_PROCESSORS_S : PATIENCE_S;
 }
 
 static qp_status run_program(bench *b, qp_text *words)
@@ -218,7 +220,7 @@ static qp_status run_program(bench *b, qp_text *words)
     if (!status)
         status = qv_program_run(b->program, &run, words);
     if (!status)
-        status = qv_timeline_wait(b->line, 1, patience(b) * UINT64_C(1000000000), words);
+        status = qv_timeline_wait(b->line, 1, qv_test_patience(b->device->physical) * UINT64_C(1000000000), words);
     return status ? status : qv_buffer_read(b->pool, 0, b->after, b->used, words);
 }
 
@@ -324,19 +326,24 @@ static double energy_of(const bench *b, uint32_t n, int source)
     return sum;
 }
 
-/* Of a matmul: that of its products, and with W2 of two such times each other, half of it taken away by the activation on each side.
+/* Of a matmul, also of a mixture: that of its products, and with W2 of two such times each other, half of it taken away by the activation on each side.
  * Where a few results are nearly nothing because their products cancel out, what it costs to round activations does not. */
 static double typical_energy(const bench *b, uint32_t n)
 {
     const qp_op *op = &b->ops[n];
-    if (op->kind != QP_OP_MATMUL)
+    int mixture = op->kind == QP_OP_EXPERT_MATMUL;
+    if (op->kind != QP_OP_MATMUL && (!mixture || op->p.expert_matmul.flags & QP_EXPERT_SUM))
         return 0;
-    double k = (double)op->src[QP_MATMUL_W].ne[0], count = (double)(op->dst.ne[0] * op->dst.ne[2]);
-    double x = energy_of(b, n, QP_MATMUL_X), scale = (double)op->p.matmul.scale, scale2 = (double)op->p.matmul.scale2;
-    double first = scale * scale * x * energy_of(b, n, QP_MATMUL_W) / k;
-    if (!qv_present(&op->src[QP_MATMUL_W2]))
+    int w = mixture ? QP_EXPERT_MATMUL_W : QP_MATMUL_W, w2 = mixture ? QP_EXPERT_MATMUL_W2 : QP_MATMUL_W2;
+    double scale = mixture ? 1 : (double)op->p.matmul.scale, scale2 = mixture ? 1 : (double)op->p.matmul.scale2;
+    double k = (double)op->src[w].ne[0], count = (double)(op->dst.ne[0] * op->dst.ne[1] * op->dst.ne[2]);
+    double x = energy_of(b, n, mixture ? QP_EXPERT_MATMUL_X : QP_MATMUL_X);
+    if (mixture) /* each of a token's experts, of which there are so many, has the same x or one of its own */
+        x *= (double)op->dst.ne[1] / (double)op->src[QP_EXPERT_MATMUL_X].ne[1] / (double)op->src[w].ne[2];
+    double first = scale * scale * x * energy_of(b, n, w) / k;
+    if (!qv_present(&op->src[w2]))
         return first;
-    return first * scale2 * scale2 * x * energy_of(b, n, QP_MATMUL_W2) / k / count / 4;
+    return first * scale2 * scale2 * x * energy_of(b, n, w2) / k / count / 4;
 }
 
 static int is_wrong(bench *b, uint32_t n, const qp_tensor *t, qp_text *words)
@@ -383,7 +390,7 @@ static qv_verdict judge(const bench *b, qp_status status, int compiled, qp_text 
 {
     char was[160];
     switch (status) {
-    case QP_TIMEOUT: qv_fail(words, 0, "it does not end within %u s", patience(b)); return QV_HUNG;
+    case QP_TIMEOUT: qv_fail(words, 0, "it does not end within %u s", qv_test_patience(b->device->physical)); return QV_HUNG;
     case QP_ERR_DEVICE_LOST: qv_fail(words, 0, "the device is lost while it runs"); return QV_LOST;
     case QP_ERR_OUT_OF_MEMORY: return QV_UNKNOWN;
     default: break;
@@ -404,9 +411,10 @@ static qv_verdict run(bench *b, qp_text *words)
     qp_status status = upload(b, words);
     if (status) /* the kernel has not run yet */
         return QV_UNKNOWN;
-    status = make_program(b, words);
-    if (status)
-        return judge(b, status, 0, words);
+    int compiled = 0;
+    status = make_program(b, &compiled, words);
+    if (status) /* nor now */
+        return status == QP_ERR_DEVICE_LOST ? QV_UNKNOWN : judge(b, status, compiled, words);
     status = run_program(b, words);
     return status ? judge(b, status, 1, words) : compare(b, words);
 }

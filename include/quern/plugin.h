@@ -692,9 +692,9 @@ typedef struct qp_kernel_code {
     uint32_t struct_size;
     uint32_t result;    /* QP_KERNEL_RIGHT: it compiles; QP_KERNEL_WRONG: the driver does not take it */
     char kernel[64];    /* as in qp_op_info, the first that uses this module with these constants */
-    char module[128];   /* the module and what it was made for: "matmul_dot_Q4_K 64 1 0 2" */
+    char module[128];   /* the module and what it was made for: "matmul_dot_Q4_K 0=64 1=1" */
     char words[192];    /* why it does not compile; "" else */
-    uint64_t time_ns;   /* that the driver took, nothing kept from earlier */
+    uint64_t time_ns;   /* that the driver took; what quern has kept is not used, what the driver keeps by itself may be */
     uint32_t subgroup;  /* the size that its subgroups have, 0: not told */
     uint32_t figure_count;
     const qp_kernel_figure *figures;   /* this and the next until the call returns */
@@ -705,8 +705,9 @@ typedef struct qp_kernel_code {
 typedef struct qp_kernels {
     uint32_t struct_size;
     uint32_t reserved;
-    /* only: those whose name contains this, NULL: all. each returns 0 to go on; else this returns QP_ERR_CANCELLED. What was known of a kernel before is not believed, and what is found
-     * holds for programs made from now on. Thread rule: any; each is called by the calling thread. */
+    /* only: those whose name contains this, NULL: all. each returns 0 to go on; else this returns QP_ERR_CANCELLED. What was known
+     * of a kernel before is not believed, and what is found holds for programs made from now on. Thread rule: any; each is called by
+     * the calling thread. */
     qp_status (*test)(qp_device *device, const char *only, int (*each)(void *ctx, const qp_kernel_result *result), void *ctx, qp_text *error);
     /* The same kernels, or with QP_CODE_TAKEN those that ops would get, compiled by the driver and not run: what its compiler tells. */
     qp_status (*compile)(qp_device *device, const char *only, uint32_t flags, int (*each)(void *ctx, const qp_kernel_code *code), void *ctx,

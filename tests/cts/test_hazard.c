@@ -67,10 +67,11 @@ void test_program_hazards(cts *t)
     tally_point(t, &again, 1, "the same, run three times in a row");
 }
 
-/* Products of the same x one after the other, which a device may convert once for all of them, until something changes it. */
+/* Products of the same x one after the other, which a device may convert once for all of them, until something changes it or, by
+ * sampling, how many of its rows are live. */
 static cts_case *same_x_case(cts *t, int *dst)
 {
-    enum { PRODUCTS = 9, XS = 2 };
+    enum { PRODUCTS = 9, XS = 2, LIVE_MOST = 3 };
     static const qp_format formats[] = {QP_FORMAT_Q8_0, QP_FORMAT_Q4_K};
     cts_case *c = case_new(t);
     if (!c)
@@ -82,12 +83,20 @@ static cts_case *same_x_case(cts *t, int *dst)
     for (int i = 0; i < 2; i++)
         w[i] = case_weight(c, formats[i], k, m, QP_WEIGHT_MATMUL);
     case_fill(c, more, NORMAL);
+    int live = case_tensor(c, QP_FORMAT_I32, 1, 1, 1, PLAIN), logits[2];
+    for (int i = 0; i < 2; i++)
+        case_fill(c, logits[i] = case_tensor(c, QP_FORMAT_F32, LIVE_MOST + 2, 1, 1, PLAIN), NORMAL);
+    case_op(c, QP_OP_SAMPLE, live, &logits[0], 1);
     *dst = case_tensor(c, QP_FORMAT_F32, m * PRODUCTS, 1, rows, PLAIN);
     for (int i = 0; i < PRODUCTS; i++) {
         int part = case_part(c, *dst, (uint64_t)(i * m * 4), m, 1, rows, m * 4, m * PRODUCTS * 4);
         case_op(c, QP_OP_MATMUL, part, (int[]){w[cts_between(t, 0, 1)], x[which]}, 2)->p.matmul = (qp_matmul_params){.scale = 1};
-        if (cts_between(t, 0, 3) == 0)
-            case_random_live(c, rows);
+        if (i % 3 != 0) {
+            c->live[c->op_count - 1] = live;
+            c->ops[c->op_count - 1].live = c->tensors[live].tensor;
+        }
+        if (i == PRODUCTS / 2)
+            case_op(c, QP_OP_SAMPLE, live, &logits[1], 1);
         if (cts_between(t, 0, 2) == 0)
             case_op(c, QP_OP_ELEMENTWISE, x[which], (int[]){x[which], more}, 2)->p.elementwise.function = QP_ELEMENTWISE_ADD;
         if (cts_between(t, 0, 3) == 0)
