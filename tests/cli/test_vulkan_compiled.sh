@@ -16,7 +16,8 @@ if [ "$status" -eq 0 ]; then
     is 0 "selftest --compile"
     check "norms compile on this machine's device" "$TOOLS/json_check" "$out" not_ok=0 kernels.0.result=ok kernels.0.figures
     run selftest --device vulkan --compile --only no-such-kernel
-    fails_with "nothing was compiled" "kernels of no name"
+    is 1 "kernels of no name"
+    check "nothing was compiled" said "nothing was compiled"
     run selftest --device vulkan --compile --kernels
     fails_with "one of the two at a time" "compiling and testing at once"
 else

@@ -202,6 +202,34 @@ static int may_be_coarse(const qk_op *op)
            !(flags & QP_MATMUL_FLOAT);
 }
 
+static void mark_rows(cts_case *c, const qp_tensor *t, int64_t first, int64_t count)
+{
+    uint64_t row = (uint64_t)t->ne[0] / qk_block_elements(t->format) * qk_block_bytes(t->format);
+    for (int64_t i2 = first; i2 < first + count; i2++)
+        for (int64_t i1 = 0; i1 < t->ne[1]; i1++)
+            memset(c->written + t->offset + (uint64_t)(i1 * t->nb[1] + i2 * t->nb[2]), 1, row);
+}
+
+/* What an op writes, by the live count in the image when its turn comes. */
+static void mark_written(cts_case *c, const uint8_t *image, int n)
+{
+    const qp_tensor *dst = &c->tensors[c->dst[n]].tensor;
+    int64_t live = live_rows(c, image, n);
+    for (int s = 0; s < QP_OP_SOURCES && live > 0; s++) /* a state is left as it is where no row is live */
+        if (c->src[n][s] >= 0 && qk_op_written(c->ops[n].kind) >> s & 1)
+            mark_rows(c, &c->tensors[c->src[n][s]].tensor, 0, c->tensors[c->src[n][s]].tensor.ne[2]);
+    if (c->ops[n].kind == QP_OP_SAMPLE) {
+        memset(c->written + dst->offset, 1, (size_t)live * 4);
+    } else if (c->ops[n].kind == QP_OP_KV_APPEND) {
+        const int32_t *cells = (const int32_t *)(const void *)(image + c->tensors[c->src[n][1]].tensor.offset);
+        for (int64_t r = 0; r < live; r++)
+            if (cells[r] >= 0 && cells[r] < dst->ne[2])
+                mark_rows(c, dst, cells[r], 1);
+    } else {
+        mark_rows(c, dst, 0, live);
+    }
+}
+
 static void run_reference(cts_case *c, uint8_t *image, int coarse)
 {
     for (int n = 0; n < c->op_count; n++) {
@@ -217,6 +245,8 @@ static void run_reference(cts_case *c, uint8_t *image, int coarse)
             x->nb[1] = x->ne[0] * 4;
             x->nb[2] = x->nb[1] * x->ne[1];
         }
+        if (!coarse)
+            mark_written(c, image, n);
         qr_run(&op);
         free(rows);
     }
@@ -224,39 +254,8 @@ static void run_reference(cts_case *c, uint8_t *image, int coarse)
 
 /* ---- comparing ---- */
 
-static void mark_rows(cts_case *c, const qp_tensor *t, int64_t first, int64_t count)
-{
-    uint64_t row = (uint64_t)t->ne[0] / qk_block_elements(t->format) * qk_block_bytes(t->format);
-    for (int64_t i2 = first; i2 < first + count; i2++)
-        for (int64_t i1 = 0; i1 < t->ne[1]; i1++)
-            memset(c->written + t->offset + (uint64_t)(i1 * t->nb[1] + i2 * t->nb[2]), 1, row);
-}
-
-/* What the ops write, by the live counts in the image after the reference ran. */
-static void mark_written(cts_case *c)
-{
-    for (int n = 0; n < c->op_count; n++) {
-        const qp_tensor *dst = &c->tensors[c->dst[n]].tensor;
-        int64_t live = live_rows(c, c->expected, n);
-        for (int s = 0; s < QP_OP_SOURCES && live > 0; s++) /* a state is left as it is where no row is live */
-            if (c->src[n][s] >= 0 && qk_op_written(c->ops[n].kind) >> s & 1)
-                mark_rows(c, &c->tensors[c->src[n][s]].tensor, 0, c->tensors[c->src[n][s]].tensor.ne[2]);
-        if (c->ops[n].kind == QP_OP_SAMPLE) {
-            memset(c->written + dst->offset, 1, (size_t)live * 4);
-        } else if (c->ops[n].kind == QP_OP_KV_APPEND) {
-            const int32_t *cells = (const int32_t *)(const void *)(c->expected + c->tensors[c->src[n][1]].tensor.offset);
-            for (int64_t r = 0; r < live; r++)
-                if (cells[r] >= 0 && cells[r] < dst->ne[2])
-                    mark_rows(c, dst, cells[r], 1);
-        } else {
-            mark_rows(c, dst, 0, live);
-        }
-    }
-}
-
 static case_result check_others(cts_case *c)
 {
-    mark_written(c);
     memcpy(c->before + c->step_offset, c->image + c->step_offset, CASE_STEP);
     for (uint64_t i = 0; (i = skip_alike(c->after, c->before, i, c->used)) < c->used; i++)
         if (!c->written[i] && c->after[i] != c->before[i] && !(c->transient.buffer && i - c->transient.offset < c->transient.size))
