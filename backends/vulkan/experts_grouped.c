@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { FEW_TOKENS = 8, SORT_GROUP = 256 };
+enum { SORT_GROUP = 256 };
 
 /* How many pairs an expert has if all have as many. */
 static uint64_t tokens_of_expert(const qp_op *op)
@@ -209,7 +209,7 @@ static qp_status launch_tiles(qv_plan *plan, const qp_op *op, const char *kernel
 
 static const char *few_tokens(const qp_op *op, int asked)
 {
-    return asked || tokens_of_expert(op) > FEW_TOKENS ? qv_experts_unfit(op) : "there are 8 tokens to an expert, or fewer";
+    return asked || tokens_of_expert(op) > QV_FEW_TOKENS ? qv_experts_unfit(op) : "there are 8 tokens to an expert, or fewer";
 }
 
 const char *qv_experts_tiles_refuse(const qp_device *device, const qp_op *op)

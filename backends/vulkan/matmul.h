@@ -22,6 +22,15 @@ static inline int qv_matmul_is_gated(const qp_op *op)
 /* Whether the user, or a test of this variant, asks for it by name: then it runs also where another is likely to be quicker. */
 int qv_matmul_is_asked_for(const qp_device *device, const char *name);
 
+/* Why a kernel of this name, made for GPUs and many tokens, is not to take the op, unless it is asked for: the device's subgroups are
+ * small, or there are QV_FEW_TOKENS or fewer. */
+enum { QV_FEW_TOKENS = 8 };
+const char *qv_matmul_is_small(const qp_device *device, const qp_op *op, const char *name);
+
+/* Converts x by `shader`, a workgroup to each of so many rows of so many bytes, and makes *p read these. */
+qp_status qv_matmul_convert(qv_plan *plan, const qp_op *op, const char *shader, const qv_constants *constants, uint64_t row,
+                            uint64_t rows, struct qv_matmul_params *p, qp_text *error);
+
 /* 1 if x (dimension 2), or W in a format without blocks (dimension 1), has rows that begin at multiples of 16 bytes. */
 uint32_t qv_matmul_is_wide(const qp_tensor *t, int dimension);
 

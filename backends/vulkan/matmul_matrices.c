@@ -12,7 +12,7 @@ typedef struct shape {
     uint32_t down, across, rows, tokens;
 } shape;
 
-enum { SUBGROUPS = 8, LINE = 9 * 16, FEW_TOKENS = 8, PIECE = 32 };
+enum { SUBGROUPS = 8, LINE = 9 * 16, PIECE = 32 };
 
 /* With matrices of 16 × 16 these are 128 × 128 and 128 × 64, in 37 and 28 KiB of shared memory. */
 static const shape large = {.down = 2, .across = 4, .rows = 4, .tokens = 2},
@@ -79,11 +79,7 @@ const char *qv_matrices_refuses(const qp_device *device, const qp_op *op)
         return "16-bit floats do not hold the numbers of this format";
     if (w->ne[0] % PIECE)
         return "K is no multiple of 32";
-    if (qv_matmul_is_asked_for(device, "matrices"))
-        return NULL;
-    if (device->physical->lanes)
-        return "subgroups are of 8 or 16 only";
-    return op->src[QP_MATMUL_X].ne[2] <= FEW_TOKENS ? "there are 8 tokens or fewer" : NULL;
+    return qv_matmul_is_small(device, op, "matrices");
 }
 
 /* A row of x: kernels/vulkan/halve_activations.comp. */
@@ -107,13 +103,8 @@ qp_status qv_matrices_launch(qv_plan *plan, const qp_op *op, qp_text *error)
     uint32_t gated = (uint32_t)qv_matmul_is_gated(op), team = physical->team;
     shape s = choose(physical, op);
     uint32_t wide = qv_matmul_is_wide(&op->src[QP_MATMUL_W], 1) && (!gated || qv_matmul_is_wide(&op->src[QP_MATMUL_W2], 1));
-    struct qv_quantise_params x = {
-        .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)halved_row(p.k)};
     qv_constants halve = qv_make_constants(QV_GROUP, 1, (const uint32_t[][2]){{6, QV_GROUP}});
-    qp_status status = qv_plan_convert(plan, "halve_activations", &halve, &op->src[QP_MATMUL_X], &op->live, &x, halved_row(p.k) * p.rows, 1,
-                                       (const uint64_t[]){p.rows, 1}, error);
-    p.x = x.dst;
-    p.x_row = x.dst_row;
+    qp_status status = qv_matmul_convert(plan, op, "halve_activations", &halve, halved_row(p.k), p.rows, &p, error);
     const uint32_t pairs[][2] = {{1, s.tokens}, {2, gated},     {3, s.rows},   {4, team},     {5, s.down},
                                  {6, s.across}, {7, m->height}, {8, m->width}, {9, m->depth}, {11, wide}};
     /* the last one exists for formats without blocks only */

@@ -10,7 +10,7 @@ static const struct line {
     uint32_t w, x;
 } lines[] = {{9 * 16, 9 * 16}, {3 * 16, 3 * 16}, {5 * 16, 9 * 16 / 2}};
 
-enum { FEW_TOKENS = 8, STEP = 32 };
+enum { STEP = 32 };
 
 /* Lines of W and of x and, of a mixture, where each token's is. */
 static uint64_t shared_bytes(qv_tiles_shape s, struct line l)
@@ -57,11 +57,7 @@ static qp_status dispatch(qv_plan *plan, const qp_op *op, const char *kernel, qv
 
 const char *qv_tiles_refuses(const qp_device *device, const qp_op *op)
 {
-    if (qv_matmul_is_asked_for(device, "tiles"))
-        return NULL;
-    if (device->physical->lanes)
-        return "subgroups are of 8 or 16 only";
-    return op->src[QP_MATMUL_X].ne[2] <= FEW_TOKENS ? "there are 8 tokens or fewer" : NULL;
+    return qv_matmul_is_small(device, op, "tiles");
 }
 
 qp_status qv_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error)
@@ -76,7 +72,7 @@ const char *qv_dot_tiles_refuses(const qp_device *device, const qp_op *op)
 {
     int asked = qv_matmul_is_asked_for(device, "dot_tiles");
     const char *why = qv_dot_unfit(device, op->p.matmul.flags, op->src[QP_MATMUL_W].format, asked);
-    return why || asked || op->src[QP_MATMUL_X].ne[2] > FEW_TOKENS ? why : "there are 8 tokens or fewer";
+    return why || asked || op->src[QP_MATMUL_X].ne[2] > QV_FEW_TOKENS ? why : "there are 8 tokens or fewer";
 }
 
 qp_status qv_dot_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error)
@@ -103,11 +99,7 @@ const char *qv_half_tiles_refuses(const qp_device *device, const qp_op *op)
         return "16-bit floats do not hold the numbers of this format";
     if (w->ne[0] % STEP)
         return "K is no multiple of 32";
-    if (qv_matmul_is_asked_for(device, "half_tiles"))
-        return NULL;
-    if (device->physical->lanes)
-        return "subgroups are of 8 or 16 only";
-    return op->src[QP_MATMUL_X].ne[2] <= FEW_TOKENS ? "there are 8 tokens or fewer" : NULL;
+    return qv_matmul_is_small(device, op, "half_tiles");
 }
 
 /* Two rows of x: kernels/vulkan/pair_activations.comp. */
@@ -126,14 +118,8 @@ uint64_t qv_half_tiles_scratch(const qp_device *device, const qp_op *op)
 qp_status qv_half_tiles_launch(qv_plan *plan, const qp_op *op, qp_text *error)
 {
     struct qv_matmul_params p = qv_matmul_params_of(op);
-    struct qv_quantise_params x = {
-        .x = p.x, .live = p.live, .k = p.k, .rows = p.rows, .x_row = p.x_row, .dst_row = (uint32_t)paired_row(p.k)};
     uint32_t wide = qv_matmul_is_wide(&op->src[QP_MATMUL_X], 2);
     qv_constants pair = qv_make_constants(QV_GROUP, 2, (const uint32_t[][2]){{5, wide}, {6, QV_GROUP}});
-    qp_status status =
-        qv_plan_convert(plan, "pair_activations", &pair, &op->src[QP_MATMUL_X], &op->live, &x,
-                        qv_half_tiles_scratch(plan->device, op), 1, (const uint64_t[]){qv_groups(p.rows, 2), 1}, error);
-    p.x = x.dst;
-    p.x_row = x.dst_row;
+    qp_status status = qv_matmul_convert(plan, op, "pair_activations", &pair, paired_row(p.k), qv_groups(p.rows, 2), &p, error);
     return status ? status : dispatch(plan, op, "matmul_half_tiles", QV_HALF_TILES, &p, 1, error);
 }

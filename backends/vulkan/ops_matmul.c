@@ -85,6 +85,27 @@ struct qv_matmul_params qv_matmul_params_of(const qp_op *op)
                                      .act = from->act};
 }
 
+const char *qv_matmul_is_small(const qp_device *device, const qp_op *op, const char *name)
+{
+    if (qv_matmul_is_asked_for(device, name))
+        return NULL;
+    if (device->physical->lanes)
+        return "subgroups are of 8 or 16 only";
+    return op->src[QP_MATMUL_X].ne[2] <= QV_FEW_TOKENS ? "there are 8 tokens or fewer" : NULL;
+}
+
+qp_status qv_matmul_convert(qv_plan *plan, const qp_op *op, const char *shader, const qv_constants *constants, uint64_t row,
+                            uint64_t rows, struct qv_matmul_params *p, qp_text *error)
+{
+    struct qv_quantise_params to = {
+        .x = p->x, .live = p->live, .k = p->k, .rows = p->rows, .x_row = p->x_row, .dst_row = (uint32_t)row};
+    qp_status status = qv_plan_convert(plan, shader, constants, &op->src[QP_MATMUL_X], &op->live, &to, row * rows, 1,
+                                       (const uint64_t[]){rows, 1}, error);
+    p->x = to.dst;
+    p->x_row = to.dst_row;
+    return status;
+}
+
 qp_status qv_matmul_dispatch(qv_plan *plan, const qp_op *op, const char *kernel, qv_constants c, struct qv_matmul_params *p,
                              uint32_t rows, uint32_t tokens, qp_text *error)
 {
